@@ -1,0 +1,44 @@
+"""Packaging. `yaml/` lies beside the package in a checkout and travels inside it, as `torch_mars/yaml/`, in a wheel."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "torch_mars/__init__.py").read_text())[1]
+
+EXTRAS = {
+    "test": ["pytest>=8", "pytest-timeout>=2.3"],
+    "plots": ["matplotlib>=3.8"],
+    "tune": ["optuna>=4"],
+    "parity": ["jaxmarl==0.2.0", "jumanji==1.1.2"],
+}
+EXTRAS["all"] = sorted({requirement for name in ("test", "plots", "tune") for requirement in EXTRAS[name]})
+
+setup(
+    name="torch_mars",
+    version=VERSION,
+    description="MAPPO, MASPO and MARS with eight batched multi-agent environments, in PyTorch",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["torch_mars", "torch_mars.*"]), "torch_mars.yaml"],
+    package_dir={"torch_mars.yaml": "yaml"},
+    package_data={"torch_mars": ["py.typed"], "torch_mars.yaml": ["*.yaml"]},
+    install_requires=[
+        "torch>=2.9",
+        "numpy>=2.0",
+        "gymnasium>=1.0",
+        "pettingzoo>=1.25",
+        "numba>=0.61",
+        "tensorboard>=2.18",
+        "pyyaml>=6.0",
+        "pillow>=10.0",  # pictures of environments
+        "tqdm>=4.66",  # progress bar
+        "tyro>=0.9.2",  # command line from the Args of a lesson
+    ],
+    extras_require=EXTRAS,
+)

@@ -1,0 +1,319 @@
+"""What every environment shares: reset, step, time limit, auto-reset, episode statistics, spaces, `load_state`.
+
+An environment is a subclass that writes only its rules, as functions of tensors (see `BatchedEnv`). This file knows no
+rules, no task names (`torch_mars.envs.make` does) and no PettingZoo (`torch_mars.envs.pettingzoo` does).
+
+Axes: B environments, N agents, O observation, S global state, A actions.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_mars.envs import rng
+
+
+@dataclass
+class State:
+    """All mutable state of B environments. A subclass adds the fields that its specification names."""
+
+    rng: Tensor  # int64 [B]: the key of the environment's next random number
+    step: Tensor  # int64 [B]: steps taken in this episode
+    totals: Tensor  # float32 [B, 1 + M]: return of this episode so far, then its summed metrics
+
+
+@dataclass
+class TimeStep:
+    """What `reset`, `step` and `observe` hand out. Tensors on the environment's device, not to be written to."""
+
+    obs: Tensor  # float32 [B, N, O]
+    state: Tensor  # float32 [B, S]: global state for a centralised critic
+    action_mask: Tensor | None  # bool [B, N, A], True = allowed; None where everything always is
+    reward: Tensor  # float32 [B, N]
+    terminated: Tensor  # bool [B]: the rules ended the episode in this step
+    truncated: Tensor  # bool [B]: the time limit did
+    final_obs: Tensor  # as obs, before any auto-reset
+    final_state: Tensor  # as state, before any auto-reset
+    info: dict[str, Tensor]  # [B] each
+
+
+class BatchedEnv:
+    """B independent copies of one task, stepped together as tensors.
+
+    A subclass provides the class attributes below, `setup` (which sets `num_agents`, `max_steps`, `observation_space`,
+    `action_space`, `state_space` and constant tensors on `self.device`), and the rules:
+
+    - `initial_state(rng) -> State`: a start for each key in rng [B]; begins with `**self.episode_start(rng)`;
+    - `transition(state, actions) -> (state, reward [B, N], terminated [B], metrics)`: one step, without counting it;
+    - `observation(state) -> [B, N, O]`, `global_state(state) -> [B, S]`, `action_mask(state) -> [B, N, A] or None`;
+    - `draw(state, index) -> uint8 [H, W, 3]`.
+
+    Rules treat every environment by itself and B as free: they are also called with a few rows of the batch.
+
+    Args:
+        num_envs: B >= 1.
+        device: "cpu", "cuda", "cuda:1", ...
+        seed: an int, or P ints for P equal blocks of consecutive environments.
+        auto_reset: whether an environment whose episode ended starts the next one within the same step.
+        options: fields of the environment's `Options`.
+    """
+
+    Options: ClassVar[type]  # dataclass of the task's options
+    metrics: ClassVar[dict[str, str]] = {}  # worth logging at an episode's end -> "sum" over its steps or "last"
+    has_shared_reward: ClassVar[bool] = True  # every column of the reward is the team's
+
+    num_agents: int
+    max_steps: int
+    observation_space: gymnasium.spaces.Box
+    action_space: gymnasium.spaces.Discrete | gymnasium.spaces.Box
+    state_space: gymnasium.spaces.Box
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        device: torch.device | str = "cpu",
+        seed: int | Sequence[int] = 0,
+        auto_reset: bool = True,
+        **options: Any,
+    ):
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number, 1 or more")
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.auto_reset = auto_reset
+        self.options = make_options(self.Options, options)
+        self.setup()
+        self.agents = [f"agent_{i}" for i in range(self.num_agents)]
+        self.observation_size = self.observation_space.shape[0]
+        self.state_size = self.state_space.shape[0]
+        self._summed = [name for name, kind in self.metrics.items() if kind == "sum"]
+        self._keys = rng.keys(seed, num_envs, self.device)
+        self.state: State | None = None
+
+    # ---- the rules: a subclass writes these ----
+
+    def setup(self) -> None:
+        raise NotImplementedError
+
+    def initial_state(self, rng: Tensor) -> State:
+        raise NotImplementedError
+
+    def transition(self, state: State, actions: Tensor) -> tuple[State, Tensor, Tensor, dict[str, Tensor]]:
+        raise NotImplementedError
+
+    def observation(self, state: State) -> Tensor:
+        raise NotImplementedError
+
+    def global_state(self, state: State) -> Tensor:
+        raise NotImplementedError
+
+    def action_mask(self, state: State) -> Tensor | None:
+        return None
+
+    def draw(self, state: State, index: int = 0) -> np.ndarray:
+        raise NotImplementedError
+
+    def perceive(self, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Observation, global state and action mask at once; overridden where they share work."""
+        return self.observation(state), self.global_state(state), self.action_mask(state)
+
+    # ---- what users call ----
+
+    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
+        """Start a new episode in every environment; without a seed, the random numbers go on where they were."""
+        if seed is not None:
+            self._keys = rng.keys(seed, self.num_envs, self.device)
+        elif self.state is not None:
+            self._keys = self.state.rng
+        self.state = self.initial_state(self._keys)
+        return self.observe()
+
+    def step(self, actions: Tensor) -> TimeStep:
+        """Move every environment by one step.
+
+        Args:
+            actions: int64 [B, N] for a Discrete action space, float32 [B, N, d] for a Box.
+
+        Raises:
+            RuntimeError: before the first `reset`.
+            ValueError: actions of another shape or kind, or (looked at on CPU only) outside a Discrete space.
+        """
+        if self.state is None:
+            raise RuntimeError("step() before reset(): call reset() first")
+        actions = self._checked(actions)
+        state, reward, terminated, metrics = self.transition(self.state, actions)
+        step = state.step + 1
+        truncated = (step >= self.max_steps) & ~terminated
+        team_reward = reward[:, 0] if self.has_shared_reward else reward.mean(1)
+        gained = torch.stack([team_reward, *(metrics[name].float() for name in self._summed)], 1)
+        state = dataclasses.replace(state, step=step, totals=state.totals + gained)
+        info = {**metrics, **self._episode_info(state)}
+
+        final_obs, final_state, final_mask = self.perceive(state)
+        obs, global_state, mask = final_obs, final_state, final_mask
+        if self.auto_reset:
+            state, obs, global_state, mask = where_rows(
+                terminated | truncated, self._start, state.rng, (state, obs, global_state, mask)
+            )
+        self.state = state
+        return TimeStep(obs, global_state, mask, reward, terminated, truncated, final_obs, final_state, info)
+
+    def observe(self) -> TimeStep:
+        """The TimeStep of the present state, without moving: reward 0, nothing ended."""
+        if self.state is None:
+            raise RuntimeError("observe() before reset(): call reset() first")
+        obs, global_state, mask = self.perceive(self.state)
+        reward = torch.zeros(self.num_envs, self.num_agents, device=self.device)
+        ended = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        info = self._episode_info(self.state)
+        return TimeStep(obs, global_state, mask, reward, ended, ended, obs, global_state, info)
+
+    def load_state(self, fields: dict[str, Any]) -> None:
+        """Put B situations in place; fields left out keep their value.
+
+        Args:
+            fields: State field name -> array-like [B, ...] of the field's shape.
+
+        Raises:
+            ValueError: an unknown field, or a field of another shape.
+        """
+        if self.state is None:
+            self.reset()
+        current = fields_of(self.state)
+        loaded = {}
+        for name, value in fields.items():
+            if name not in current:
+                raise ValueError(f"unknown State field {name!r}; {allowed(name, current)}")
+            now = current[name]
+            tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
+            if tensor.shape != now.shape:
+                raise ValueError(f"State field {name!r} has shape {list(tensor.shape)}; it must be {list(now.shape)}")
+            loaded[name] = tensor.to(now.device, now.dtype, copy=True)
+        self.state = dataclasses.replace(self.state, **loaded)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of all fields of the State; `load_state` takes them back and continues identically."""
+        if self.state is None:
+            self.reset()
+        return {name: tensor.clone() for name, tensor in fields_of(self.state).items()}
+
+    # ---- for subclasses ----
+
+    def episode_start(self, rng: Tensor) -> dict[str, Tensor]:
+        """The fields of the base State at the start of an episode."""
+        count = rng.shape[0]
+        return {
+            "rng": rng,
+            "step": torch.zeros(count, dtype=torch.int64, device=rng.device),
+            "totals": torch.zeros(count, 1 + len(self._summed), device=rng.device),
+        }
+
+    # ---- inside ----
+
+    def _start(self, rng: Tensor) -> tuple[State, Tensor, Tensor, Tensor | None]:
+        state = self.initial_state(rng)
+        return state, *self.perceive(state)
+
+    def _episode_info(self, state: State) -> dict[str, Tensor]:
+        sums = {name: state.totals[:, 1 + i] for i, name in enumerate(self._summed)}
+        return {"episode_return": state.totals[:, 0], "episode_length": state.step, **sums}
+
+    def _checked(self, actions: Tensor) -> Tensor:
+        is_discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)
+        shape = (self.num_envs, self.num_agents) + (() if is_discrete else self.action_space.shape)
+        if not isinstance(actions, Tensor) or actions.shape != shape:
+            got = f"a tensor {list(actions.shape)}" if isinstance(actions, Tensor) else type(actions).__name__
+            raise ValueError(f"actions are {got}; they must be a tensor {list(shape)}")
+        if is_discrete and (actions.is_floating_point() or actions.dtype == torch.bool):
+            raise ValueError(f"actions are {actions.dtype}; a Discrete space takes torch.int64")
+        actions = actions.to(self.device, torch.int64 if is_discrete else torch.float32)
+        if is_discrete and may_look(actions):
+            low, high = (int(bound) for bound in torch.aminmax(actions))
+            if low < 0 or high >= self.action_space.n:
+                wrong = low if low < 0 else high
+                raise ValueError(f"action {wrong} is outside the action space; allowed are 0 to {self.action_space.n - 1}")
+        return actions
+
+
+# ---- masked work ----
+
+
+def may_look(tensor: Tensor) -> bool:
+    """Whether a value may be looked at for free: on CPU and not inside torch.compile."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def where_rows(rows: Tensor, compute: Callable[[Any], Any], source: Any, otherwise: Any) -> Any:
+    """`otherwise`, but `compute(source)` in the rows where `rows` holds.
+
+    On CPU only those rows are computed; elsewhere all are, with static shapes. The result is the same, because
+    `compute` treats every row by itself.
+
+    Args:
+        rows: bool [B].
+        compute: from a tree of tensors [B', ...] (any B') to one shaped like `otherwise`.
+        source, otherwise: trees (tensors, tuples, dataclasses, None) of tensors [B, ...].
+    """
+    if not may_look(rows):
+        return tree_map(lambda new, old: torch.where(_like(rows, old), new, old), compute(source), otherwise)
+    index = rows.nonzero().squeeze(1)
+    if len(index) == 0:
+        return otherwise
+    if len(index) == len(rows):
+        return compute(source)
+    computed = compute(tree_map(lambda leaf: leaf[index], source))
+    return tree_map(lambda new, old: old.index_copy(0, index, new), computed, otherwise)
+
+
+def _like(rows: Tensor, leaf: Tensor) -> Tensor:
+    return rows.view(-1, *[1] * (leaf.dim() - 1))
+
+
+def tree_map(function: Callable, tree: Any, *others: Any) -> Any:
+    """Apply `function` to the tensors of equal trees of tuples, dataclasses and None."""
+    if tree is None:
+        return None
+    if isinstance(tree, Tensor):
+        return function(tree, *others)
+    if isinstance(tree, tuple):
+        return tuple(tree_map(function, *leaves) for leaves in zip(tree, *others))
+    branches = {
+        field.name: tree_map(function, getattr(tree, field.name), *(getattr(other, field.name) for other in others))
+        for field in dataclasses.fields(tree)
+    }
+    return type(tree)(**branches)
+
+
+# ---- names and options ----
+
+
+def fields_of(state: State) -> dict[str, Tensor]:
+    """The State's tensors by field name (no copies)."""
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+
+
+def allowed(name: str, names: Any) -> str:
+    """The end of an error message: the nearest of the allowed names, or all of them."""
+    names = [str(n) for n in names]
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"allowed are {', '.join(names)}"
+
+
+def make_options(options_type: type, options: dict[str, Any]) -> Any:
+    """`options_type(**options)`, with a clear error for a name it does not have.
+
+    Raises:
+        ValueError: an unknown option, or (from the options' own check) a value out of range.
+    """
+    names = [field.name for field in dataclasses.fields(options_type)]
+    for name in options:
+        if name not in names:
+            raise ValueError(f"unknown option {name!r}; {allowed(name, names)}")
+    return options_type(**options)

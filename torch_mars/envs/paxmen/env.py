@@ -1,0 +1,184 @@
+"""PaxMen: a team starts in a hub, corridors lead to one room per agent, each room holds three dots. Shared reward.
+
+Source: the `paxmen` package 0.1.0 (JAX), matched step for step.
+
+| | shape | values |
+|---|---|---|
+| observation | [N, 25] | 5 x 5 window, row by row: wall -1, floor 0, dot 1; other agents 0.1 over all of these |
+| global state | [F] | all floor cells, hub first, then arm by arm (corridor, room): floor 0, dot 1, agent 0.1 over them |
+| action | [N] in 0..4 | 0 up, 1 down, 2 right, 3 left, 4 eat; always all allowed |
+| reward | [N] | the team's, to everyone: each agent that ate adds its share of a dot, each other one -0.025 |
+| end | | only by the time limit: 100, 115, 130 steps for 4, 5, 6 agents |
+
+Metrics, over the episode so far: `dots_eaten`, `boards_cleared`, `rooms_eaten_in` (rooms in which a dot was eaten;
+on one board, so at most N a board).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_mars.envs.core import BatchedEnv, State, where_rows
+from torch_mars.envs.paxmen.layouts import DOTS_PER_ROOM, HUB_SIZE, MAX_STEPS, NUM_LAYOUTS, ROOM_CELLS, WINDOW, board
+from torch_mars.envs.rng import integers, permutation
+
+WALL, FLOOR, DOT, AGENT = -1.0, 0.0, 1.0, 0.1
+DOT_REWARD = 1.0
+IDLE_PENALTY = -0.025  # of an agent that eats nothing in a step
+MOVES = ((-1, 0), (1, 0), (0, 1), (0, -1), (0, 0))  # (row, col) of up, down, right, left, eat
+EAT = 4
+CENTRE = WINDOW * WINDOW // 2  # the agent's own cell in its window
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `make` may override."""
+
+    num_agents: int = 5
+    max_steps: int | None = None  # steps; None: 100, 115, 130 for 4, 5, 6 agents
+
+    def __post_init__(self):
+        if self.num_agents not in HUB_SIZE:
+            raise ValueError(f"num_agents is {self.num_agents!r}; PaxMen has boards for 4, 5 and 6")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps is {self.max_steps!r}; it must be 1 or more")
+
+
+@dataclass
+class PaxMenState(State):
+    """N agents, D = 3N dots."""
+
+    layout: Tensor  # int64 [B]: 0..3
+    agent_pos: Tensor  # int64 [B, N, 2]: row, col
+    dot_pos: Tensor  # int64 [B, D, 2]: dots 3i, 3i+1, 3i+2 lie in room i
+    dot_active: Tensor  # bool [B, D]: not yet eaten
+
+
+class PaxMen(BatchedEnv):
+    Options = Options
+    metrics = {"dots_eaten": "sum", "boards_cleared": "sum", "rooms_eaten_in": "sum"}
+
+    def setup(self) -> None:
+        self.num_agents = self.options.num_agents
+        self.num_dots = DOTS_PER_ROOM * self.num_agents
+        self.max_steps = self.options.max_steps or MAX_STEPS[self.num_agents]
+        self.board = board(self.num_agents)
+        self.action_space = gymnasium.spaces.Discrete(len(MOVES))
+        self.observation_space = gymnasium.spaces.Box(WALL, DOT, (WINDOW * WINDOW,), np.float32)
+        self.state_space = gymnasium.spaces.Box(FLOOR, DOT, (self.board.num_cells,), np.float32)
+
+        def constant(array):
+            return torch.as_tensor(array, device=self.device)
+
+        self._moves = constant(MOVES)
+        self._hub = constant(self.board.hub)
+        self._rooms = constant(self.board.rooms)
+        self._cell_at = constant(self.board.cell_at).flatten()
+        self._window = constant(self.board.window).flatten(0, 1)
+
+    # ---- reset ----
+
+    def initial_state(self, rng: Tensor) -> PaxMenState:
+        layout, rng = integers(rng, 1, NUM_LAYOUTS)
+        layout = layout.squeeze(1)
+        places, rng = permutation(rng, len(self._hub))
+        dot_pos, rng = self._draw_dots(rng, layout)
+        return PaxMenState(
+            **self.episode_start(rng),
+            layout=layout,
+            agent_pos=self._hub[places[:, : self.num_agents]],
+            dot_pos=dot_pos,
+            dot_active=torch.ones(dot_pos.shape[:2], dtype=torch.bool, device=rng.device),
+        )
+
+    def _draw_dots(self, rng: Tensor, layout: Tensor) -> tuple[Tensor, Tensor]:
+        """Three distinct cells in every room: [B, D, 2]."""
+        orders = []
+        for _ in range(self.num_agents):
+            order, rng = permutation(rng, ROOM_CELLS)
+            orders.append(order[:, :DOTS_PER_ROOM])
+        chosen = torch.cat(orders, 1)  # [B, D]: which cell of its room
+        room = torch.arange(self.num_dots, device=rng.device) // DOTS_PER_ROOM
+        return self._rooms[layout[:, None], room, chosen], rng
+
+    # ---- step ----
+
+    def transition(self, state: PaxMenState, actions: Tensor):
+        agent_pos = self._move(state, actions)
+        state = dataclasses.replace(state, agent_pos=agent_pos)
+        share, is_eaten = self._eat(state, actions)
+        has_eaten = share > 0
+        reward = torch.where(has_eaten, share * DOT_REWARD, IDLE_PENALTY).sum(1, keepdim=True).repeat(1, self.num_agents)
+
+        dot_active = state.dot_active & ~is_eaten
+        is_cleared = ~dot_active.any(1)
+        dot_pos, rng = where_rows(
+            is_cleared, lambda source: self._draw_dots(*source), (state.rng, state.layout), (state.dot_pos, state.rng)
+        )
+        metrics = {
+            "dots_eaten": is_eaten.sum(1),
+            "boards_cleared": is_cleared.float(),
+            "rooms_eaten_in": self._newly_eaten_in(state.dot_active, is_eaten).sum(1),
+        }
+        state = dataclasses.replace(state, rng=rng, dot_pos=dot_pos, dot_active=dot_active | is_cleared[:, None])
+        terminated = torch.zeros_like(is_cleared)
+        return state, reward, terminated, metrics
+
+    def _move(self, state: PaxMenState, actions: Tensor) -> Tensor:
+        """Walls stop an agent; agents and dots never do."""
+        target = state.agent_pos + self._moves[actions]
+        is_wall = self._cells(state.layout, target) == self.board.num_cells
+        return torch.where(is_wall[..., None], state.agent_pos, target)
+
+    def _eat(self, state: PaxMenState, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Each agent's share of a dot [B, N] (1/k where k agents eat it together) and the dots eaten [B, D]."""
+        is_here = (state.agent_pos[:, :, None] == state.dot_pos[:, None]).all(-1)  # [B, N, D]
+        eats = is_here & state.dot_active[:, None] & (actions == EAT)[..., None]
+        eaters = eats.sum(1)
+        share = torch.where(eats, 1.0 / eaters.clamp(min=1)[:, None], 0.0).sum(2)
+        return share, eaters > 0
+
+    def _newly_eaten_in(self, was_active: Tensor, is_eaten: Tensor) -> Tensor:
+        """bool [B, N]: rooms that were full and lost a dot."""
+        by_room = (len(was_active), self.num_agents, DOTS_PER_ROOM)
+        return was_active.view(by_room).all(2) & is_eaten.view(by_room).any(2)
+
+    # ---- what is seen ----
+
+    def perceive(self, state: PaxMenState) -> tuple[Tensor, Tensor, None]:
+        """Both views read one row of cell values per environment: the floor cells [B, F] and, last, the wall."""
+        num_cells = self.board.num_cells
+        agent_cell = self._cells(state.layout, state.agent_pos)
+        dot_cell = self._cells(state.layout, state.dot_pos)
+        dots = agent_cell.new_full((len(agent_cell), num_cells + 1), FLOOR, dtype=torch.float32)
+        dots.scatter_(1, torch.where(state.dot_active, dot_cell, num_cells), DOT)
+        dots[:, num_cells] = WALL
+        cells = dots.scatter(1, agent_cell, AGENT)
+
+        window = self._window[state.layout[:, None] * num_cells + agent_cell]  # [B, N, 25]
+        obs = cells.gather(1, window.flatten(1)).view(window.shape)
+        is_shared = (agent_cell[:, :, None] == agent_cell[:, None]).sum(2) > 1
+        obs[..., CENTRE] = torch.where(is_shared, AGENT, dots.gather(1, agent_cell))  # nobody sees itself
+        return obs, cells[:, :num_cells], None
+
+    def observation(self, state: PaxMenState) -> Tensor:
+        return self.perceive(state)[0]
+
+    def global_state(self, state: PaxMenState) -> Tensor:
+        return self.perceive(state)[1]
+
+    def draw(self, state: PaxMenState, index: int = 0, show_windows: bool = True) -> np.ndarray:
+        from torch_mars.envs.paxmen.draw import draw
+
+        return draw(self.board, state, index, show_windows)
+
+    def _cells(self, layout: Tensor, position: Tensor) -> Tensor:
+        """Numbers of the floor cells at positions [B, K, 2]: [B, K], `num_cells` at a wall."""
+        grid_size = self.board.grid_size
+        return self._cell_at[
+            layout[:, None] * grid_size**2 + position[..., 0] * grid_size + position[..., 1]
+        ]
