@@ -52,7 +52,7 @@ def test_boards_have_the_sizes_of_the_specification(num_agents):
     assert (tables.grid_size, tables.num_cells) == sizes[num_agents]
     for layout, arms in enumerate(ARMS[num_agents]):
         assert sum(length for _, _, length in arms) == 8 * num_agents
-        assert set(length for _, _, length in arms) <= {S, M, L}
+        assert {length for _, _, length in arms} <= {S, M, L}
         positions = set(map(tuple, tables.floor[layout]))
         assert len(positions) == tables.num_cells, "cells overlap"
         reached, frontier = set(), [tuple(tables.hub[0])]
