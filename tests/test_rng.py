@@ -43,7 +43,8 @@ def _chi_square(counts: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("axis", ["across environments", "across draws"])
 def test_uniform_numbers_are_uniform(axis):
-    values = rng.uniform(rng.keys(0, 50_000 if axis == "across environments" else 1), 4 if axis == "across environments" else 200_000)[0]
+    environments, draws = (50_000, 4) if axis == "across environments" else (1, 200_000)
+    values = rng.uniform(rng.keys(0, environments), draws)[0]
     assert values.min() >= 0 and values.max() < 1
     counts = torch.histc(values, 100, 0, 1)
     assert _chi_square(counts) < 99 + 5 * (2 * 99) ** 0.5  # 5 sigma of chi-square with 99 degrees of freedom

@@ -37,7 +37,7 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
 }
 TASKS: tuple[str, ...] = tuple(task for group in ENVIRONMENTS.values() for task in group)
 
-# Task -> (environment, its options). The class is `ENVIRONMENT` of torch_mars/envs/<environment>/, imported when needed.
+# Task -> (environment, its options). The class is `ENVIRONMENT` of envs/<environment>/, imported when needed.
 _MAKEABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "paxmen_4a": ("paxmen", {"num_agents": 4}),
     "paxmen_5a": ("paxmen", {"num_agents": 5}),
@@ -60,7 +60,9 @@ def family(task: str) -> str:
         return _MAKEABLE[task][0]
     for environment, group in ENVIRONMENTS.items():
         if task in group:
-            raise ValueError(f"task {task!r} is not available yet: {environment} is still to be built; try {tasks()[0]!r}")
+            raise ValueError(
+                f"task {task!r} is not available yet: {environment} is still to be built; try {tasks()[0]!r}"
+            )
     from torch_mars.envs.core import allowed
 
     raise ValueError(f"unknown task {task!r}; {allowed(task, tasks())}")

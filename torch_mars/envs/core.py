@@ -238,7 +238,9 @@ class BatchedEnv:
             low, high = (int(bound) for bound in torch.aminmax(actions))
             if low < 0 or high >= self.action_space.n:
                 wrong = low if low < 0 else high
-                raise ValueError(f"action {wrong} is outside the action space; allowed are 0 to {self.action_space.n - 1}")
+                raise ValueError(
+                    f"action {wrong} is outside the action space; allowed are 0 to {self.action_space.n - 1}"
+                )
         return actions
 
 

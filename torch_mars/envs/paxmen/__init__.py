@@ -1,4 +1,4 @@
-"""PaxMen: agents spread from a hub into rooms to eat dots. Rules in `env.py`, boards in `layouts.py`, pictures in `draw.py`."""
+"""PaxMen: a team spreads into rooms to eat dots. Rules: `env.py`; boards: `layouts.py`; pictures: `draw.py`."""
 
 from torch_mars.envs.paxmen.env import PaxMen as ENVIRONMENT
 

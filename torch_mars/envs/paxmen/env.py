@@ -5,7 +5,7 @@ Source: the `paxmen` package 0.1.0 (JAX), matched step for step.
 | | shape | values |
 |---|---|---|
 | observation | [N, 25] | 5 x 5 window, row by row: wall -1, floor 0, dot 1; other agents 0.1 over all of these |
-| global state | [F] | all floor cells, hub first, then arm by arm (corridor, room): floor 0, dot 1, agent 0.1 over them |
+| global state | [F] | floor cells, the hub's, then arm by arm (corridor, room): floor 0, dot 1, agent 0.1 over both |
 | action | [N] in 0..4 | 0 up, 1 down, 2 right, 3 left, 4 eat; always all allowed |
 | reward | [N] | the team's, to everyone: each agent that ate adds its share of a dot, each other one -0.025 |
 | end | | only by the time limit: 100, 115, 130 steps for 4, 5, 6 agents |
@@ -111,8 +111,7 @@ class PaxMen(BatchedEnv):
         agent_pos = self._move(state, actions)
         state = dataclasses.replace(state, agent_pos=agent_pos)
         share, is_eaten = self._eat(state, actions)
-        has_eaten = share > 0
-        reward = torch.where(has_eaten, share * DOT_REWARD, IDLE_PENALTY).sum(1, keepdim=True).repeat(1, self.num_agents)
+        team_reward = torch.where(share > 0, share * DOT_REWARD, IDLE_PENALTY).sum(1, keepdim=True)
 
         dot_active = state.dot_active & ~is_eaten
         is_cleared = ~dot_active.any(1)
@@ -126,7 +125,7 @@ class PaxMen(BatchedEnv):
         }
         state = dataclasses.replace(state, rng=rng, dot_pos=dot_pos, dot_active=dot_active | is_cleared[:, None])
         terminated = torch.zeros_like(is_cleared)
-        return state, reward, terminated, metrics
+        return state, team_reward.repeat(1, self.num_agents), terminated, metrics
 
     def _move(self, state: PaxMenState, actions: Tensor) -> Tensor:
         """Walls stop an agent; agents and dots never do."""
@@ -179,6 +178,4 @@ class PaxMen(BatchedEnv):
     def _cells(self, layout: Tensor, position: Tensor) -> Tensor:
         """Numbers of the floor cells at positions [B, K, 2]: [B, K], `num_cells` at a wall."""
         grid_size = self.board.grid_size
-        return self._cell_at[
-            layout[:, None] * grid_size**2 + position[..., 0] * grid_size + position[..., 1]
-        ]
+        return self._cell_at[layout[:, None] * grid_size**2 + position[..., 0] * grid_size + position[..., 1]]

@@ -96,6 +96,4 @@ def board(num_agents: int) -> Board:
         cell_at[layout, floor[layout, :, 0], floor[layout, :, 1]] = np.arange(num_cells)
         seen = floor[layout, :, None] + offsets
         window[layout] = cell_at[layout, seen[..., 0], seen[..., 1]]
-    return Board(
-        grid_size, num_cells, np.array(hub), floor, np.array(rooms), cell_at.reshape(NUM_LAYOUTS, -1), window
-    )
+    return Board(grid_size, num_cells, np.array(hub), floor, np.array(rooms), cell_at.reshape(NUM_LAYOUTS, -1), window)
