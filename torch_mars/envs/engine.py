@@ -1,0 +1,178 @@
+"""One environment at a time, arrays in and out: what the PettingZoo face runs on.
+
+`TensorEngine` is any `BatchedEnv` with B = 1. `ScalarEngine` is the base of an environment's own `scalar.py`, whose
+rules are plain loops over the fields of one environment and take microseconds where a batch of one takes hundreds. Both
+hold the same State fields without the batch axis and draw the same random numbers, so they move in step.
+
+No PettingZoo here: dictionaries by agent name are the business of `pettingzoo.py`.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from torch_mars.envs import rng
+from torch_mars.envs.core import BatchedEnv, State, allowed, fields_of
+
+
+class Outcome(NamedTuple):
+    """What a reset or a step led to. New arrays every time: the receiver may keep them and write to them."""
+
+    obs: np.ndarray  # float32 [N, O]
+    state: np.ndarray  # float32 [S]
+    action_mask: np.ndarray | None  # int8 [N, A], 1 = allowed; None where everything always is
+    reward: np.ndarray  # float32 [N]
+    terminated: bool
+    truncated: bool
+
+
+class Engine:
+    """One environment of a task.
+
+    Args:
+        rules: the task as a BatchedEnv with B = 1, which knows names, spaces, limits and pictures.
+    """
+
+    def __init__(self, rules: BatchedEnv):
+        self.rules = rules
+
+    def reset(self, seed: int | None = None) -> Outcome:
+        """Start an episode; without a seed, the random numbers go on where they were."""
+        raise NotImplementedError
+
+    def step(self, actions: np.ndarray) -> Outcome:
+        """Move by one step. actions: int64 [N] or float32 [N, d], inside the action space."""
+        raise NotImplementedError
+
+    def observe(self) -> Outcome:
+        """The Outcome of the present state, without moving: reward 0, nothing ended."""
+        raise NotImplementedError
+
+    def info(self) -> dict[str, np.ndarray]:
+        """Episode return and length so far, and the environment's metrics of the step just taken: [] or [N] each."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all State fields, without the batch axis."""
+        raise NotImplementedError
+
+    def load_state(self, fields: dict[str, Any]) -> None:
+        """Put a situation in place; fields left out keep their value.
+
+        Raises:
+            ValueError: an unknown field, or a field of another shape.
+        """
+        raise NotImplementedError
+
+    def batched_state(self) -> State:
+        """The State as tensors with B = 1, for the functions of `rules`."""
+        raise NotImplementedError
+
+
+class TensorEngine(Engine):
+    """The BatchedEnv itself, with the batch axis taken off."""
+
+    def reset(self, seed: int | None = None) -> Outcome:
+        return self._outcome(self.rules.reset(seed))
+
+    def step(self, actions: np.ndarray) -> Outcome:
+        return self._outcome(self.rules.step(torch.from_numpy(actions)[None]))
+
+    def observe(self) -> Outcome:
+        return self._outcome(self.rules.observe())
+
+    def info(self) -> dict[str, np.ndarray]:
+        return {name: value[0].numpy() for name, value in self._time_step.info.items()}
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {name: value[0].numpy() for name, value in self.rules.state_dict().items()}
+
+    def load_state(self, fields: dict[str, Any]) -> None:
+        self.rules.load_state({name: np.asarray(value)[None] for name, value in fields.items()})
+
+    def batched_state(self) -> State:
+        return self.rules.state
+
+    def _outcome(self, ts) -> Outcome:
+        self._time_step = ts
+        mask = None if ts.action_mask is None else ts.action_mask[0].numpy().astype(np.int8)
+        ended = bool(ts.terminated), bool(ts.truncated)
+        return Outcome(ts.obs[0].numpy().copy(), ts.state[0].numpy().copy(), mask, ts.reward[0].numpy(), *ended)
+
+
+class ScalarEngine(Engine):
+    """Rules as plain loops. A subclass writes `start`, `transition` and `perceive` on `self.fields`, in place.
+
+    As in `BatchedEnv`, counting steps, the time limit and the sums of an episode are no part of the rules.
+    """
+
+    fields: dict[str, np.ndarray]  # State field -> array of one environment
+
+    def __init__(self, rules: BatchedEnv):
+        super().__init__(rules)
+        state = rules.initial_state(rng.keys(0, 1))
+        self._state_type = type(state)
+        self.fields = {name: value[0].numpy().copy() for name, value in fields_of(state).items()}
+        self._summed = [name for name, kind in rules.metrics.items() if kind == "sum"]
+        self._metrics: dict[str, float] = {}
+
+    # ---- the rules: a subclass writes these ----
+
+    def start(self) -> None:
+        """Draw the start of an episode with the key `self.fields["rng"]`."""
+        raise NotImplementedError
+
+    def transition(self, actions: np.ndarray) -> tuple[np.ndarray, bool, dict[str, float]]:
+        """One step, without counting it: reward [N], terminated, metrics."""
+        raise NotImplementedError
+
+    def perceive(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """obs [N, O], state [S], action mask [N, A] or None, as new arrays."""
+        raise NotImplementedError
+
+    # ---- the rest ----
+
+    def reset(self, seed: int | None = None) -> Outcome:
+        if seed is not None:
+            self.fields["rng"][()] = rng.keys(seed, 1).item()
+        self.fields["step"][()] = 0
+        self.fields["totals"][:] = 0
+        self._metrics = {}
+        self.start()
+        return self.observe()
+
+    def step(self, actions: np.ndarray) -> Outcome:
+        reward, terminated, self._metrics = self.transition(actions)
+        step, totals = self.fields["step"], self.fields["totals"]
+        step += 1
+        truncated = bool(step >= self.rules.max_steps) and not terminated
+        totals[0] += reward[0] if self.rules.has_shared_reward else reward.mean()
+        for i, name in enumerate(self._summed):
+            totals[1 + i] += self._metrics[name]
+        return Outcome(*self.perceive(), reward, terminated, truncated)
+
+    def observe(self) -> Outcome:
+        return Outcome(*self.perceive(), np.zeros(self.rules.num_agents, np.float32), False, False)
+
+    def info(self) -> dict[str, np.ndarray]:
+        totals = self.fields["totals"]
+        sums = {name: totals[1 + i] for i, name in enumerate(self._summed)}
+        info = {**self._metrics, "episode_return": totals[0], "episode_length": self.fields["step"], **sums}
+        return {name: np.array(value) for name, value in info.items()}
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {name: value.copy() for name, value in self.fields.items()}
+
+    def load_state(self, fields: dict[str, Any]) -> None:
+        for name, value in fields.items():
+            if name not in self.fields:
+                raise ValueError(f"unknown State field {name!r}; {allowed(name, self.fields)}")
+            now = self.fields[name].shape
+            if np.shape(value) != now:
+                raise ValueError(f"State field {name!r} has shape {list(np.shape(value))}; it must be {list(now)}")
+        for name, value in fields.items():
+            self.fields[name][...] = value
+
+    def batched_state(self) -> State:
+        return self._state_type(**{name: torch.from_numpy(value)[None] for name, value in self.fields.items()})
