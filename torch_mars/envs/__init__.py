@@ -1,4 +1,4 @@
-"""The only door to the environments: `make` and the lists of tasks.
+"""The only door to the environments: `make`, its PettingZoo faces, and the lists of tasks.
 
 `ENVIRONMENTS` groups the 47 tasks of the benchmark by environment, `TASKS` lists them flat; `tasks()` are those that
 this version can make, with the extensions outside the 47.
@@ -12,6 +12,7 @@ import torch
 
 if TYPE_CHECKING:
     from torch_mars.envs.core import BatchedEnv
+    from torch_mars.envs.pettingzoo import BatchedParallelEnv, TaskParallelEnv
 
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "rware": tuple(
@@ -102,3 +103,44 @@ def make(
     """
     options = {**task_options(task), **overrides}
     return environment_class(task)(num_envs, device, seed, auto_reset, **options)
+
+
+def parallel_env(task: str, render_mode: str | None = None, **overrides: Any) -> "TaskParallelEnv":
+    """One environment of a task as a `pettingzoo.ParallelEnv`: dictionaries of NumPy arrays by agent name.
+
+    It runs on the environment's scalar engine where there is one, otherwise on a batch of one.
+
+    Args:
+        task: a name from `tasks()`.
+        render_mode: None, "rgb_array", "human" or, where the environment has a text picture, "ansi".
+        overrides: options of the environment that differ from the task's, e.g. `max_steps=50`.
+
+    Raises:
+        ValueError: an unknown task, option or render mode, or a value out of range.
+    """
+    from torch_mars.envs.engine import TensorEngine
+    from torch_mars.envs.pettingzoo import TaskParallelEnv
+
+    rules = make(task, auto_reset=False, **overrides)
+    package = importlib.import_module(f"torch_mars.envs.{family(task)}")
+    engine = getattr(package, "SCALAR", TensorEngine)
+    return TaskParallelEnv(task, engine(rules), render_mode)
+
+
+def batched_parallel_env(
+    task: str, num_envs: int, device: torch.device | str = "cpu", **overrides: Any
+) -> "BatchedParallelEnv":
+    """B environments of a task behind PettingZoo's dictionaries by agent name, of tensors [B, ...] on the device.
+
+    Args:
+        task: a name from `tasks()`.
+        num_envs: B.
+        device: where the tensors live.
+        overrides: options of the environment that differ from the task's, e.g. `max_steps=50`.
+
+    Raises:
+        ValueError: an unknown task or option, or a value out of range.
+    """
+    from torch_mars.envs.pettingzoo import BatchedParallelEnv
+
+    return BatchedParallelEnv(task, make(task, num_envs, device, **overrides))
