@@ -6,6 +6,7 @@ environment's package has one). Use them through `torch_mars.envs.parallel_env` 
 """
 
 import operator
+import os
 import secrets
 from collections.abc import Mapping
 from copy import deepcopy
@@ -241,8 +242,12 @@ class _Window:
             raise RuntimeError('render_mode "human" needs pygame: pip install pygame, or use "rgb_array"') from None
         try:
             pygame.display.init()
+            is_chosen = "SDL_VIDEODRIVER" in os.environ  # otherwise SDL falls back to a window that nobody can see
+            if pygame.display.get_driver() in ("offscreen", "dummy") and not is_chosen:
+                raise pygame.error("no video device")
             self._surface = pygame.display.set_mode((shape[1], shape[0]))
         except pygame.error as error:
+            pygame.display.quit()
             raise RuntimeError(f'render_mode "human" found no display ({error}); use "rgb_array"') from None
         pygame.display.set_caption(title)
         self._pygame = pygame

@@ -59,7 +59,25 @@ def draw(board: Board, state, index: int, show_windows: bool) -> np.ndarray:
         radius = 0.42 - 0.07 * together.index(i)  # rings when agents share a cell
         disc(position, radius, colour, outline=(255, 255, 255))
 
-    total, dots, boards = (float(x) for x in state.totals[index, :3])
-    text = f"step {int(state.step[index])}   return {total:+.2f}   dots {dots:.0f}   boards {boards:.0f}"
-    pen.text((8 * SCALE, 6 * SCALE), text, fill=TEXT, font=ImageFont.load_default(13 * SCALE))
+    pen.text((8 * SCALE, 6 * SCALE), _summary(state, index), fill=TEXT, font=ImageFont.load_default(13 * SCALE))
     return np.asarray(image.resize((image.width // SCALE, image.height // SCALE), Image.LANCZOS))
+
+
+def draw_text(board: Board, state, index: int) -> str:
+    """Environment `index` of a PaxMenState as text: floor ".", dots "o", agents by number, walls blank."""
+    layout = int(state.layout[index])
+    cells = np.full((board.grid_size, board.grid_size), " ")
+    floor = board.floor[layout]
+    cells[tuple(floor.T)] = "."
+    cells[tuple(state.dot_pos[index][state.dot_active[index]].T.tolist())] = "o"
+    for agent, (row, col) in enumerate(state.agent_pos[index].tolist()):
+        cells[row, col] = str(agent)
+    top, left = floor.min(0)
+    bottom, right = floor.max(0) + 1
+    rows = ["".join(row).rstrip() for row in cells[top:bottom, left:right]]
+    return "\n".join([_summary(state, index), *rows])
+
+
+def _summary(state, index: int) -> str:
+    total, dots, boards = (float(x) for x in state.totals[index, :3])
+    return f"step {int(state.step[index])}   return {total:+.2f}   dots {dots:.0f}   boards {boards:.0f}"

@@ -175,6 +175,11 @@ class PaxMen(BatchedEnv):
 
         return draw(self.board, state, index, show_windows)
 
+    def draw_text(self, state: PaxMenState, index: int = 0) -> str:
+        from torch_mars.envs.paxmen.draw import draw_text
+
+        return draw_text(self.board, state, index)
+
     def _cells(self, layout: Tensor, position: Tensor) -> Tensor:
         """Numbers of the floor cells at positions [B, K, 2]: [B, K], `num_cells` at a wall."""
         grid_size = self.board.grid_size
