@@ -84,15 +84,15 @@ def test_dlpack_hands_batched_tensors_to_numpy(task):
 
 
 def test_dlpack_hands_batched_tensors_to_jax():
-    """JAX takes compact tensors as they are; an agent's view of a [B, N, O] tensor is strided and needs one copy."""
+    """JAX takes compact tensors as they are; views, such as one agent's of a [B, N, O] tensor, need one copy."""
     jax = pytest.importorskip("jax", reason=REASON)
     env = envs.batched_parallel_env("paxmen_5a", 3)
     env.reset(seed=0)
     observations, rewards, terminations, _, _ = env.step(dict.fromkeys(env.agents, torch.zeros(3, dtype=torch.int64)))
     whole = envs.make("paxmen_5a", 3).reset().obs
-    for tensor in (env.state(), terminations["agent_0"], whole):
+    for tensor in (terminations["agent_0"], whole):
         np.testing.assert_array_equal(np.asarray(jax.dlpack.from_dlpack(tensor)), tensor.numpy())
-    for dictionary in (observations, rewards):
-        for agent, tensor in dictionary.items():
+    for dictionary in (observations, rewards, {"state": env.state()}):
+        for name, tensor in dictionary.items():
             array = jax.dlpack.from_dlpack(tensor.contiguous())
-            np.testing.assert_array_equal(np.asarray(array), tensor.numpy(), err_msg=agent)
+            np.testing.assert_array_equal(np.asarray(array), tensor.numpy(), err_msg=name)
