@@ -17,6 +17,7 @@ import torch
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test, state_test
 from pettingzoo.test.max_cycles_test import max_cycles_test
 from pettingzoo.utils import parallel_to_aec
+from pettingzoo.utils.wrappers import TerminateIllegalWrapper
 from toy_environments import TOYS, toys_registered
 
 import torch_mars.envs as envs
@@ -253,6 +254,15 @@ def test_users_may_keep_and_change_what_they_are_given(task):
 def test_masks_come_with_the_reset_too():
     _, infos = envs.parallel_env("toy_masked").reset(seed=0)
     assert infos["agent_1"]["action_mask"].tolist() == [0, 1, 1, 1]
+
+
+def test_pettingzoo_s_wrapper_against_illegal_actions_finds_the_masks():
+    env = TerminateIllegalWrapper(parallel_to_aec(envs.parallel_env("toy_masked")), illegal_reward=-1)
+    env.reset(seed=0)
+    for action in (1, 3, 0):
+        assert not any(env.terminations.values())
+        env.step(action)
+    assert all(env.terminations.values()) and env.rewards["agent_2"] == -1
 
 
 def test_the_rules_can_end_an_episode():

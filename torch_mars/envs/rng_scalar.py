@@ -3,7 +3,8 @@
 A key lives in an int64 array of shape [] (the State field `rng` of one environment) and every function here moves it
 past what it draws. Drawing a number n times gives the n numbers, bit for bit, that `rng.py` draws at once.
 
-numba's cache looks only at the file that it compiles: after a change here, also touch the `scalar.py` files.
+numba's cache on disk looks only at the file of the function that it compiles: after a change here, touch the
+`scalar.py` files, too.
 """
 
 import numpy as np

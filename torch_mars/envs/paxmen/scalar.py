@@ -2,6 +2,9 @@
 
 Equal to `env.py` step for step, random numbers included. `parallel_env("paxmen_*")` runs on it, and tests hold the two
 against each other. Boards come from `layouts.py`; observation, actions and rewards are described in `env.py`.
+
+The compiled loops are cached on disk. numba renews them when this file changes, but not for a changed constant of
+`env.py` or function of `rng_scalar.py`: touch this file then.
 """
 
 from typing import NamedTuple
