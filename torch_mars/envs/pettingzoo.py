@@ -77,7 +77,7 @@ class TaskParallelEnv(_Face):
 
     - Observations are float32 arrays, rewards floats, terminations and truncations bools.
     - Where actions can be forbidden, `infos[agent]["action_mask"]` (int8, 1 = allowed) says which, after `reset` too:
-      the place where `TerminateIllegalWrapper`, `Discrete.sample` and TorchRL look, and observations stay plain boxes.
+      where PettingZoo's wrappers and TorchRL look, in the form that `Discrete.sample` takes. Observations stay boxes.
     - At the end of an episode every info carries `episode_return`, `episode_length` and the environment's metrics, and
       all agents leave `agents`.
     - The first `reset` without a seed draws one from the system; later ones continue the random numbers.
