@@ -261,7 +261,7 @@ def test_pettingzoo_s_wrapper_against_illegal_actions_finds_the_masks():
     env = TerminateIllegalWrapper(parallel_to_aec(envs.parallel_env("toy_masked")), illegal_reward=-1)
     env.reset(seed=0)
     moves = 0
-    for agent in env.agent_iter():
+    for _ in env.agent_iter():
         _, _, terminated, truncated, info = env.last()
         ended = terminated or truncated
         env.step(None if ended else int(info["action_mask"].argmax()))
@@ -269,14 +269,18 @@ def test_pettingzoo_s_wrapper_against_illegal_actions_finds_the_masks():
     assert moves == 3 * 20
 
 
-def test_the_rules_can_end_an_episode():
-    env = envs.parallel_env("toy_masked", goal=13.0)
+@pytest.mark.parametrize("task, engine", [("toy_masked", "TensorEngine"), ("toy_scalar", "ScalarToy")])
+def test_the_rules_can_end_an_episode(task, engine):
+    env = envs.parallel_env(task, goal=13.0, max_steps=2)
+    assert type(env.engine).__name__ == engine
     env.reset(seed=0)
     env.step(dict.fromkeys(env.agents, 3))
     _, _, terminations, truncations, infos = env.step(dict.fromkeys(env.agents, 3))
-    assert terminations == dict.fromkeys(env.possible_agents, True) and not any(truncations.values())
+    assert terminations == dict.fromkeys(env.possible_agents, True)
+    assert not any(truncations.values()), "an end by the rules counts, though the time is up as well"
     totals = [infos[agent]["total_by_agent"] for agent in env.possible_agents]
     assert env.agents == [] and all(6 <= total < 7 for total in totals) and len(set(totals)) == 3
+    assert infos["agent_0"]["episode_return"] == 6
 
 
 def test_infos_carry_numbers_only_at_the_end():
@@ -413,6 +417,12 @@ def test_a_wrong_task_or_option_is_refused():
             face("paxmen_5b")
         with pytest.raises(ValueError, match="unknown option 'max_step'; did you mean max_steps"):
             face("paxmen_5a", max_step=3)
+        with pytest.raises(ValueError, match="unknown option 'seed'; allowed are num_agents, max_steps"):
+            face("paxmen_5a", seed=3)
+        with pytest.raises(ValueError, match="unknown option 'auto_reset'"):
+            face("paxmen_5a", auto_reset=True)
+    with pytest.raises(ValueError, match="unknown option 'num_envs'"):
+        envs.parallel_env("paxmen_5a", num_envs=4)
 
 
 # ---- the batched face ----

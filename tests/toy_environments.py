@@ -1,4 +1,4 @@
-"""Two toy environments, for what a face must carry and not every environment has: masks, continuous actions, rewards
+"""Toy environments, for what a face must carry and not every environment has: masks, continuous actions, rewards
 and metrics of each agent's own, an end by the rules."""
 
 import contextlib
@@ -14,7 +14,9 @@ import torch
 
 import torch_mars.envs as envs
 from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.envs.engine import ScalarEngine
 from torch_mars.envs.rng import uniform
+from torch_mars.envs.rng_scalar import next_uniform
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,38 @@ class ContinuousToy(Toy):
         return None
 
 
-TOYS = {"toy_masked": Toy, "toy_continuous": ContinuousToy}
+class ScalarToy(ScalarEngine):
+    """The rules of `Toy` for one environment."""
+
+    def start(self):
+        for agent in range(3):
+            self.fields["total"][agent] = next_uniform(self.fields["rng"])
+
+    def transition(self, actions):
+        reward = actions.astype(np.float32)
+        self.fields["total"] += reward
+        total = self.fields["total"]
+        return reward, bool(total.sum() > self.rules.options.goal), {"total_by_agent": total.copy()}
+
+    def perceive(self):
+        total, step = self.fields["total"], self.fields["step"]
+        obs = np.array([[t, step] for t in total], np.float32)
+        mask = np.array([[(a + int(t)) % 4 != 0 for a in range(4)] for t in total], np.int8)
+        return obs, total.copy(), mask
+
+
+TOYS = {"toy_masked": (Toy, None), "toy_continuous": (ContinuousToy, None), "toy_scalar": (Toy, ScalarToy)}
 
 
 @contextlib.contextmanager
 def toys_registered():
     """The toys are tasks as long as this lasts."""
     with pytest.MonkeyPatch.context() as patch:
-        for task, environment in TOYS.items():
+        for task, (environment, scalar) in TOYS.items():
             package = types.ModuleType(f"torch_mars.envs.{task}")
             package.ENVIRONMENT = environment
+            if scalar is not None:
+                package.SCALAR = scalar
             patch.setitem(sys.modules, package.__name__, package)
             patch.setitem(envs._MAKEABLE, task, (task, {}))
         yield

@@ -121,6 +121,7 @@ def parallel_env(task: str, render_mode: str | None = None, **overrides: Any) ->
     from torch_mars.envs.engine import TensorEngine
     from torch_mars.envs.pettingzoo import TaskParallelEnv
 
+    _check_options(task, overrides)
     rules = make(task, auto_reset=False, **overrides)
     package = importlib.import_module(f"torch_mars.envs.{family(task)}")
     engine = getattr(package, "SCALAR", TensorEngine)
@@ -143,4 +144,12 @@ def batched_parallel_env(
     """
     from torch_mars.envs.pettingzoo import BatchedParallelEnv
 
+    _check_options(task, overrides)
     return BatchedParallelEnv(task, make(task, num_envs, device, **overrides))
+
+
+def _check_options(task: str, overrides: dict[str, Any]) -> None:
+    """Refuse what is no option of the environment, such as the seed, which PettingZoo's users give to `reset`."""
+    from torch_mars.envs.core import make_options
+
+    make_options(environment_class(task).Options, {**task_options(task), **overrides})
