@@ -402,7 +402,7 @@ def spread(values: list[float]) -> str:
 
 
 def guarded(main: Any, program: str) -> NoReturn:
-    """Run a command's `main`; expected failures become one sentence and an exit code: 2 usage, 1 failed, 130 stopped."""
+    """Run a command: expected failures become one sentence and an exit code (2 usage, 1 failed, 130 stopped)."""
     try:
         sys.exit(main())
     except UsageError as error:
