@@ -211,7 +211,7 @@ def check(args: Any) -> None:
     at_least_one = "num_envs num_seeds rollout_length epochs minibatches hidden_size eval_every eval_episodes"
     for name in f"total_steps {at_least_one} checkpoint_every".split():
         require(args, name, getattr(args, name) >= 1, "it must be 1 or more")
-    for name in ("actor_lr", "critic_lr", "value_clip", "max_grad_norm"):
+    for name in ("actor_lr", "critic_lr", "adam_eps", "value_clip", "max_grad_norm"):
         require(args, name, 0 < getattr(args, name) < math.inf, "it must be greater than 0")
     for name in ("entropy_coef", "value_coef"):
         require(args, name, 0 <= getattr(args, name) < math.inf, "it must be 0 or more")

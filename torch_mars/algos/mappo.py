@@ -74,6 +74,8 @@ class Args:
     """discount factor"""
     gae_lambda: float = 0.95
     """lambda of generalised advantage estimation"""
+    adam_eps: float = 1e-5
+    """epsilon of both Adams: weights with gradients much smaller than it hardly move"""
     max_grad_norm: float = 0.5
     """bound on the gradient norm, for actor and critic each"""
     hidden_size: int = 128
@@ -267,8 +269,9 @@ class Learner:
         generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
         self.actor = Actor(env, args.hidden_size, generators).to(env.device)
         self.critic = Network(env.state_size, args.hidden_size, 1, 1.0, generators).to(env.device)
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), args.actor_lr, eps=1e-5, fused=True)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.critic_lr, eps=1e-5, fused=True)
+        adam = {"eps": args.adam_eps, "fused": True}
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), args.actor_lr, **adam)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.critic_lr, **adam)
         self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
 
     def value(self, state: Tensor) -> Tensor:
