@@ -77,10 +77,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if path.is_dir():
         path = path / CHECKPOINT
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(path.read_bytes())
     except OSError as error:
         raise UsageError(f"cannot read checkpoint {path}: {error.strerror}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
         raise UsageError(f"{path} is no checkpoint of torch_mars, or is damaged or truncated") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(f"{path} is no checkpoint that this version of torch_mars reads (format {FORMAT})")
@@ -145,6 +147,7 @@ class Run:
         self.evaluations = [r for r in records if r["kind"] == "evaluation"]
         self.absolute: dict[int, dict] = {}  # seed -> the absolute metric, at the end
         self.started = time.monotonic()
+        self.seconds_at_update = self.seconds
         self.stop_signal: int | None = None
 
     def step(self, update: int) -> int:
@@ -197,6 +200,10 @@ class Run:
         """
         table = torch.stack([values.double() for values in metrics.values()]).tolist()  # one wait for the device
         metrics = dict(zip(metrics, table))
+        now = self.seconds
+        rate = self.steps_per_update * len(self.seeds) / max(now - self.seconds_at_update, 1e-9)
+        self.seconds_at_update = now
+        metrics["steps_per_second"] = [rate] * len(self.seeds)
         for seed, values in zip(self.seeds, _transposed(metrics)):
             self._record("update", seed, update, values)
             for name in ("actor_loss", "critic_loss"):
@@ -306,7 +313,7 @@ class Run:
 
     def summarise(self) -> None:
         """Final and best evaluation and the next commands, or how to resume a run that was stopped."""
-        script = f"torch_mars/algos/{self.algorithm}.py"
+        script = f"-m torch_mars.algos.{self.algorithm}"
         if self.stop_signal:
             print(f"\nStopped and saved. To go on:\n  python {script} --resume {self.folder}")
             return
