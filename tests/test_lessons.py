@@ -103,7 +103,9 @@ def test_advantages_are_normalised_with_the_population_deviation():
 
 
 def test_advantages_are_normalised_for_each_seed_by_itself():
-    values = torch.randn(3, 50, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 10, 100]).view(3, 1, 1)
+    values = torch.randn(3, 50, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 10, 100]).view(
+        3, 1, 1
+    )
     normalised = mars.normalise(values)
     for seed in range(3):
         torch.testing.assert_close(normalised[seed], mars.normalise(values[seed : seed + 1])[0])
@@ -144,7 +146,9 @@ def test_tanh_normal_density_integrates_to_one():
 def test_tanh_normal_entropy_is_the_mean_negative_log_density():
     noise = rng.normal(rng.keys(0, 1), 400_000)[0].double().view(-1, 1)
     policy = mars.TanhNormal(double([0.2]), double([-1.0]))
-    assert policy.entropy(noise).mean().item() == pytest.approx(-policy.log_prob(policy.sample(noise)).mean().item(), abs=0.01)
+    assert policy.entropy(noise).mean().item() == pytest.approx(
+        -policy.log_prob(policy.sample(noise)).mean().item(), abs=0.01
+    )
     start = mars.TanhNormal(double([0.0]), double([0.0]))
     assert (start.entropy(double([0.0]))).item() == pytest.approx(1.053867268)  # at u = 0 the tanh adds nothing
 
@@ -176,7 +180,7 @@ def test_categorical_samples_follow_the_probabilities_and_the_mask():
 def test_a_single_allowed_action_has_no_entropy_and_no_gradient():
     logits = torch.randn(5, requires_grad=True)
     policy = mars.Categorical(logits, torch.tensor([False, False, True, False, False]))
-    log_prob, entropy = policy.log_prob(torch.tensor(2)), policy.entropy(torch.tensor(0.0))
+    log_prob, entropy = policy.log_prob(torch.tensor(2)), policy.entropy()
     assert log_prob.item() == 0 and entropy.item() == pytest.approx(0, abs=1e-7)
     (log_prob + entropy).backward()
     assert logits.grad.abs().max() < 1e-6
@@ -234,7 +238,9 @@ def test_equal_seeds_give_equal_numbers_and_others_do_not():
 def test_a_seed_trained_beside_others_is_the_seed_trained_alone():
     together = train(seeds=(3, 4, 5), updates=2)
     for place, seed in enumerate((3, 4, 5)):
-        torch.testing.assert_close(weights(together, place), weights(train(seeds=(seed,), updates=2)), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(
+            weights(together, place), weights(train(seeds=(seed,), updates=2)), atol=1e-4, rtol=1e-3
+        )
 
 
 def test_seeds_side_by_side_do_not_influence_one_another():

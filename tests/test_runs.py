@@ -89,7 +89,9 @@ def test_a_run_leaves_config_metrics_curves_checkpoint_and_policy(tmp_path, caps
     curves = EventAccumulator(str(folder / "tensorboard" / "seed_8"))
     curves.Reload()
     tags = curves.Tags()["scalars"]
-    assert {"train/episode_return", "train/ratio_max", "train/steps_per_second", "evaluation/episode_return"} <= set(tags)
+    assert {"train/episode_return", "train/ratio_max", "train/steps_per_second", "evaluation/episode_return"} <= set(
+        tags
+    )
     assert len(curves.Scalars("train/actor_loss")) == 12
 
     policy = runs.load_checkpoint(folder / "policy.pt")
@@ -131,9 +133,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
 
 def start(*args):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SCRIPT), *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_for_update(run_dir, process, update):
@@ -147,10 +148,7 @@ def wait_for_update(run_dir, process, update):
 
 def test_a_run_killed_at_random_moments_and_resumed_equals_one_that_was_not(tmp_path):
     updates, more = 60, ("--num-seeds", 2, "--checkpoint-every", 3, "--eval-every", 7 * STEPS)
-    environment_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     whole = train(tmp_path / "whole", updates, *more)
-    torch.set_num_threads(environment_threads)
 
     chance = random.Random(0)
     process = start(*arguments(tmp_path / "killed", updates, *more))
@@ -167,7 +165,9 @@ def test_a_run_killed_at_random_moments_and_resumed_equals_one_that_was_not(tmp_
     assert "resumed after update" in output
     assert records(killed) == records(whole)
     assert_equal_content(runs.load_checkpoint(killed), runs.load_checkpoint(whole))
-    assert_equal_content(runs.load_checkpoint(killed / "policy.pt")["actor"], runs.load_checkpoint(whole / "policy.pt")["actor"])
+    assert_equal_content(
+        runs.load_checkpoint(killed / "policy.pt")["actor"], runs.load_checkpoint(whole / "policy.pt")["actor"]
+    )
 
 
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
@@ -203,7 +203,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_checkpoint_intact(tmp_path):
 
 
 def test_whole_numbers_may_be_written_short():
-    assert [config.parse_whole(t) for t in ("40e6", "40M", "500k", "1_000", "7")] == [40_000_000] * 2 + [500_000, 1000, 7]
+    assert [config.parse_whole(t) for t in ("40e6", "40M", "500k", "1_000", "7")] == [40_000_000] * 2 + [
+        500_000,
+        1000,
+        7,
+    ]
     for wrong in ("4.5", "x", "", "nan", "inf", "4MM"):
         with pytest.raises(ValueError, match="whole number"):
             config.parse_whole(wrong)

@@ -71,7 +71,9 @@ def parse(args_type: type, check_method: Callable[[Any], Any], algorithm: str, a
 def make_parser(args_type: type, algorithm: str) -> Parser:
     """One flag per field of `args_type`; flags that are not given leave no trace in the result."""
     lesson = inspect.getmodule(args_type).__doc__ or algorithm
-    parser = Parser(prog=algorithm, description=lesson.splitlines()[0], allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser = Parser(
+        prog=algorithm, description=lesson.splitlines()[0], allow_abbrev=False, argument_default=argparse.SUPPRESS
+    )
     kinds, helps = _kinds(args_type), field_docs(args_type)
     for field in dataclasses.fields(args_type):
         flag, default = "--" + field.name.replace("_", "-"), _default(field)

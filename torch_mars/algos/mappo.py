@@ -184,7 +184,7 @@ class Categorical:
     def log_prob(self, action: Tensor) -> Tensor:
         return self.log_probs.gather(-1, action[..., None]).squeeze(-1)
 
-    def entropy(self, noise: Tensor) -> Tensor:
+    def entropy(self, noise: None = None) -> Tensor:
         return -(self.log_probs.exp() * self.log_probs).sum(-1)
 
 
@@ -413,7 +413,7 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
     P, T, B, N = rollout.log_prob.shape
     first_row = torch.arange(P, device=advantage.device)[:, None] * T * B
     target, state = advantage + value, rollout.state[:, :-1].contiguous()
-    seen = []
+    noise, seen = None, []
     for _ in range(args.epochs):
         order, learner.key = rng.permutation(learner.key, T * B)
         for rows in (first_row + order).chunk(args.minibatches, 1):
@@ -422,7 +422,8 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
             log_ratio = policy.log_prob(take(rollout.action, rows)) - take(rollout.log_prob, rows)
             normalised = normalise(take(advantage, rows)).expand_as(log_ratio)
             objective = policy_objective(log_ratio, normalised, args).mean((1, 2))
-            noise, learner.key = learner.actor.noise(learner.key, rows.shape[1], N)
+            if not learner.actor.is_discrete:  # a Categorical's entropy is exact, a TanhNormal's estimated
+                noise, learner.key = learner.actor.noise(learner.key, rows.shape[1], N)
             entropy = policy.entropy(noise).mean((1, 2))
             actor_loss = -objective - args.entropy_coef * entropy
             new_value = learner.value(take(state, rows))[..., None]
