@@ -1,6 +1,6 @@
 """Environment steps per second of the batched environments alone, with random actions.
 
-    python benchmarks/env_throughput.py [--tasks paxmen_5a,...] [--num-envs 64,1024] [--device cpu] [--json FILE] [--quick]
+    python benchmarks/env_throughput.py [--tasks paxmen_5a,...] [--num-envs 64,1024] [--json FILE] [--quick]
 
 Steps of different tasks and sizes alternate, so that a drifting machine slows all alike; the median is reported.
 """

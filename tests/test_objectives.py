@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-
 from objective_tables import TABLES
 
 VARIANTS = [
