@@ -47,10 +47,10 @@ def test_the_benchmark_has_47_tasks_in_eight_environments():
 @with_tasks
 def test_shapes_types_and_spaces(task):
     env = envs.make(task, num_envs=3)
-    B, N, O, S = env.num_envs, env.num_agents, env.observation_size, env.state_size
+    B, N, S = env.num_envs, env.num_agents, env.state_size
     first = env.reset()
     for ts in (first, *play(env, 3)):
-        for tensor, shape in ((ts.obs, (B, N, O)), (ts.state, (B, S)), (ts.reward, (B, N))):
+        for tensor, shape in ((ts.obs, (B, N, env.observation_size)), (ts.state, (B, S)), (ts.reward, (B, N))):
             assert tensor.shape == shape and tensor.dtype == torch.float32 and tensor.device == env.device
         assert ts.final_obs.shape == ts.obs.shape and ts.final_state.shape == ts.state.shape
         for flag in (ts.terminated, ts.truncated):
