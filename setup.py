@@ -38,7 +38,6 @@ setup(
         "pyyaml>=6.0",
         "pillow>=10.0",  # pictures of environments
         "tqdm>=4.66",  # progress bar
-        "tyro>=0.9.2",  # command line from the Args of a lesson
     ],
     extras_require=EXTRAS,
 )

@@ -135,7 +135,7 @@ class PaxMen(BatchedEnv):
 
     def _eat(self, state: PaxMenState, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Each agent's share of a dot [B, N] (1/k where k agents eat it together) and the dots eaten [B, D]."""
-        is_here = (state.agent_pos[:, :, None] == state.dot_pos[:, None]).all(-1)  # [B, N, D]
+        is_here = self._flat(state.agent_pos)[:, :, None] == self._flat(state.dot_pos)[:, None]  # [B, N, D]
         eats = is_here & state.dot_active[:, None] & (actions == EAT)[..., None]
         eaters = eats.sum(1)
         share = torch.where(eats, 1.0 / eaters.clamp(min=1)[:, None], 0.0).sum(2)
@@ -180,7 +180,10 @@ class PaxMen(BatchedEnv):
 
         return draw_text(self.board, state, index)
 
+    def _flat(self, position: Tensor) -> Tensor:
+        """One number for every position [..., 2] of the grid."""
+        return position[..., 0] * self.board.grid_size + position[..., 1]
+
     def _cells(self, layout: Tensor, position: Tensor) -> Tensor:
         """Numbers of the floor cells at positions [B, K, 2]: [B, K], `num_cells` at a wall."""
-        grid_size = self.board.grid_size
-        return self._cell_at[layout[:, None] * grid_size**2 + position[..., 0] * grid_size + position[..., 1]]
+        return self._cell_at[layout[:, None] * self.board.grid_size**2 + self._flat(position)]

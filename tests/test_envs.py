@@ -1,0 +1,232 @@
+"""The contract of every environment: names, shapes, time limit, auto-reset, seeds, batch size, load_state, errors."""
+
+import importlib.util
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+import torch_mars.envs as envs
+from torch_mars.envs.core import fields_of, tree_map, where_rows
+
+with_tasks = pytest.mark.parametrize("task", envs.tasks())
+
+
+def random_actions(env, generator):
+    shape = (env.num_envs, env.num_agents)
+    if isinstance(env.action_space, gymnasium.spaces.Discrete):
+        return torch.randint(0, int(env.action_space.n), shape, generator=generator)
+    low, high = torch.as_tensor(env.action_space.low), torch.as_tensor(env.action_space.high)
+    return low + (high - low) * torch.rand(*shape, *env.action_space.shape, generator=generator)
+
+
+def play(env, steps, seed=0):
+    """TimeSteps of random play from the present state on."""
+    generator = torch.Generator().manual_seed(seed)
+    return [env.step(random_actions(env, generator)) for _ in range(steps)]
+
+
+def assert_same(left, right, rows=slice(None), where=""):
+    """Equal TimeSteps, in some rows of the right one."""
+    for name in ("obs", "state", "reward", "terminated", "truncated", "final_obs", "final_state"):
+        assert torch.equal(getattr(left, name), getattr(right, name)[rows]), f"{where} {name}"
+    for name, values in left.info.items():
+        assert torch.equal(values, right.info[name][rows]), f"{where} {name}"
+
+
+def test_the_benchmark_has_47_tasks_in_eight_environments():
+    counts = {name: len(group) for name, group in envs.ENVIRONMENTS.items()}
+    expected = {"rware": 15, "smax": 11, "connector": 4, "mpe": 3, "paxmen": 3, "aerojax": 4, "jaxnav": 4}
+    assert counts == {**expected, "search_and_rescue": 3}
+    assert len(set(envs.TASKS)) == 47
+    for task in envs.tasks():
+        assert importlib.util.find_spec(f"torch_mars.envs.{envs.family(task)}")
+
+
+@with_tasks
+def test_shapes_types_and_spaces(task):
+    env = envs.make(task, num_envs=3)
+    B, N, S = env.num_envs, env.num_agents, env.state_size
+    first = env.reset()
+    for ts in (first, *play(env, 3)):
+        for tensor, shape in ((ts.obs, (B, N, env.observation_size)), (ts.state, (B, S)), (ts.reward, (B, N))):
+            assert tensor.shape == shape and tensor.dtype == torch.float32 and tensor.device == env.device
+        assert ts.final_obs.shape == ts.obs.shape and ts.final_state.shape == ts.state.shape
+        for flag in (ts.terminated, ts.truncated):
+            assert flag.shape == (B,) and flag.dtype == torch.bool
+        assert env.observation_space.contains(ts.obs[0, 0].numpy()), (ts.obs[0, 0].min(), ts.obs[0, 0].max())
+        assert env.state_space.contains(ts.state[0].numpy())
+        if ts.action_mask is not None:
+            assert ts.action_mask.shape == (B, N, env.action_space.n) and ts.action_mask.dtype == torch.bool
+        assert {"episode_return", "episode_length"} <= ts.info.keys()
+        assert all(value.shape == (B,) for value in ts.info.values())
+    assert len(env.agents) == N and len(set(env.agents)) == N
+    assert set(env.metrics) <= ts.info.keys() and set(env.metrics.values()) <= {"sum", "last"}
+
+
+@with_tasks
+def test_an_environment_does_not_depend_on_the_batch_size(task):
+    few, many = envs.make(task, num_envs=2, seed=4), envs.make(task, num_envs=7, seed=4)
+    few.reset(), many.reset()
+    generator = torch.Generator().manual_seed(0)
+    for t in range(30):
+        actions = random_actions(many, generator)
+        left, right = few.step(actions[:2]), many.step(actions)
+        assert torch.equal(left.reward, right.reward[:2]), t
+        torch.testing.assert_close(left.obs, right.obs[:2], rtol=0, atol=1e-6)
+
+
+@with_tasks
+def test_a_saved_state_continues_identically(task):
+    env = envs.make(task, num_envs=4, seed=1)
+    env.reset()
+    play(env, 10)
+    saved = env.state_dict()
+    expected = play(env, 40, seed=9)
+    other = envs.make(task, num_envs=4, seed=77)
+    other.load_state({name: tensor.numpy() for name, tensor in saved.items()})
+    for t, (left, right) in enumerate(zip(expected, play(other, 40, seed=9))):
+        assert_same(left, right, where=f"step {t}")
+
+
+@with_tasks
+def test_seeds_choose_the_episodes(task):
+    env, again, other = (envs.make(task, num_envs=3, seed=seed) for seed in (5, 5, 6))
+    states = [e.reset().state for e in (env, again, other)]
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+    assert not torch.equal(env.reset().state, states[0])  # without a seed, the numbers go on
+    assert torch.equal(env.reset(seed=5).state, states[0])
+    blocks = envs.make(task, num_envs=6, seed=[6, 5]).reset().state
+    assert torch.equal(blocks[3:], states[0]) and torch.equal(blocks[:3], states[2])
+
+
+@with_tasks
+def test_the_time_limit_truncates_and_the_next_episode_starts(task):
+    env = envs.make(task, num_envs=3, max_steps=4)
+    env.reset()
+    steps = play(env, 4)
+    assert not any(ts.truncated.any() for ts in steps[:3])
+    last = steps[3]
+    assert (last.truncated | last.terminated).all()
+    assert (env.state.step == 0).all() and (env.state.totals == 0).all()
+    assert not torch.equal(last.state, last.final_state)
+    for name in ("obs", "state"):
+        assert torch.equal(getattr(env.observe(), name), getattr(last, name))
+    for ts in steps[:3]:
+        assert torch.equal(ts.obs, ts.final_obs) and torch.equal(ts.state, ts.final_state)
+    returns = sum(ts.reward.mean(1) for ts in steps)
+    torch.testing.assert_close(last.info["episode_return"], returns)
+    assert (last.info["episode_length"] == 4).all()
+
+
+@with_tasks
+def test_without_auto_reset_the_last_situation_stays(task):
+    env = envs.make(task, num_envs=2, max_steps=3, auto_reset=False)
+    env.reset()
+    last = play(env, 3)[-1]
+    assert last.truncated.all() and (env.state.step == 3).all()
+    assert torch.equal(last.obs, last.final_obs)
+
+
+@with_tasks
+def test_ending_some_environments_disturbs_no_other(task):
+    """Environments that end at different times equal those that run alone."""
+    env, alone = envs.make(task, num_envs=4, seed=2, max_steps=20), envs.make(task, num_envs=4, seed=2, max_steps=20)
+    env.reset(), alone.reset()
+    env.load_state({"step": [0, 5, 10, 15]})
+    alone.load_state({"step": [0, 0, 0, 0]})
+    for t, (left, right) in enumerate(zip(play(env, 19), play(alone, 19))):
+        assert torch.equal(left.reward[0], right.reward[0]), t
+
+
+@with_tasks
+def test_reset_of_some_rows_equals_reset_of_all_and_choice(task, monkeypatch):
+    """What CPU computes for the ended environments only, other devices select from a computation for all."""
+    sparse, dense = envs.make(task, num_envs=3, seed=3), envs.make(task, num_envs=3, seed=3)
+    for env in (sparse, dense):
+        env.load_state({"step": [0, env.max_steps - 2, env.max_steps - 1]})
+    expected = play(sparse, 4)
+    monkeypatch.setattr("torch_mars.envs.core.may_look", lambda tensor: False)
+    for t, (left, right) in enumerate(zip(expected, play(dense, 4))):
+        assert_same(left, right, where=f"step {t}")
+
+
+def test_where_rows_on_trees():
+    rows = torch.tensor([True, False, True])
+    source, otherwise = torch.arange(3.0), (torch.zeros(3), (torch.ones(3, 2), None))
+    result = where_rows(rows, lambda x: (x + 10, (x[:, None].repeat(1, 2), None)), source, otherwise)
+    assert result[0].tolist() == [10, 0, 12] and result[1][0].tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert result[1][1] is None and otherwise[0].tolist() == [0, 0, 0]
+    assert tree_map(lambda a, b: a + b, (rows.int(), None), (rows.int(), None))[0].tolist() == [2, 0, 2]
+
+
+@with_tasks
+def test_a_step_compiles_without_graph_breaks(task):
+    """Traced only: the backend runs the captured graph as it is."""
+    env, plain = envs.make(task, num_envs=2, seed=1), envs.make(task, num_envs=2, seed=1)
+    env.reset(), plain.reset()
+    transition = torch.compile(env.transition, backend="eager", fullgraph=True)
+    perceive = torch.compile(env.perceive, backend="eager", fullgraph=True)
+    actions = random_actions(env, torch.Generator().manual_seed(0))
+    state, reward, terminated, _ = transition(env.state, actions)
+    expected_state, expected_reward, expected_terminated, _ = plain.transition(plain.state, actions)
+    torch.testing.assert_close(reward, expected_reward)
+    assert torch.equal(terminated, expected_terminated)
+    for name, tensor in fields_of(state).items():
+        torch.testing.assert_close(tensor, fields_of(expected_state)[name])
+    for left, right in zip(perceive(state), plain.perceive(expected_state)):
+        assert (left is None and right is None) or torch.allclose(left.float(), right.float(), atol=1e-5)
+
+
+# ---- bad input ----
+
+
+@pytest.mark.parametrize(
+    "task, message",
+    [
+        ("paxmen_7a", "unknown task 'paxmen_7a'; did you mean paxmen_"),
+        ("zzz", "unknown task 'zzz'; allowed are paxmen_4a"),
+        ("rware_tiny_2ag", "not available yet: rware is still to be built"),
+    ],
+)
+def test_unknown_tasks_are_refused_with_the_nearest(task, message):
+    with pytest.raises(ValueError, match=message):
+        envs.make(task)
+
+
+def test_bad_arguments_are_refused():
+    for wrong in (0, -1, 2.0, True):
+        with pytest.raises(ValueError, match="num_envs is"):
+            envs.make("paxmen_5a", num_envs=wrong)
+    with pytest.raises(ValueError, match="unknown option 'max_step'; did you mean max_steps"):
+        envs.make("paxmen_5a", max_step=3)
+    with pytest.raises(ValueError, match="max_steps is 0"):
+        envs.make("paxmen_5a", max_steps=0)
+
+
+def test_bad_actions_are_refused_and_change_nothing():
+    env = envs.make("paxmen_5a", num_envs=2)
+    with pytest.raises(RuntimeError, match="before reset"):
+        env.step(torch.zeros(2, 5, dtype=torch.int64))
+    env.reset()
+    before = env.state_dict()
+    for actions, message in (
+        (torch.zeros(2, 4, dtype=torch.int64), r"a tensor \[2, 4\]; they must be a tensor \[2, 5\]"),
+        (torch.zeros(2, 5), "float32; a Discrete space takes torch.int64"),
+        (torch.full((2, 5), 5), "action 5 is outside the action space; allowed are 0 to 4"),
+        (torch.full((2, 5), -1), "action -1 is outside"),
+        (np.zeros((2, 5)), "ndarray"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            env.step(actions)
+    assert all(torch.equal(before[name], tensor) for name, tensor in env.state_dict().items())
+
+
+def test_bad_states_are_refused():
+    env = envs.make("paxmen_5a", num_envs=2)
+    with pytest.raises(ValueError, match="unknown State field 'agent_position'; did you mean agent_pos"):
+        env.load_state({"agent_position": 0})
+    with pytest.raises(ValueError, match=r"'step' has shape \[3\]; it must be \[2\]"):
+        env.load_state({"step": [0, 0, 0]})

@@ -1,0 +1,83 @@
+"""Minutes long: learning curves against an independent implementation, and the built wheel outside the checkout.
+
+python -m pytest -m slow tests/test_nightly.py
+"""
+
+import collections
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from torch_mars.algos import mappo, mars
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
+WINDOW = 12  # updates of 64 environments x 128 steps: 98,304 steps
+
+
+def window_returns(folder):
+    """Mean return over the episodes that ended in each window of 98k steps, over all seeds."""
+    total, count = collections.Counter(), collections.Counter()
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if record["kind"] == "update" and record["episodes"]:
+            window = (record["update"] - 1) // WINDOW
+            count[window] += record["episodes"]
+            total[window] += record["episodes"] * record["episode_return"]
+    return [total[w] / count[w] for w in sorted(count)]
+
+
+@pytest.fixture(scope="module")
+def curves(tmp_path_factory):
+    torch.set_num_threads(2)
+    found = {}
+    for module in (mappo, mars):
+        run_dir = tmp_path_factory.mktemp(module.ALGORITHM)
+        settings = "--env paxmen_5a --num-envs 64 --num-seeds 3 --total-steps 700k --eval-every 1M --device cpu".split()
+        assert module.main([*settings, "--run-dir", str(run_dir)]) == 0
+        (folder,) = [path.parent for path in run_dir.glob("*/*/*/metrics.jsonl")]
+        found[module.ALGORITHM] = window_returns(folder)
+    torch.set_num_threads(1)
+    return found
+
+
+@pytest.mark.timeout(1800)
+def test_paxmen_curves_match_an_independent_jax_implementation(curves):
+    """Its mean training returns over three seeds at 98k, 197k, 295k, 393k and 492k steps, within about 1.0."""
+    expected = {"mappo": [-12.6, -8.8, -7.7, -7.6, -7.5], "mars": [-13.6, -13.2, -11.9, -9.9, -8.0]}
+    for algorithm, returns in expected.items():
+        assert curves[algorithm][:5] == pytest.approx(returns, abs=1.1), (algorithm, curves[algorithm])
+
+
+@pytest.mark.timeout(1800)
+def test_mars_overtakes_mappo_on_paxmen(curves):
+    assert curves["mappo"][1] > -10 and curves["mappo"][3] > -8.3, curves
+    assert curves["mars"][4] > -10.5 and -7 < curves["mars"][6] < -4.5, curves
+    assert curves["mars"][6] > curves["mappo"][6], curves
+
+
+def test_the_wheel_works_outside_the_checkout(tmp_path):
+    """The yaml files travel with it."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "runs", "*.egg-info"))
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    subprocess.run(build, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    target = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
+    subprocess.run(install, check=True)
+    code = (
+        "import sys; sys.path.insert(0, 'site')\n"
+        "import torch_mars; assert 'site' in torch_mars.__file__\n"
+        "from torch_mars import config; from torch_mars.algos import mars\n"
+        "assert (config.YAML_DIRECTORY / 'paxmen.yaml').exists() and 'site' in str(config.YAML_DIRECTORY)\n"
+        "sys.exit(mars.main('--num-envs 2 --rollout-length 8 --total-steps 64 --hidden-size 8'.split()))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert (target / "torch_mars" / "py.typed").exists()

@@ -1,0 +1,556 @@
+"""MAPPO: multi-agent PPO, a trust region by clipping the ratio.
+
+For every agent and step, with ratio r = pi_new(a|o) / pi_old(a|o) and advantage A, MAPPO maximises (Yu et al. 2022)
+
+    J = min(r A, clip(r, 1 - e, 1 + e) A)
+
+Within the range the gradient dJ/dr is A, at full strength. Where r has left it on the side that A pushes towards, the
+gradient is 0: nothing pulls an action back that went too far, whatever carried it there.
+
+The number to remember: an action lost four fifths of its probability (r = 0.2) although it was only slightly bad. The
+pull that brings it back, dJ / dlog r at A = -1, is 0 in MAPPO (clipped), 0.12 in MASPO (e = 0.5) and 3.6 in MARS
+(r* = 1/1.5); as r -> 0, MASPO's pull fades and MARS's grows without bound.
+
+    python torch_mars/algos/mappo.py --env paxmen_5a --clip 0.2
+
+Ablation: `--clip-low` and `--clip-high` give the two ends of the range widths of their own.
+
+Axes: P seeds trained side by side, T steps of a rollout, B environments per seed, N agents, K = 1 for a team reward or
+N for rewards per agent. Every weight has a leading P axis; seeds share nothing but the process.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torch_mars import config, envs, runs
+from torch_mars.envs import rng
+from torch_mars.envs.core import BatchedEnv, TimeStep
+
+ALGORITHM = "mappo"
+
+
+@dataclass
+class Args:
+    clip: float = 0.2
+    """e: ratios may move within 1 - e and 1 + e"""
+    clip_low: float | None = None
+    """asymmetric ablation, with --clip-high: the lower end is 1 - clip_low; replaces clip"""
+    clip_high: float | None = None
+    """asymmetric ablation, with --clip-low: the upper end is 1 + clip_high; replaces clip"""
+
+    # ---- the same in every lesson from here to the objective ----
+    env: str = "paxmen_5a"
+    """task, one of torch_mars.envs.tasks()"""
+    total_steps: int = 4_000_000
+    """environment steps per seed; 40e6, 40M and 500k are numbers too"""
+    num_envs: int = 64
+    """environments per seed"""
+    num_seeds: int = 1
+    """seeds trained side by side in this process: seed, seed + 1, ..."""
+    seed: int = 0
+    """first seed"""
+    device: str = "auto"
+    """cpu, cuda, cuda:0, ...; auto: cuda where there is one"""
+    rollout_length: int = 128
+    """steps of every environment between two updates"""
+    epochs: int = 4
+    """passes over a rollout"""
+    minibatches: int = 4
+    """minibatches per epoch; must divide rollout_length x num_envs"""
+    actor_lr: float = 5e-4
+    """learning rate of the actor's Adam"""
+    critic_lr: float = 5e-4
+    """learning rate of the critic's Adam"""
+    entropy_coef: float = 0.01
+    """weight of the entropy bonus"""
+    value_coef: float = 0.5
+    """weight of the value loss"""
+    value_clip: float = 0.2
+    """how far a value may move in one update before its gradient stops, in units of return"""
+    gamma: float = 0.99
+    """discount factor"""
+    gae_lambda: float = 0.95
+    """lambda of generalised advantage estimation"""
+    adam_eps: float = 1e-5
+    """epsilon of both Adams: weights with gradients much smaller than it hardly move"""
+    max_grad_norm: float = 0.5
+    """bound on the gradient norm, for actor and critic each"""
+    hidden_size: int = 128
+    """width of the two hidden layers of actor and critic"""
+    bootstrap_truncation: bool = False
+    """whether a time limit is bootstrapped with the value of the last state, instead of counting as an end"""
+    eval_every: int | None = None
+    """environment steps (per seed) between evaluations; left out: 122 evaluations in all"""
+    eval_episodes: int = 32
+    """episodes per evaluation; the final measurement of the best policy takes ten times as many"""
+    eval_greedy: bool = False
+    """whether evaluation takes the most likely action instead of sampling"""
+    checkpoint_every: int = 10
+    """updates between checkpoints"""
+    env_options: dict = field(default_factory=dict)
+    """options of the environment that differ from the task's, e.g. '{max_steps: 50}'"""
+    name: str = "run"
+    """ends the name of the run's folder"""
+    run_dir: str = "runs"
+    """folder of all runs"""
+    config: str | None = None
+    """yaml file with settings, such as the config.yaml of another run"""
+    resume: str | None = None
+    """folder or checkpoint of a run to go on with"""
+
+
+# ---- the objective: where the three lessons differ ----
+
+
+def ratio_range(args: Args) -> tuple[float, float]:
+    """The ends (1 - e, 1 + e) of the clipping range. ValueError if it is out of range."""
+    if args.clip_low is None and args.clip_high is None:
+        config.require(args, "clip", 0 < args.clip < 1, "it must be between 0 and 1")
+        return 1 - args.clip, 1 + args.clip
+    config.require(args, "clip_low", args.clip_low is not None, "--clip-high needs it: between 0 and 1")
+    config.require(args, "clip_high", args.clip_high is not None, "--clip-low needs it: greater than 0")
+    config.require(args, "clip_low", 0 < args.clip_low < 1, "it must be between 0 and 1")
+    config.require(args, "clip_high", 0 < args.clip_high < 1e6, "it must be greater than 0 (and below 1e6)")
+    return 1 - args.clip_low, 1 + args.clip_high
+
+
+def policy_objective(log_ratio: Tensor, advantage: Tensor, args: Args) -> Tensor:
+    """J(r, A), elementwise, to be maximised."""
+    low, high = ratio_range(args)
+    ratio = bound(log_ratio).exp()
+    return torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage)
+
+
+# ---- the same in every lesson from here to the end ----
+
+
+def bound(log_ratio: Tensor, limit: float = 20.0) -> Tensor:
+    """Saturate the value of |log_ratio| at `limit` and leave its gradient alone.
+
+    Nothing overflows, yet outliers are still pulled back: an ordinary clamp would drop exactly their gradient.
+    """
+    return log_ratio + (log_ratio.clamp(-limit, limit) - log_ratio).detach()
+
+
+# ---- networks ----
+
+
+class Linear(nn.Module):
+    """P linear layers, one per seed: [P, rows, inputs] -> [P, rows, outputs]."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float, generators: list[torch.Generator]):
+        super().__init__()
+        weights = [nn.init.orthogonal_(torch.empty(outputs, inputs), gain, generator=g).T for g in generators]
+        self.weight = nn.Parameter(torch.stack(weights))
+        self.bias = nn.Parameter(torch.zeros(len(generators), 1, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class Network(nn.Module):
+    """Two hidden layers: [P, ..., inputs] -> [P, ..., outputs]."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, gain: float, generators: list[torch.Generator]):
+        super().__init__()
+        self.hidden_1 = Linear(inputs, hidden, 2**0.5, generators)
+        self.hidden_2 = Linear(hidden, hidden, 2**0.5, generators)
+        self.head = Linear(hidden, outputs, gain, generators)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = F.relu(self.hidden_2(F.relu(self.hidden_1(x.flatten(1, -2)))))
+        return self.head(rows).view(*x.shape[:-1], -1)
+
+
+class Categorical:
+    """A policy over A actions of which some may be forbidden: logits [..., A], mask [..., A] or None."""
+
+    def __init__(self, logits: Tensor, mask: Tensor | None):
+        if mask is not None:
+            logits = torch.where(mask, logits, -1e9)  # finite: -inf would give nan in p log p
+        self.log_probs = logits.log_softmax(-1)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """By inversion of one uniform number per agent."""
+        cumulative = self.log_probs.exp().cumsum(-1)
+        return (cumulative <= noise[..., None] * cumulative[..., -1:]).sum(-1)
+
+    def mode(self) -> Tensor:
+        return self.log_probs.argmax(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        return self.log_probs.gather(-1, action[..., None]).squeeze(-1)
+
+    def entropy(self, noise: None = None) -> Tensor:
+        return -(self.log_probs.exp() * self.log_probs).sum(-1)
+
+
+class TanhNormal:
+    """tanh of a normal: actions [..., d] in [-1, 1]. Beyond +-0.999 the density is the mean density of that tail."""
+
+    EDGE = 0.999
+
+    def __init__(self, mean: Tensor, log_std: Tensor):
+        self.mean, self.std = mean, F.softplus(log_std) + 1e-3
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return (self.mean + self.std * noise).tanh()
+
+    def mode(self) -> Tensor:
+        return self.mean.tanh()
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Summed over the dimensions of the action."""
+        u = action.clamp(-self.EDGE, self.EDGE).atanh()
+        density = self._normal(u) - _log_tanh_slope(u)
+        u_edge = torch.atanh(torch.tensor(self.EDGE, dtype=action.dtype, device=action.device))
+        above = torch.special.log_ndtr((self.mean - u_edge) / self.std)
+        below = torch.special.log_ndtr((-u_edge - self.mean) / self.std)
+        log_width = torch.log1p(torch.tensor(-self.EDGE, dtype=action.dtype, device=action.device))
+        tail = torch.where(action > 0, above, below) - log_width
+        return torch.where(action.abs() < self.EDGE, density, tail).sum(-1)
+
+    def entropy(self, noise: Tensor) -> Tensor:
+        """Of the normal, exactly, plus the tanh's part estimated at one reparameterised sample."""
+        u = self.mean + self.std * noise
+        normal = 0.5 + 0.5 * torch.log(2 * torch.pi * self.std.square())
+        return (normal + _log_tanh_slope(u)).sum(-1)
+
+    def _normal(self, u: Tensor) -> Tensor:
+        return -0.5 * ((u - self.mean) / self.std).square() - torch.log(self.std * (2 * torch.pi) ** 0.5)
+
+
+def _log_tanh_slope(u: Tensor) -> Tensor:
+    """log(1 - tanh(u)^2), accurate for large |u|."""
+    return 2 * (0.6931471805599453 - u - F.softplus(-2 * u))
+
+
+class Actor(nn.Module):
+    """One policy for all agents, told apart by a one-hot id in front of the observation."""
+
+    def __init__(self, env: BatchedEnv, hidden: int, generators: list[torch.Generator]):
+        super().__init__()
+        self.is_discrete = hasattr(env.action_space, "n")
+        outputs = int(env.action_space.n) if self.is_discrete else env.action_space.shape[0]
+        self.action_shape = () if self.is_discrete else (outputs,)
+        self.network = Network(env.num_agents + env.observation_size, hidden, outputs, 0.01, generators)
+        if not self.is_discrete:
+            self.log_std = nn.Parameter(torch.zeros(len(generators), outputs))
+            self.register_buffer("low", torch.as_tensor(env.action_space.low), persistent=False)
+            self.register_buffer("high", torch.as_tensor(env.action_space.high), persistent=False)
+
+    def forward(self, obs: Tensor, mask: Tensor | None) -> Categorical | TanhNormal:
+        """obs [P, ..., N, N + O], mask [P, ..., N, A] or None."""
+        output = self.network(obs)
+        if self.is_discrete:
+            return Categorical(output, mask)
+        return TanhNormal(output, self.log_std.view(-1, *[1] * (output.dim() - 2), output.shape[-1]))
+
+    def noise(self, key: Tensor, *shape: int) -> tuple[Tensor, Tensor]:
+        """Random numbers [P, *shape] as `sample` and `entropy` want them, from keys [P]; and the keys moved on."""
+        shape = (*shape, *self.action_shape)
+        draw = rng.uniform if self.is_discrete else rng.normal
+        noise, key = draw(key, torch.Size(shape).numel())
+        return noise.view(len(key), *shape), key
+
+    def to_env(self, action: Tensor) -> Tensor:
+        """[P, B, N, ...] -> [P * B, N, ...], in the bounds of the environment."""
+        action = action.flatten(0, 1)
+        return action if self.is_discrete else self.low + (action + 1) / 2 * (self.high - self.low)
+
+
+class Learner:
+    """What training changes: networks, optimisers, and the keys of the policy's random numbers [P]."""
+
+    def __init__(self, args: Args, env: BatchedEnv, seeds: list[int]):
+        generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
+        self.actor = Actor(env, args.hidden_size, generators).to(env.device)
+        self.critic = Network(env.state_size, args.hidden_size, 1, 1.0, generators).to(env.device)
+        adam = {"eps": args.adam_eps, "fused": True}
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), args.actor_lr, **adam)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.critic_lr, **adam)
+        self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
+
+    def value(self, state: Tensor) -> Tensor:
+        """[P, ..., S] -> [P, ...]: the critic sees the state once, not once per agent."""
+        return self.critic(state).squeeze(-1)
+
+    def state_dict(self) -> dict:
+        parts = ("actor", "critic", "actor_optimizer", "critic_optimizer")
+        return {**{part: getattr(self, part).state_dict() for part in parts}, "key": self.key}
+
+    def load_state_dict(self, content: dict) -> None:
+        self.key = content["key"].to(self.key.device)
+        for part in ("actor", "critic", "actor_optimizer", "critic_optimizer"):
+            getattr(self, part).load_state_dict(content[part])
+
+
+# ---- rollout ----
+
+
+class Rollout:
+    """T steps of all environments, in memory that is used again for every rollout."""
+
+    def __init__(self, args: Args, env: BatchedEnv, actor: Actor):
+        P, T, B, N = args.num_seeds, args.rollout_length, args.num_envs, env.num_agents
+        K = 1 if env.has_shared_reward else N
+
+        def zeros(*shape, dtype=torch.float32):
+            return torch.zeros(shape, dtype=dtype, device=env.device)
+
+        self.obs = zeros(P, T, B, N, N + env.observation_size)
+        self.obs[..., :N] = torch.eye(N, device=env.device)  # the agent's id, written once
+        self.state = zeros(P, T + 1, B, env.state_size)
+        self.mask: Tensor | None = None  # bool [P, T, B, N, A], where the environment has masks
+        self.action = zeros(P, T, B, N, *actor.action_shape, dtype=torch.int64 if actor.is_discrete else torch.float32)
+        self.log_prob = zeros(P, T, B, N)
+        self.reward = zeros(P, T, B, K)
+        self.is_done = zeros(P, T, B, dtype=torch.bool)
+        self.is_truncated = zeros(P, T, B, dtype=torch.bool)  # by the time limit only
+        self.final_state = zeros(P, T, B, env.state_size) if args.bootstrap_truncation else None
+        self.info = {name: zeros(P, T, B) for name in ("episode_return", "episode_length", *env.metrics)}
+
+
+@torch.no_grad()
+def collect(rollout: Rollout, env: BatchedEnv, ts: TimeStep, learner: Learner) -> TimeStep:
+    """Fill the rollout from the TimeStep `ts` on; the TimeStep after it."""
+    P, T, B, N = rollout.log_prob.shape
+    noise, learner.key = learner.actor.noise(learner.key, T, B, N)
+    for t in range(T):
+        rollout.obs[:, t, ..., N:] = ts.obs.view(P, B, N, -1)
+        rollout.state[:, t] = ts.state.view(P, B, -1)
+        mask = None if ts.action_mask is None else ts.action_mask.view(P, B, N, -1)
+        if mask is not None:
+            if rollout.mask is None:
+                rollout.mask = mask.new_zeros(P, T, B, *mask.shape[2:])
+            rollout.mask[:, t] = mask
+        policy = learner.actor(rollout.obs[:, t], mask)
+        action = policy.sample(noise[:, t])
+        rollout.action[:, t], rollout.log_prob[:, t] = action, policy.log_prob(action)
+
+        ts = env.step(learner.actor.to_env(action))
+        rollout.reward[:, t] = ts.reward[:, : rollout.reward.shape[-1]].view(P, B, -1)
+        rollout.is_done[:, t] = (ts.terminated | ts.truncated).view(P, B)
+        rollout.is_truncated[:, t] = (ts.truncated & ~ts.terminated).view(P, B)
+        if rollout.final_state is not None:
+            rollout.final_state[:, t] = ts.final_state.view(P, B, -1)
+        for name, values in rollout.info.items():
+            values[:, t] = ts.info[name].view(P, B)
+    rollout.state[:, T] = ts.state.view(P, B, -1)
+    return ts
+
+
+# ---- advantages ----
+
+
+def compute_gae(reward: Tensor, value: Tensor, is_done: Tensor, gamma: float, gae_lambda: float) -> Tensor:
+    """Generalised advantage estimates [P, T, ...].
+
+    Args:
+        reward: [P, T, ...]. value: [P, T + 1, ...], the last one of the state after the rollout.
+        is_done: bool [P, T, ...], nothing is carried over such a step.
+    """
+    goes_on = (~is_done).to(reward.dtype)
+    delta = reward + gamma * value[:, 1:] * goes_on - value[:, :-1]
+    decay = gamma * gae_lambda * goes_on
+    advantage = torch.empty_like(delta)
+    following = torch.zeros_like(delta[:, 0])
+    for t in reversed(range(delta.shape[1])):
+        following = advantage[:, t] = delta[:, t] + decay[:, t] * following
+    return advantage
+
+
+@torch.no_grad()
+def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor]:
+    """Advantages [P, T, B, K] and the values at collection [P, T, B, 1]; their sum is the value target."""
+    value = learner.value(rollout.state)[..., None]
+    reward = rollout.reward
+    if args.bootstrap_truncation:  # what the time limit cut off belongs to the last reward
+        cut_off = learner.value(rollout.final_state) * rollout.is_truncated
+        reward = reward + args.gamma * cut_off[..., None]
+    advantage = compute_gae(reward, value, rollout.is_done[..., None], args.gamma, args.gae_lambda)
+    return advantage, value[:, :-1]
+
+
+def normalise(advantage: Tensor) -> Tensor:
+    """Zero mean and unit (population) deviation over a minibatch [P, rows, K], for each seed by itself."""
+    mean = advantage.mean((1, 2), keepdim=True)
+    return (advantage - mean) / (advantage.std((1, 2), correction=0, keepdim=True) + 1e-8)
+
+
+# ---- update ----
+
+
+def value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip: float) -> Tensor:
+    """0.5 max((V - target)^2, (V_clipped - target)^2), elementwise."""
+    clipped = old_value + (value - old_value).clamp(-clip, clip)
+    return 0.5 * torch.maximum((value - target).square(), (clipped - target).square())
+
+
+def apply_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
+    """Clip each seed's gradient to `max_norm` and step; the norms [P]. A norm that is not finite steps nowhere."""
+    parameters = optimizer.param_groups[0]["params"]
+    norm = sum(p.grad.flatten(1).square().sum(1) for p in parameters).sqrt()
+    scale = torch.where(norm > max_norm, max_norm / norm, 1.0)
+    for p in parameters:
+        shape = (-1, *[1] * (p.dim() - 1))
+        p.grad = torch.where(norm.isfinite().view(shape), p.grad * scale.view(shape), 0.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return norm
+
+
+def take(x: Tensor, rows: Tensor) -> Tensor:
+    """Environment steps of a minibatch: [P, T, B, ...] and row numbers [P, rows] in P * T * B -> [P, rows, ...]."""
+    return x.flatten(0, 2).index_select(0, rows.flatten()).view(*rows.shape, *x.shape[3:])
+
+
+def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner, args: Args) -> dict[str, Tensor]:
+    """`epochs` passes over the rollout in minibatches of whole environment steps; diagnostics [P] by name."""
+    P, T, B, N = rollout.log_prob.shape
+    first_row = torch.arange(P, device=advantage.device)[:, None] * T * B
+    target, state = advantage + value, rollout.state[:, :-1].contiguous()
+    noise, seen = None, []
+    for _ in range(args.epochs):
+        order, learner.key = rng.permutation(learner.key, T * B)
+        for rows in (first_row + order).chunk(args.minibatches, 1):
+            mask = None if rollout.mask is None else take(rollout.mask, rows)
+            policy = learner.actor(take(rollout.obs, rows), mask)
+            log_ratio = policy.log_prob(take(rollout.action, rows)) - take(rollout.log_prob, rows)
+            normalised = normalise(take(advantage, rows)).expand_as(log_ratio)
+            objective = policy_objective(log_ratio, normalised, args).mean((1, 2))
+            if not learner.actor.is_discrete:  # a Categorical's entropy is exact, a TanhNormal's estimated
+                noise, learner.key = learner.actor.noise(learner.key, rows.shape[1], N)
+            entropy = policy.entropy(noise).mean((1, 2))
+            actor_loss = -objective - args.entropy_coef * entropy
+            new_value = learner.value(take(state, rows))[..., None]
+            errors = value_loss(new_value, take(value, rows), take(target, rows), args.value_clip)
+            critic_loss = args.value_coef * errors.mean((1, 2))
+
+            (actor_loss + critic_loss).sum().backward()  # no weight is in both losses, no seed in another's
+            seen.append(
+                {
+                    "actor_loss": actor_loss.detach(),
+                    "critic_loss": critic_loss.detach(),
+                    "entropy": entropy.detach(),
+                    "actor_grad_norm": apply_gradients(learner.actor_optimizer, args.max_grad_norm),
+                    "critic_grad_norm": apply_gradients(learner.critic_optimizer, args.max_grad_norm),
+                    **ratio_diagnostics(log_ratio.detach(), ratio_range(args)),
+                }
+            )
+    return over_minibatches({name: torch.stack([one[name] for one in seen]) for name in seen[0]})
+
+
+def ratio_diagnostics(log_ratio: Tensor, allowed: tuple[float, float]) -> dict[str, Tensor]:
+    """Of one minibatch [P, rows, N]: extremes of log r, approximate KL, share of ratios outside the range."""
+    ratio = log_ratio.exp()
+    is_outside = (ratio < allowed[0]) | (ratio > allowed[1])
+    return {
+        "log_ratio_max": log_ratio.amax((1, 2)),
+        "log_ratio_min": log_ratio.amin((1, 2)),
+        "approx_kl": (torch.expm1(log_ratio) - log_ratio).mean((1, 2)),
+        "frac_outside": is_outside.float().mean((1, 2)),
+    }
+
+
+def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
+    """One number per seed [P] from those of all minibatches [epochs * minibatches, P]."""
+    largest, smallest = seen.pop("log_ratio_max"), seen.pop("log_ratio_min")
+    is_skipped = ~(seen["actor_grad_norm"].isfinite() & seen["critic_grad_norm"].isfinite())
+    return {
+        **{name: values.mean(0) for name, values in seen.items()},
+        "ratio_max": largest.amax(0).exp(),
+        "ratio_min": smallest.amin(0).exp(),
+        "ratio_max_mean": largest.exp().mean(0),
+        "ratio_min_mean": smallest.exp().mean(0),
+        "max_abs_log_ratio": torch.maximum(largest, -smallest).amax(0),
+        "first_max_abs_log_ratio": torch.maximum(largest[0], -smallest[0]),  # before any step: rounding only
+        "skipped_steps": is_skipped.sum(0),
+    }
+
+
+def episode_means(rollout: Rollout) -> dict[str, Tensor]:
+    """Mean over the episodes that ended in the rollout, for each seed [P]; nan where none did."""
+    count = rollout.is_done.sum((1, 2))
+    sums = {name: torch.where(rollout.is_done, values, 0).sum((1, 2)) for name, values in rollout.info.items()}
+    return {"episodes": count, **{name: total / count for name, total in sums.items()}}
+
+
+# ---- evaluation ----
+
+
+@torch.no_grad()
+def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dict[str, list[list[float]]]:
+    """One new episode in each of the P * E environments; for each metric, P lists of E numbers."""
+    P, N = args.num_seeds, env.num_agents
+    key = rng.keys([rng.derive(s, "actions") for s in seeds], P, env.device)
+    ts = env.reset(seed=seeds)
+    agent_id = torch.eye(N, device=env.device).expand(env.num_envs, N, N)
+    is_over = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
+    result = {name: torch.zeros(env.num_envs, device=env.device) for name in ("episode_return", *env.metrics)}
+    for _ in range(env.max_steps):
+        obs = torch.cat([agent_id, ts.obs], -1).view(P, -1, N, N + env.observation_size)
+        mask = None if ts.action_mask is None else ts.action_mask.view(P, -1, N, ts.action_mask.shape[-1])
+        policy = actor(obs, mask)
+        noise, key = actor.noise(key, obs.shape[1], N)
+        ts = env.step(actor.to_env(policy.mode() if args.eval_greedy else policy.sample(noise)))
+        ends_now = (ts.terminated | ts.truncated) & ~is_over
+        for name, values in result.items():
+            values.copy_(torch.where(ends_now, ts.info[name].float(), values))
+        is_over |= ends_now
+        if is_over.all():
+            break
+    return {name: values.view(P, -1).tolist() for name, values in result.items()}
+
+
+# ---- main ----
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = config.parse(Args, ratio_range, ALGORITHM, argv)
+    run = runs.Run(args, ALGORITHM, args.rollout_length * args.num_envs)
+
+    def seeds_for(*purpose: str | int) -> list[int]:
+        return [rng.derive(seed, *purpose) for seed in run.seeds]
+
+    def make(num_envs: int) -> BatchedEnv:
+        seeds = seeds_for("environment")
+        return envs.make(args.env, args.num_seeds * num_envs, args.device, seeds, **args.env_options)
+
+    env, eval_env = make(args.num_envs), make(args.eval_episodes)
+    learner = Learner(args, env, run.seeds)
+    rollout, best = Rollout(args, env, learner.actor), runs.BestWeights(learner.actor)
+    ts = env.reset()
+    if run.checkpoint:
+        learner.load_state_dict(run.checkpoint["learner"])
+        best.load_state_dict(run.checkpoint["best"])
+        env.load_state(run.checkpoint["env"])
+        ts = env.observe()
+    run.announce(env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
+
+    for number in run.updates():
+        ts = collect(rollout, env, ts, learner)
+        advantage, value = advantages(rollout, learner, args)
+        diagnostics = update(rollout, advantage, value, learner, args)
+        run.log_update(number, {**episode_means(rollout), **diagnostics})
+        if run.should_evaluate(number):
+            episodes = evaluate(eval_env, learner.actor, seeds_for("evaluation", number), args)
+            best.consider(learner.actor, episodes["episode_return"])
+            run.log_evaluation(number, episodes)
+        if run.should_save(number):
+            run.save(number, {"learner": learner.state_dict(), "env": env.state_dict(), "best": best.state_dict()})
+
+    if not run.stop_signal:  # the absolute metric: each seed's best policy, measured again over more episodes
+        learner.actor.load_state_dict(best.weights)
+        run.log_absolute(evaluate(make(10 * args.eval_episodes), learner.actor, seeds_for("absolute metric"), args))
+        run.save_policy({"actor": best.weights, "returns": best.returns})
+    run.close()
+    run.summarise()
+    return 130 if run.stop_signal else 0
+
+
+if __name__ == "__main__":
+    runs.guarded(main, ALGORITHM)
