@@ -117,6 +117,19 @@ def test_max_cycles(task):
     max_cycles_test(types.SimpleNamespace(parallel_env=parallel_env, env=env))
 
 
+def test_the_window_shows_every_step_and_closes(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pygame = pytest.importorskip("pygame", reason="windows need pygame")
+    env = envs.parallel_env("paxmen_4a", render_mode="human")
+    env.reset(seed=0)
+    for _ in range(2):
+        shown = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+        np.testing.assert_array_equal(shown, env.rules.draw(env.engine.batched_state(), 0))
+        env.step(dict.fromkeys(env.agents, 0))
+    env.close()
+    assert not pygame.display.get_init()
+
+
 # ---- what PettingZoo users rely on ----
 
 
