@@ -43,6 +43,13 @@ _MAKEABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "paxmen_4a": ("paxmen", {"num_agents": 4}),
     "paxmen_5a": ("paxmen", {"num_agents": 5}),
     "paxmen_6a": ("paxmen", {"num_agents": 6}),
+    **{f"aerojax_{n}v{n}": ("aerojax", {"n_allies": n, "n_enemies": n}) for n in (2, 3, 5, 8)},
+    # extensions outside the 47
+    "aerojax_5v5_mixed": (
+        "aerojax",
+        {"n_allies": 5, "n_enemies": 5, "ally_types": (1, 2, 3, 4, 0), "enemy_types": (1, 2, 3, 4, 0)},
+    ),
+    "aerojax_16v16": ("aerojax", {"n_allies": 16, "n_enemies": 16, "half_size": 3000.0}),
 }
 
 
