@@ -71,3 +71,8 @@ def test_normal_integers_and_permutations():
     codes = (orders * torch.tensor([64, 16, 4, 1])).sum(1)
     counts = torch.unique(codes, return_counts=True)[1].float()
     assert len(counts) == 24 and _chi_square(counts) < 23 + 5 * 46**0.5
+
+
+def test_the_most_extreme_normal_numbers_are_finite_and_symmetric():
+    extremes = rng._inverse_normal(torch.tensor([0, -1]))  # all bits 0, all bits 1
+    assert extremes.tolist() == pytest.approx([-6.34, 6.34], abs=0.05)

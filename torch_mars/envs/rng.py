@@ -91,10 +91,14 @@ def uniform(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def normal(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`count` standard normal float32 numbers: [..., count] (by inversion, |z| < 5.5); and the keys moved past them."""
+    """`count` standard normal float32 numbers: [..., count] (by inversion, |z| < 6.4); and the keys moved past them."""
     words, key = bits(key, count)
-    centred = (_shift_right(words, 40).float() + 0.5) * 2.0**-24  # in (0, 1), symmetric about 1/2
-    return torch.special.ndtri(centred.double()).float(), key
+    return _inverse_normal(words), key
+
+
+def _inverse_normal(words: Tensor) -> Tensor:
+    centred = (_shift_right(words, 32).double() + 0.5) * 2.0**-32  # in (0, 1), never at its ends: float32 would round
+    return torch.special.ndtri(centred).float()
 
 
 def integers(key: Tensor, count: int, high: int) -> tuple[Tensor, Tensor]:
