@@ -74,7 +74,7 @@ def test_an_environment_does_not_depend_on_the_batch_size(task):
         actions = random_actions(many, generator)
         left, right = few.step(actions[:2]), many.step(actions)
         assert torch.equal(left.reward, right.reward[:2]), t
-        torch.testing.assert_close(left.obs, right.obs[:2], rtol=0, atol=1e-6)
+        torch.testing.assert_close(left.obs, right.obs[:2], rtol=0, atol=1e-5)  # sums in other blocks
 
 
 @with_tasks

@@ -80,7 +80,7 @@ def test_the_target_is_the_only_stationary_point_and_a_maximum(algorithm, settin
 @with_variants
 @pytest.mark.parametrize("advantage", [0.0, 1.0, -1.0, 1e-30, -3e4])
 def test_float32_extremes_stay_finite(algorithm, settings, advantage):
-    log_ratio = torch.tensor([0.0, 1, -1, 20, -20, 90, -90, 1e4, -1e4])
+    log_ratio = torch.tensor([0.0, 1, -1, 20, -20, 90, -90, 1e4, -1e4, 1e12, -1e30])
     value, slope = objective(algorithm, settings, log_ratio, torch.full_like(log_ratio, advantage))
     assert value.isfinite().all() and slope.isfinite().all()
     if advantage == 0:

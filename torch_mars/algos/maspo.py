@@ -135,7 +135,7 @@ def bound(log_ratio: Tensor, limit: float = 20.0) -> Tensor:
 
     Nothing overflows, yet outliers are still pulled back: an ordinary clamp would drop exactly their gradient.
     """
-    return log_ratio + (log_ratio.clamp(-limit, limit) - log_ratio).detach()
+    return log_ratio.clamp(-limit, limit).detach() + (log_ratio - log_ratio.detach())
 
 
 # ---- networks ----

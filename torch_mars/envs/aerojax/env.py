@@ -5,7 +5,7 @@ the number of all aircraft: N allies first, then E enemies. "ego" is the observi
 
 | | shape | values |
 |---|---|---|
-| observation | [N, 18 + 12 (min(E,8) + min(N-1,7))] | ego, then enemies it knows of, then allies, nearest first; 0 if dead |
+| observation | [N, 18 + 12 (min(E,8) + min(N-1,7))] | ego; enemies it knows of; allies: nearest first; 0 if dead |
 | global state | [15 A + 1] | every aircraft's position, velocity, attitude, health; time left |
 | action | [N, 3] in [-1, 1] | aileron (+ rolls right), elevator (+ raises alpha), throttle (-1 idle, +1 full) |
 | reward | [N] | the team's: 1.0 x enemies lost / E - 0.25 x allies lost / N + 1.0 if won |
@@ -177,7 +177,7 @@ class AeroJAX(BatchedEnv):
     LOSSES = ("kills", "losses", "ally_ground", "ally_bounds", "ally_collided",
               "enemy_ground", "enemy_bounds", "enemy_collided")  # fmt: skip
     metrics = {
-        **{name: "last" for name in ("won", "lost", "draw", "allies_alive", "enemies_alive")},
+        **dict.fromkeys(("won", "lost", "draw", "allies_alive", "enemies_alive"), "last"),
         **{f"episode_{name}": "sum" for name in (*LOSSES, "hits")},
     }
 

@@ -16,7 +16,6 @@ from torch_mars.envs.aerojax.vectors import (
     Vector,
     across,
     add,
-    cross,
     dot,
     length,
     pick,
@@ -112,7 +111,7 @@ def _each(a: Vector) -> Vector:
 
 
 def _target(position: Vector, nose: Vector, foe_position: Vector, foe_nose: Vector, foe_alive: Tensor, c: "Options"):
-    """Index among the foes [B, I] of the one with the least cost, its cosine off the nose, distance, and if it threatens."""
+    """The foe of least cost [B, I]: index, cosine off the nose, distance, whether it threatens."""
     r = _pairs(position, foe_position)
     d = length(r).clamp(min=1)
     ata = dot(r, _each(nose)) / d

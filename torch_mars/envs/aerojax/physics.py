@@ -2,7 +2,7 @@
 
 An aircraft is its position (m), flight direction `t` and speed (m/s), the unit vector `n` across t in which lift pulls
 (the pilot's "up"), angle of attack `alpha` (rad) and throttle (0..1). Roll turns n about t; elevator moves alpha; only
-the tilted lift turns the path, so a turn costs energy exactly through induced drag. x, y horizontal, z up, right-handed.
+the tilted lift turns the path, so a turn costs energy exactly through induced drag. x, y horizontal, z up.
 
 Tensors are [B, A]; vectors are triples of them (`vectors.py`). Nothing here knows teams, sensors or weapons.
 """

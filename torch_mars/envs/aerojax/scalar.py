@@ -1,10 +1,11 @@
 """The rules of AeroJAX once more, as a rule book: one environment, plain loops, compiled with numba.
 
-Equal to `env.py` up to float32 rounding from equal states, random numbers included. `parallel_env("aerojax_*")` runs on
-it, and tests hold the two against each other. What the rules mean is described in `env.py`, `physics.py`, `opponents.py`.
+Equal to `env.py` up to float32 rounding from equal states, random numbers included. `parallel_env("aerojax_*")` runs
+on it, and tests hold the two against each other. What the rules mean is described in `env.py`, `physics.py` and
+`opponents.py`.
 
 Vectors are triples of numbers, computed in float64 and stored in the float32 of the State. The compiled loops are
-cached on disk. numba renews them when this file changes, but not for a changed constant elsewhere: touch this file then.
+cached on disk. numba renews them when this file changes, but not for a changed constant elsewhere: touch it then.
 """
 
 import dataclasses
@@ -31,7 +32,17 @@ from torch_mars.envs.aerojax.physics import GRAVITY
 from torch_mars.envs.engine import ScalarEngine
 from torch_mars.envs.rng_scalar import next_uniform
 
-_ANGLES = ("alpha_min", "alpha_max", "alpha_stall", "alpha_rate", "roll_rate", "view_h", "view_v", "weapon_h", "weapon_v")
+_ANGLES = (
+    "alpha_min",
+    "alpha_max",
+    "alpha_stall",
+    "alpha_rate",
+    "roll_rate",
+    "view_h",
+    "view_v",
+    "weapon_h",
+    "weapon_v",
+)
 _NAMES = [f.name for f in dataclasses.fields(Options) if f.type in (int, float)]
 Constants = namedtuple("Constants", _NAMES)  # the numbers of Options, angles in rad
 LEVEL = (0.0, 0.0, 1.0)
@@ -153,7 +164,11 @@ def start(c, fleet, s):
         s.position[i, 1] = (-1600 + 3200 * (lane + 0.1 + 0.8 * draws[1, i]) / team) * size
         s.position[i, 2] = 1000 + 1000 * draws[2, i]
         course = math.pi / 6 * (2 * draws[3, i] - 1)
-        s.velocity[i, 0], s.velocity[i, 1], s.velocity[i, 2] = c.v0 * -side * math.cos(course), c.v0 * math.sin(course), 0
+        s.velocity[i, 0], s.velocity[i, 1], s.velocity[i, 2] = (
+            c.v0 * -side * math.cos(course),
+            c.v0 * math.sin(course),
+            0,
+        )
         s.lift_dir[i, 0], s.lift_dir[i, 1], s.lift_dir[i, 2] = 0, 0, 1
         s.alpha[i], s.throttle[i], s.health[i] = fleet.trim_alpha[i], fleet.trim_throttle[i], fleet.max_health[i]
     s.status[:] = FLYING

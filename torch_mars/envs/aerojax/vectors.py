@@ -1,4 +1,4 @@
-"""Three-dimensional vectors as triples of tensors: every component is one contiguous tensor, and operations broadcast."""
+"""Three-dimensional vectors as triples of tensors, one contiguous tensor per component; operations broadcast."""
 
 import torch
 from torch import Tensor

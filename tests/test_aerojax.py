@@ -1,0 +1,637 @@
+"""AeroJAX from outside: flight against textbook figures, cones and locks in placed situations, games, invariances."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+import torch_mars.envs as envs
+from torch_mars.envs.aerojax import physics, vectors
+from torch_mars.envs.aerojax.env import COLLIDED, FLYING, GROUND, LEFT, SHOT, Options
+from torch_mars.envs.aerojax.physics import GRAVITY, Motion
+from torch_mars.envs.core import fields_of
+
+C = Options()
+WEIGHT = C.mass * GRAVITY
+
+
+# ---- flight ----
+
+
+def motion(speed=120.0, alpha_deg=None, bank_deg=0.0, climb_deg=0.0, height=1500.0, throttle=None, dtype=torch.float64):
+    """One aircraft flying east; bank to the right."""
+    trim_alpha, trim_throttle = physics.trim(1.0, C)
+    alpha = trim_alpha if alpha_deg is None else math.radians(alpha_deg)
+    throttle = trim_throttle if throttle is None else throttle
+    bank, climb = math.radians(bank_deg), math.radians(climb_deg)
+
+    def number(x):
+        return torch.tensor([[x]], dtype=dtype)
+
+    up = (-math.sin(climb) * math.cos(bank), -math.sin(bank), math.cos(climb) * math.cos(bank))
+    return Motion(
+        tuple(map(number, (0.0, 0.0, height))), tuple(map(number, (math.cos(climb), 0.0, math.sin(climb)))),
+        number(speed), tuple(map(number, up)), number(alpha), number(throttle),
+    )  # fmt: skip
+
+
+def fly(m, seconds, aileron=0.0, elevator=0.0, throttle=None, options=C):
+    """`throttle` as a fraction 0..1; None holds the present one."""
+    command = m.throttle.item() if throttle is None else throttle
+    actions = torch.tensor([[[aileron, elevator, 2 * command - 1]]], dtype=m.speed.dtype)
+    thrust = torch.tensor([options.max_thrust], dtype=m.speed.dtype)
+    for _ in range(round(seconds / options.dt)):
+        m, _ = physics.fly(m, actions, thrust, options)
+    return m
+
+
+def energy(m):
+    return (m.speed.square() / 2 + GRAVITY * m.position[2]).item()
+
+
+def heading_deg(m):
+    return math.degrees(math.atan2(m.direction[1].item(), m.direction[0].item()))
+
+
+def test_trim_of_every_engine():
+    alpha, throttle = physics.trim(1.0, C)
+    assert math.degrees(alpha) == pytest.approx(2.9696, abs=1e-4) and throttle == pytest.approx(0.34599, abs=1e-5)
+    assert physics.trim(2.0, C)[1] == pytest.approx(0.17299, abs=1e-5)
+    assert physics.trim(0.8, C)[1] == pytest.approx(0.43249, abs=1e-5)
+
+
+def test_trimmed_flight_stays_level_and_straight():
+    m = fly(motion(), 50)
+    assert m.position[2].item() == pytest.approx(1500, abs=1e-6)
+    assert m.speed.item() == pytest.approx(120, abs=1e-6)
+    assert heading_deg(m) == pytest.approx(0, abs=1e-9)
+    assert m.position[0].item() == pytest.approx(6000, abs=1e-5)
+
+
+def test_lift_rises_to_the_stall_and_falls_beyond():
+    def lift(degrees):
+        return physics.lift_coefficient(torch.tensor(math.radians(degrees)), C).item()
+
+    assert lift(16) == pytest.approx(1.117, abs=1e-3) and lift(24) == pytest.approx(lift(16) / 2, rel=1e-5)
+    assert lift(20) < lift(16) > lift(12) and lift(-8) == pytest.approx(-lift(8), rel=1e-5)
+    stall_speed = math.sqrt(2 * WEIGHT / (C.rho * C.wing_area * lift(16)))
+    assert stall_speed == pytest.approx(52.0, abs=0.05)
+    slow = fly(motion(speed=50, alpha_deg=16, throttle=0), 0.2)
+    assert slow.direction[2] < 0  # below it even the best lift does not hold the aircraft
+
+
+@pytest.mark.parametrize("speed, rate", [(80, 16.59), (110, 22.78), (140, 23.98), (180, 18.68)])
+def test_turn_rate_at_ninety_degrees_of_bank(speed, rate):
+    """g n / V with n from the lift limit or 6; in one step gravity and drag act too."""
+    pressure_area = 0.5 * C.rho * speed**2 * C.wing_area
+    alpha = min(math.radians(16), C.n_max * WEIGHT / (pressure_area * C.cl_alpha))
+    before = motion(speed=speed, alpha_deg=math.degrees(alpha), bank_deg=90, throttle=0)
+    after = fly(before, 0.2)
+    turned = (heading_deg(before) - heading_deg(after)) / 0.2
+    assert turned == pytest.approx(rate, abs=0.25)  # to the right
+
+
+def test_sustained_level_turn_at_full_thrust():
+    """130 m/s: 4.71 g, 19.88 degrees a second, radius 375 m, speed and height kept."""
+    pressure_area = 0.5 * C.rho * 130**2 * C.wing_area
+    low, high = 0.0, math.radians(16)
+    for _ in range(100):  # the angle of attack at which drag is full thrust
+        alpha = (low + high) / 2
+        drag = pressure_area * (C.cd0 + C.k_ind * (C.cl_alpha * alpha) ** 2)
+        low, high = (alpha, high) if C.max_thrust * math.cos(alpha) > drag else (low, alpha)
+    load = (pressure_area * C.cl_alpha * alpha + C.max_thrust * math.sin(alpha)) / WEIGHT
+    assert load == pytest.approx(4.71, abs=0.01)
+    bank = math.degrees(math.acos(1 / load))
+    m = fly(motion(speed=130, alpha_deg=math.degrees(alpha), bank_deg=bank, throttle=1), 1)
+    after = fly(m, 1)
+    assert heading_deg(m) - heading_deg(after) == pytest.approx(19.88, abs=0.1)
+    later = fly(after, 18)
+    assert later.speed.item() == pytest.approx(130, abs=1) and later.position[2].item() == pytest.approx(1500, abs=25)
+
+
+@pytest.mark.parametrize("throttle, lost", [(1.0, 102), (0.0, 419)])
+def test_a_hard_turn_costs_energy(throttle, lost):
+    """150 m/s, 14 degrees (6 g), banked for a level turn, five seconds; in metres of energy height."""
+    before = motion(speed=150, alpha_deg=14, bank_deg=80, throttle=throttle)
+    assert (energy(before) - energy(fly(before, 5))) / GRAVITY == pytest.approx(lost, abs=5)
+
+
+@pytest.mark.parametrize("speed, power", [(80, 38.3), (100, 44.8), (120, 47.9), (150, 45.0), (180, 31.1)])
+def test_specific_excess_power(speed, power):
+    """V (T cos a - D) / W at full thrust in level flight, m/s."""
+    pressure_area = 0.5 * C.rho * speed**2 * C.wing_area
+    alpha = 0.0
+    for _ in range(50):
+        alpha = (WEIGHT - C.max_thrust * math.sin(alpha)) / (pressure_area * C.cl_alpha)
+    before = motion(speed=speed, alpha_deg=math.degrees(alpha), throttle=1)
+    after = fly(before, 0.2)
+    assert (energy(after) - energy(before)) / GRAVITY / 0.2 == pytest.approx(power, abs=0.5)
+
+
+@pytest.mark.parametrize("throttle, speed", [(0.0, 274.7), (1.0, 348.7)])
+def test_vertical_dive_reaches_its_terminal_speed(throttle, speed):
+    m = motion(alpha_deg=0, climb_deg=-90, height=1e6, throttle=throttle)
+    assert fly(m, 100).speed.item() == pytest.approx(speed, abs=0.3)
+
+
+def test_without_thrust_and_drag_energy_is_kept():
+    options = dataclasses.replace(C, cd0=0.0, k_ind=0.0)
+    m = motion(speed=150, height=5000, throttle=0)
+    start = energy(m)
+    for k in range(10):
+        m = fly(m, 2, aileron=math.sin(k), elevator=0.3 * math.cos(3 * k), throttle=0, options=options)
+        assert energy(m) == pytest.approx(start, abs=2e-5 * 150**2 / 2 + 0.5)
+
+
+def test_load_factor_is_limited():
+    m = fly(motion(speed=200, throttle=1), 1, elevator=1)
+    load = 0.5 * C.rho * m.speed.item() ** 2 * C.wing_area * C.cl_alpha * m.alpha.item() / WEIGHT
+    assert load <= C.n_max * 1.03  # the speed changes within a substep
+    m = fly(motion(speed=200, throttle=1), 1, elevator=-1)
+    assert 0.5 * C.rho * m.speed.item() ** 2 * C.wing_area * C.cl_alpha * m.alpha.item() / WEIGHT >= C.n_min * 1.03
+
+
+def test_positive_aileron_rolls_right_and_elevator_raises_the_nose():
+    m = fly(motion(), 0.2, aileron=1)
+    assert m.lift_dir[1] < -0.3  # east-bound: right is south
+    assert fly(motion(), 0.2, elevator=1).alpha > physics.trim(1.0, C)[0]
+
+
+def test_float32_stays_near_float64():
+    for dtype_seed in range(3):
+        generator = torch.Generator().manual_seed(dtype_seed)
+        controls = [(torch.rand(3, generator=generator, dtype=torch.float64) - 0.5).tolist() for _ in range(50)]
+        ends = []
+        for dtype in (torch.float32, torch.float64):
+            m = motion(height=5000, dtype=dtype)
+            for aileron, elevator, throttle in controls:
+                m = fly(m, 2, aileron=0.3 * aileron, elevator=0.05 * elevator, throttle=0.5 + throttle)
+            ends.append(torch.cat([p.double().flatten() for p in m.position]))
+        assert (ends[0] - ends[1]).abs().max() < 3.0, dtype_seed  # metres, after 100 s
+
+
+# ---- hand-placed situations ----
+
+
+def place(task="aerojax_2v2", others=(5000.0, 5000.0, 100.0), **overrides):
+    """An environment in which nobody sees anybody: level flight east, far apart, well inside a large arena."""
+    env = envs.make(task, num_envs=1, half_size=20000.0, ceiling=9000.0, auto_reset=False, **overrides)
+    env.reset(seed=0)
+    A = env.num_aircraft
+    position = torch.tensor([[[-8000.0 + 4000 * i, 5000.0 * (-1) ** i, 3000.0] for i in range(A)]])
+    velocity = torch.tensor([120.0, 0.0, 0.0]).expand(1, A, 3)
+    env.load_state({"position": position, "velocity": velocity, "detected": torch.zeros(1, A, A)})
+    return env
+
+
+def put(env, field, index, value):
+    tensor = getattr(env.state, field).clone()
+    tensor[(0, *index) if isinstance(index, tuple) else (0, index)] = torch.as_tensor(value, dtype=tensor.dtype)
+    env.load_state({field: tensor})
+
+
+TRIM = torch.zeros(1, 2, 3) + torch.tensor([0.0, 0.0, 2 * physics.trim(1.0, C)[1] - 1])
+OWN = torch.tensor([0.0, 0.0, 3000.0])
+
+
+def sees(env, offset, bank_deg=0.0, climb_deg=0.0):
+    """Of enemy 2 at an offset (forward, right, up of level flight east): times detected of 20, in the weapon cone."""
+    bank, climb = math.radians(bank_deg), math.radians(climb_deg)
+    forward, right, up = offset
+    put(env, "position", 0, OWN)
+    put(env, "position", 2, OWN + torch.tensor([forward, -right, up]))
+    put(env, "velocity", 0, [120 * math.cos(climb), 0.0, 120 * math.sin(climb)])
+    put(env, "lift_dir", 0, [-math.sin(climb) * math.cos(bank), -math.sin(bank), math.cos(climb) * math.cos(bank)])
+    put(env, "alpha", 0, 0.0)
+    from torch_mars.envs.aerojax.env import motion_of
+
+    geometry = env._geometry(motion_of(env.state))
+    hits = 0
+    for _ in range(20):
+        detected, in_weapon, rng = env._sense(env.state.rng, geometry, env.state.status == FLYING)
+        env.load_state({"rng": rng})
+        hits += int(detected[0, 0, 2])
+    return hits, bool(in_weapon[0, 0, 2])
+
+
+@pytest.mark.parametrize(
+    "offset, bank, climb, in_weapon",
+    [
+        ((500, 0, 0), 0, 0, True),
+        ((599, 0, 0), 0, 0, True),
+        ((601, 0, 0), 0, 0, False),  # too far
+        ((-500, 0, 0), 0, 0, False),  # behind
+        ((400, 400 * math.tan(math.radians(29)), 0), 0, 0, True),  # the weapon is 60 degrees wide ...
+        ((400, 400 * math.tan(math.radians(31)), 0), 0, 0, False),
+        ((400, 0, 400 * math.tan(math.radians(19))), 0, 0, True),  # ... and 40 high
+        ((400, 0, 400 * math.tan(math.radians(21))), 0, 0, False),
+        ((400, 0, -400 * math.tan(math.radians(21))), 0, 0, False),
+        ((400, 0, 400 * math.tan(math.radians(25))), 90, 0, True),  # banked, its width stands upright
+        ((400, 400 * math.tan(math.radians(25)), 0), 90, 0, False),
+        ((0, 0, 500), 0, 0, False),
+        ((0, 0, 500), 0, 90, True),  # climbing vertically it looks up
+    ],
+)
+def test_the_weapon_cone_turns_with_roll_and_pitch(offset, bank, climb, in_weapon):
+    env = place()
+    hits, is_in = sees(env, offset, bank, climb)
+    assert is_in == in_weapon
+    if in_weapon:
+        assert hits == 20  # the weapon cone always detects
+
+
+@pytest.mark.parametrize(
+    "offset, certain",
+    [((-390, 0, 0), True), ((-410, 0, 0), False), ((0, 0, 399), True), ((1300, 0, 0), False)],
+)
+def test_the_very_close_is_always_seen_and_the_far_or_hidden_never(offset, certain):
+    assert sees(place(), offset)[0] == (20 if certain else 0)
+
+
+def test_cones_look_along_the_nose_not_the_path():
+    env = place()
+    offset = (400, 0, 400 * math.tan(math.radians(30)))
+    assert not sees(env, offset)[1]
+    put(env, "alpha", 0, math.radians(20))  # the nose 20 degrees above the path
+    from torch_mars.envs.aerojax.env import motion_of
+
+    _, in_weapon, _ = env._sense(env.state.rng, env._geometry(motion_of(env.state)), env.state.status == FLYING)
+    assert in_weapon[0, 0, 2]
+
+
+def test_detection_is_random_with_distance():
+    """1 - (d / R)^2, for the default type at 900 of 1200 m and the far-sighted at 900 of 1697 m."""
+    from torch_mars.envs.aerojax.env import motion_of
+
+    for kind, expected in ((0, 1 - 0.75**2), (2, 1 - 0.75**2 / 2)):
+        count = 20_000
+        env = envs.make("aerojax_2v2", num_envs=count, ally_types=(kind, 0))
+        env.reset()
+        position = torch.zeros(count, 4, 3) + torch.tensor([0.0, 0.0, 1500.0])
+        position[:, 1, 1], position[:, 3, 1] = 1900.0, -1900.0
+        position[:, 2, 0] = 900.0
+        level = torch.tensor([120.0, 0.0, 0.0]).expand(count, 4, 3)
+        env.load_state({"position": position, "velocity": level, "alpha": torch.zeros(count, 4)})
+        detected, _, _ = env._sense(env.state.rng, env._geometry(motion_of(env.state)), env.state.status == FLYING)
+        share = detected[:, 0, 2].float().mean().item()
+        assert share == pytest.approx(expected, abs=5 * (expected * (1 - expected) / count) ** 0.5)
+
+
+def test_allies_tell_one_another_within_range_one_hop():
+    env = place("aerojax_3v3")
+    put(env, "detected", (2, 4), True)  # ally 2 sees enemy 4
+    enemies = slice(18, 18 + 12 * 3)
+
+    def known(ally, distance_01, distance_12):
+        put(env, "position", 0, [0.0, 0.0, 3000.0])
+        put(env, "position", 1, [0.0, distance_01, 3000.0])
+        put(env, "position", 2, [0.0, distance_01 + distance_12, 3000.0])
+        return int((env.observe().obs[0, ally, enemies].view(3, 12)[:, 0] == -1).sum())
+
+    assert known(1, 1500.0, 1900.0) == 1
+    assert known(1, 1500.0, 2100.0) == 0
+    assert known(0, 1500.0, 1900.0) == 0  # no second hop
+    assert known(2, 1500.0, 1900.0) == 1
+    put(env, "status", 2, SHOT)
+    assert known(1, 1500.0, 1900.0) == 0  # the dead say nothing
+
+
+def test_entities_come_nearest_first_in_the_ego_frame():
+    env = place("aerojax_3v3")
+    put(env, "position", 0, OWN)
+    for enemy, forward in ((3, 900.0), (4, 300.0), (5, 600.0)):
+        put(env, "position", enemy, OWN + torch.tensor([forward, -100.0, 50.0]))
+        put(env, "detected", (0, enemy), True)
+    put(env, "alpha", 0, 0.0)
+    put(env, "lock_steps", (0, 5), 5)
+    rows = env.observe().obs[0, 0, 18 : 18 + 36].view(3, 12)
+    assert rows[:, 1].tolist() == pytest.approx([300 / 1200, 600 / 1200, 900 / 1200])
+    assert rows[:, 2].tolist() == pytest.approx([100 / 1200] * 3)  # to the right
+    assert rows[:, 3].tolist() == pytest.approx([50 / 1200] * 3)
+    assert rows[:, 5].tolist() == pytest.approx([1.0] * 3)  # it flies my way
+    assert rows[:, 11].tolist() == pytest.approx([0, 0.5, 0])
+    assert (env.observe().obs[0, 0, 18 + 36 :].view(2, 12) == 0).all()  # no ally within range
+
+
+def chase(env, shooters=(0,)):
+    """Enemy 2 flies straight on, the shooters right behind it; enemy 3 far away."""
+    put(env, "position", 2, OWN + torch.tensor([300.0, 0.0, 0.0]))
+    for k in shooters:
+        put(env, "position", k, OWN + torch.tensor([0.0, 30.0 * k, 0.0]))
+
+
+def test_ten_unbroken_steps_shoot_one_aircraft_down_and_eight_with_two():
+    for shooters, steps, healths in (((0,), 10, {3: 1.0, 4: 0.962, 9: 0.172}), ((0, 1), 8, {})):
+        env = place(opponent="passive")
+        chase(env, shooters)
+        for t in range(1, steps + 1):
+            ts = env.step(TRIM)
+            if t in healths:
+                assert env.state.health[0, 2].item() == pytest.approx(healths[t], abs=1e-5)
+            assert env.state.lock_steps[0, 0, 2] == (t if t < steps else 0)
+            assert ts.info["kills"].item() == (t == steps)
+            if 4 <= t < steps:
+                assert env.state.under_fire[0].tolist() == [False, False, True, False]
+        assert env.state.status[0].tolist() == [FLYING, FLYING, SHOT, FLYING]
+        assert env.state.health[0, 2] == 0 and not env.state.under_fire[0, 2]
+        assert ts.reward[0].tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_losing_the_cone_resets_the_lock_and_health_heals():
+    env = place(opponent="passive")
+    chase(env)
+    for _ in range(6):
+        env.step(TRIM)
+    put(env, "position", 0, [-8000.0, 0.0, 3000.0])
+    before = env.state.health[0, 2].item()
+    env.step(TRIM)
+    assert env.state.lock_steps[0, 0, 2] == 0
+    assert env.state.health[0, 2].item() == pytest.approx(before + 0.002, abs=1e-6)
+
+
+def test_two_aircraft_can_shoot_each_other_down():
+    env = place(opponent="passive", collision_range=1.0)
+    put(env, "position", 0, OWN)
+    put(env, "position", 2, OWN + torch.tensor([560.0, 0.0, 0.0]))
+    put(env, "velocity", 2, [-120.0, 0.0, 0.0])
+    put(env, "lock_steps", (0, 2), 9)
+    put(env, "lock_steps", (2, 0), 9)
+    put(env, "health", 0, 0.1)
+    put(env, "health", 2, 0.1)
+    ts = env.step(TRIM)
+    assert env.state.status[0].tolist() == [SHOT, FLYING, SHOT, FLYING]
+    assert ts.info["kills"].item() == ts.info["losses"].item() == 1
+    assert ts.reward[0, 0].item() == pytest.approx(1 / 2 - 0.25 / 2)
+    assert not env.state.detected[0, 0].any() and not env.state.detected[0, :, 0].any()
+    assert (ts.obs[0, 0] == 0).all() and (ts.state[0, :15] == 0).all() and (ts.obs[0, 1] != 0).any()
+
+
+def test_ground_arena_ceiling_and_collision():
+    for index, position, velocity, status in (
+        (0, [0.0, 0.0, 10.0], [80.0, 0.0, -80.0], GROUND),
+        (1, [19990.0, 0.0, 3000.0], [120.0, 0.0, 0.0], LEFT),
+        (0, [0.0, -19990.0, 3000.0], [0.0, -120.0, 0.0], LEFT),
+        (1, [0.0, 0.0, 8995.0], [80.0, 0.0, 80.0], LEFT),
+        (0, [19990.0, 0.0, 1.0], [120.0, 0.0, -60.0], GROUND),  # the ground is looked at first
+    ):
+        env = place(opponent="passive")
+        put(env, "position", index, position)
+        put(env, "velocity", index, velocity)
+        speed = math.hypot(*velocity)
+        up = [-velocity[2] * velocity[0] / speed, -velocity[2] * velocity[1] / speed, speed - velocity[2] ** 2 / speed]
+        put(env, "lift_dir", index, torch.tensor(up) / torch.tensor(up).norm())
+        ts = env.step(TRIM)
+        assert env.state.status[0, index] == status
+        assert ts.reward[0, 0].item() == pytest.approx(-0.125)
+        frozen = {name: tensor[0, index].clone() for name, tensor in fields_of(env.state).items() if tensor.dim() > 2}
+        env.step(TRIM)
+        assert all(torch.equal(getattr(env.state, name)[0, index], value) for name, value in frozen.items())
+
+
+def test_crossing_paths_collide_between_steps():
+    env = place(opponent="passive")
+    put(env, "position", 0, OWN)
+    put(env, "position", 1, OWN + torch.tensor([24.0, 12.0, 0.0]))
+    put(env, "velocity", 1, [-120.0, 0.0, 0.0])  # they pass within the step at 12 m
+    env.step(TRIM)
+    assert env.state.status[0].tolist() == [COLLIDED, COLLIDED, FLYING, FLYING]
+    env = place(opponent="passive")
+    put(env, "position", 0, OWN)
+    put(env, "position", 1, OWN + torch.tensor([24.0, 18.0, 0.0]))
+    put(env, "velocity", 1, [-120.0, 0.0, 0.0])
+    env.step(TRIM)
+    assert (env.state.status == FLYING).all()
+
+
+@pytest.mark.parametrize(
+    "lost, won, result, reward",
+    [
+        ((2, 3), True, "won", 2.0),
+        ((0, 1), True, "lost", -0.25),
+        ((0, 1, 2, 3), True, "draw", 0.75),
+        ((3,), False, None, 0.5),
+    ],
+)
+def test_ends_by_elimination(lost, won, result, reward):
+    env = place(opponent="passive")
+    for k in lost:
+        put(env, "position", k, [0.0, 25000.0 + 100 * k, 3000.0])
+    ts = env.step(TRIM)
+    assert ts.terminated.item() == won and not ts.truncated.item()
+    assert ts.reward[0].tolist() == pytest.approx([reward] * 2)
+    assert [name for name in ("won", "lost", "draw") if ts.info[name].item()] == ([result] if result else [])
+
+
+@pytest.mark.parametrize("lost, result, reward", [((), "draw", 0.0), ((3,), "won", 1.5), ((0,), "lost", -0.125)])
+def test_ends_by_time_pay_the_win_too(lost, result, reward):
+    env = place(opponent="passive")
+    env.load_state({"step": [499]})
+    for k in lost:
+        put(env, "position", k, [0.0, 25000.0, 3000.0])
+    ts = env.step(TRIM)
+    assert ts.truncated.item() and not ts.terminated.item()
+    assert ts.info[result].item() and ts.reward[0, 0].item() == pytest.approx(reward)
+
+
+def test_actions_may_be_anything():
+    env = place(opponent="passive")
+    wild, tame = env.state_dict(), TRIM.clone()
+    tame[0, 0], tame[0, 1] = torch.tensor([1.0, -1.0, 0.0]), torch.tensor([0.0, 1.0, -1.0])
+    env.step(tame)
+    expected = env.state_dict()
+    env.load_state(wild)
+    inf, nan = math.inf, math.nan
+    env.step(torch.tensor([[[inf, -inf, nan], [nan, 7.0, -3.0]]]))
+    assert all(torch.equal(expected[name], value) for name, value in env.state_dict().items())
+
+
+# ---- invariances ----
+
+
+def moved(state, angle, shift):
+    """Everything turned about the vertical and shifted level."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = torch.tensor([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    fields = {name: value @ turn for name, value in state.items() if name in ("position", "velocity", "lift_dir")}
+    fields["position"] = fields["position"] + torch.tensor([*shift, 0.0])
+    return {**state, **fields}
+
+
+def fight(task="aerojax_5v5", num_envs=8, steps=40, **overrides):
+    env = envs.make(task, num_envs=num_envs, seed=4, auto_reset=False, **overrides)
+    env.reset()
+    for _ in range(steps):
+        env.step(env.heuristic_actions())
+    return env
+
+
+def test_a_fight_looks_the_same_wherever_and_whichever_way_it_goes():
+    """In an arena without near walls; only the four wall distances may differ."""
+    env = fight(half_size=1e6, steps=0)
+    env.load_state({"position": env.state.position / 500})  # starts scale with the arena
+    env.load_state({"position": env.state.position + torch.tensor([0.0, 0.0, 1500.0])})
+    other = fight(half_size=1e6, steps=0)
+    other.load_state(moved(env.state_dict(), 1.1, (300.0, -700.0)))
+    generator = torch.Generator().manual_seed(0)
+    kept = [i for i in range(env.observation_size) if i not in (11, 12, 13, 14)]
+    for t in range(6):
+        actions = torch.rand(8, 5, 3, generator=generator) * 2 - 1
+        left, right = env.step(actions), other.step(actions)
+        torch.testing.assert_close(left.obs[..., kept], right.obs[..., kept], atol=2e-3, rtol=1e-3, msg=f"step {t}")
+
+
+def test_agents_may_be_renumbered():
+    env = fight(num_envs=16)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    whole = torch.cat([order, torch.arange(5, 10)])
+    renumbered = {}
+    for name, value in env.state_dict().items():
+        if name in ("rng", "step", "totals"):
+            renumbered[name] = value
+        else:
+            renumbered[name] = value[:, whole][:, :, whole] if name in ("lock_steps", "detected") else value[:, whole]
+    other = fight(num_envs=16, steps=0)
+    other.load_state(renumbered)
+    torch.testing.assert_close(other.observe().obs, env.observe().obs[:, order], atol=1e-5, rtol=1e-5)
+    # the allies' controls follow, but for who climbs when two friends dodge one another
+    left, right = env.heuristic_actions(), other.heuristic_actions()
+    same = (left[:, order] - right).abs().amax(2) < 1e-3
+    assert same.float().mean() > 0.95
+
+
+def test_the_dead_have_no_influence():
+    env = fight(num_envs=4)
+    status = env.state.status.clone()
+    status[:, 1] = status[:, 7] = SHOT
+    env.load_state({"status": status})
+    before = env.heuristic_actions()[:, [0, 2, 3, 4]], env.observe().obs
+    position = env.state.position.clone()
+    position[:, 1] = position[:, 0] + 5
+    position[:, 7] = position[:, 2] + 5
+    env.load_state({"position": position})
+    assert torch.equal(env.heuristic_actions()[:, [0, 2, 3, 4]], before[0])
+    assert torch.equal(env.observe().obs, before[1])
+
+
+# ---- games ----
+
+
+def play(env, policy, steps=500):
+    """Totals of the first episode of every environment."""
+    env.reset()
+    is_over = torch.zeros(env.num_envs, dtype=torch.bool)
+    names = ("won", "lost", "draw", "episode_kills", "episode_losses", "episode_ally_ground", "episode_length")
+    totals = {name: torch.zeros(env.num_envs) for name in (*names, "episode_return")}
+    for _ in range(steps):
+        ts = env.step(policy(env))
+        ends = (ts.terminated | ts.truncated) & ~is_over
+        for name, values in totals.items():
+            values.copy_(torch.where(ends, ts.info[name].float(), values))
+        is_over |= ends
+        if is_over.all():
+            break
+    assert is_over.all()
+    return {name: values.mean().item() for name, values in totals.items()}
+
+
+def test_pilot_against_pilot_is_balanced_and_decided_by_shots():
+    env = envs.make("aerojax_2v2", num_envs=256, seed=0)
+    result = play(env, lambda env: env.heuristic_actions())
+    assert result["won"] == pytest.approx(result["lost"], abs=4 * (0.9 / 256) ** 0.5)
+    assert result["won"] == pytest.approx(0.455, abs=4 * 0.031) and result["draw"] < 0.25
+    assert result["episode_kills"] == pytest.approx(1.42, abs=0.2)
+    assert result["episode_ally_ground"] < 0.02
+    assert result["episode_length"] == pytest.approx(152, abs=20)
+
+
+def test_random_play_loses():
+    env = envs.make("aerojax_2v2", num_envs=128, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    result = play(env, lambda env: torch.rand(128, 2, 3, generator=generator) * 2 - 1)
+    assert result["lost"] > 0.98 and result["episode_kills"] == pytest.approx(0.04, abs=0.08)
+    assert result["episode_return"] == pytest.approx(-0.23, abs=0.05)
+
+
+def test_a_better_pilot_wins_and_a_passive_one_only_flies():
+    env = envs.make("aerojax_2v2", num_envs=128, seed=0)
+    assert play(env, lambda env: env.heuristic_actions(1.0))["won"] > 0.6
+    passive = envs.make("aerojax_2v2", num_envs=16, seed=0, opponent="passive", auto_reset=False)
+    passive.reset()
+    circling = TRIM.expand(16, 2, 3)
+    for _ in range(200):
+        ts = passive.step(circling)
+    assert ts.info["enemies_alive"].float().mean() == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "task, games, won, lost, length",
+    [
+        ("aerojax_2v2", 512, 0.455, 0.420, 152),
+        ("aerojax_3v3", 512, 0.455, 0.490, 147),
+        ("aerojax_5v5", 256, 0.484, 0.484, 128),
+        ("aerojax_8v8", 192, 0.526, 0.427, 140),
+        ("aerojax_5v5_mixed", 128, 0.484, 0.500, 180),
+    ],
+)
+def test_games_of_every_size_end_as_in_the_prototype(task, games, won, lost, length):
+    result = play(envs.make(task, num_envs=games, seed=1), lambda env: env.heuristic_actions())
+    error = 4 * (2 * 0.25 / games) ** 0.5  # of the difference of two shares
+    assert result["won"] == pytest.approx(won, abs=error) and result["lost"] == pytest.approx(lost, abs=error)
+    assert result["episode_length"] == pytest.approx(length, rel=0.12)
+
+
+@pytest.mark.parametrize("steps", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_extreme_actions_never_give_nan(steps):
+    env = envs.make("aerojax_3v3", num_envs=64, seed=0)
+    env.reset()
+    generator = torch.Generator().manual_seed(0)
+    for t in range(steps):
+        ts = env.step((torch.randint(0, 3, (64, 3, 3), generator=generator) - 1).float())
+        for tensor in (ts.obs, ts.state, ts.reward, ts.final_obs):
+            assert tensor.isfinite().all(), t
+        for name, tensor in fields_of(env.state).items():
+            assert tensor.isfinite().all(), (t, name)
+        assert (env.state.velocity.norm(dim=2) > 19.9).all()
+        assert (vectors.dot(vectors.split(env.state.velocity), vectors.split(env.state.lift_dir)).abs() < 0.05).all()
+
+
+# ---- options and pictures ----
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"n_allies": 0}, "n_allies is 0; it must be 1 or more"),
+        ({"ally_types": (0, 9)}, "ally_types is .*; it must be 2 numbers from 0 to 4"),
+        ({"opponent": "angry"}, "opponent is 'angry'; allowed are 'heuristic' and 'passive'"),
+        ({"opponent_skill": 2}, "opponent_skill is 2; it must be between 0 and 1"),
+        ({"view_h": 200.0}, "view_h is 200.0; it must be between 0 and 180 degrees"),
+        ({"weapon_rnge": 3}, "unknown option 'weapon_rnge'; did you mean weapon_range"),
+    ],
+)
+def test_bad_options_are_refused(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        envs.make("aerojax_2v2", **overrides)
+
+
+@pytest.mark.parametrize(
+    "task, O, S", [("2v2", 54, 61), ("3v3", 78, 91), ("5v5", 126, 151), ("8v8", 198, 241), ("16v16", 198, 481)]
+)
+def test_sizes_are_those_of_the_specification(task, O, S):  # noqa: E741
+    env = envs.make(f"aerojax_{task}")
+    assert (env.observation_size, env.state_size) == (O, S)
+    assert envs.make("aerojax_2v2", n_enemies=1, n_allies=1).reset().obs.shape == (1, 1, 30)
+
+
+def test_a_picture_with_trails():
+    env = envs.make("aerojax_8v8", num_envs=2, seed=3, auto_reset=False)
+    env.reset()
+    trail = []
+    for _ in range(60):
+        trail.append(env.state)
+        env.step(env.heuristic_actions())
+    plain, trails = env.draw(env.state, 1), env.draw(env.state, 1, trail)
+    assert plain.shape == trails.shape and plain.shape[0] >= 512 and plain.dtype == "uint8"
+    assert (plain != trails).any() and (plain != env.draw(env.state, 0)).any()
