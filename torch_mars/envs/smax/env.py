@@ -1,0 +1,445 @@
+"""SMAX: a team of simple combat units against a scripted one on a 32 x 32 field. Shared reward.
+
+Source: JaxMARL 0.2.0, `HeuristicEnemySMAX` with the settings of Mava, matched step for step. The learners are the N
+allies (units 0 to N - 1), the E enemies follow (`opponents.py`); U = N + E. Units, scenarios: `scenarios.py`.
+
+| | shape | values |
+|---|---|---|
+| observation | [N, 13 (U - 1) + 10] | every other unit in sight (13 each, 0 if not), then oneself (10); 0 if dead |
+| global state | [12 U] | 10 per unit, 0 if dead; then team (0 or 1) of every unit; then type of every unit |
+| action | [N] in 0..4 + E | 0 up, 1 right, 2 down, 3 left, 4 stop, 5 + k attack enemy k |
+| or | [N, 4] in 0..1 | `action_type="continuous"`, see `_decode_continuous` |
+| mask | [N, 5 + E] | 0 to 4 if alive; 5 + k if enemy k is alive and in reach; the dead may only stop |
+| reward | [N] | the team's: mean over the enemies of the share of health lost, and 1 for a won battle |
+| end | | a team is wiped out; or the time limit, which is step max_steps + 1 = 101 |
+
+Another unit in an observation: health / maximum, (dx, dy) / own sight range, direction (2) and attack action / largest
+attack action of its latest orders, cooldown / full cooldown within 0..1, type one-hot (6). Oneself: health / maximum,
+x / 32, y / 32, cooldown likewise, type. A unit in the global state: health / maximum, x, y, cooldown in seconds, type.
+
+One step is half a second: 8 sub-steps under the same orders. In each, all at once: units with a target in reach and a
+weapon ready fire; units walk; the border kills; overlapping units push each other apart.
+
+Metrics at an episode's end: `won`, `lost`, `draw` (both teams died in one step), `timeout`, `allies_alive`,
+`enemies_alive`. `info["won_episode"]` is `won` as a bool.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_mars.envs.core import BatchedEnv, State, allowed, may_look
+from torch_mars.envs.rng import uniform
+from torch_mars.envs.smax import opponents
+from torch_mars.envs.smax.opponents import FIRST_ATTACK, NOBODY
+from torch_mars.envs.smax.scenarios import (
+    FIELD_SIZE,
+    NUM_TYPES,
+    SCENARIOS,
+    UNIT_TYPES,
+    drawn_types,
+    facing_positions,
+    scattered_positions,
+)
+
+SUBSTEPS = 8
+DT = 1 / 16  # seconds of a sub-step
+STOP = 4
+DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0), (0, 0))  # (x, y) of up, right, down, left, stop
+SHOT_JITTER = (-DT, 2 * DT)  # a shot's cooldown is the type's and a uniform number of this range
+TOUCHING = 1e-6  # added to distances between units in a push
+NO_RADIUS = -1e6  # of the dead in a push: overlaps nobody
+OTHER_FEATURES, OWN_FEATURES = 7 + NUM_TYPES, 4 + NUM_TYPES
+CHUNK = 1 << 17  # numbers per tensor when pairs are worked on: half a MB stays in a core's cache
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `make` may override. Defaults: Mava's settings, then JaxMARL's."""
+
+    scenario: str = "2s3z"
+    max_steps: int = 100  # the original's count, which lets an episode last max_steps + 1 steps
+    see_enemy_actions: bool = True
+    walls_cause_death: bool = True
+    attack_mode: str = "closest"  # or "random": whom an enemy attacks
+    enemy_shoots: bool = True
+    won_battle_bonus: float = 1.0
+    use_self_play_reward: bool = False  # only the bonus, and its negative for a lost battle
+    action_type: str = "discrete"  # or "continuous"
+
+    def __post_init__(self):
+        if self.scenario not in SCENARIOS:
+            raise ValueError(f"scenario is {self.scenario!r}; {allowed(self.scenario, SCENARIOS)}")
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps is {self.max_steps!r}; it must be 1 or more")
+        for name, values in (("attack_mode", ("closest", "random")), ("action_type", ("discrete", "continuous"))):
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {values[0]!r} and {values[1]!r}")
+
+
+@dataclass
+class SMAXState(State):
+    """U units, allies first. Attack actions of enemies count the allies backwards: 5 + m attacks ally N - 1 - m."""
+
+    unit_positions: Tensor  # float32 [B, U, 2]: x, y of the centres
+    unit_alive: Tensor  # bool [B, U]
+    unit_health: Tensor  # float32 [B, U], 0 when dead
+    unit_types: Tensor  # int64 [B, U]: index into UNIT_TYPES
+    unit_weapon_cooldowns: Tensor  # float32 [B, U]: seconds until the unit may fire; falls below 0 without bound
+    prev_movement_actions: Tensor  # float32 [B, U, 2]: direction ordered in the latest step
+    prev_attack_actions: Tensor  # int64 [B, U]: attack action (>= 5) of the latest step, else 0
+    enemy_default_target: Tensor  # float32 [B, E, 2]: where the script walks with nobody in sight; (0, 0): not set yet
+    enemy_last_attacked: Tensor  # int64 [B, E]: m of the script's latest target, -1 for none
+
+
+@dataclass
+class Units:
+    """The units inside a step: tensors [U, B]. With B last, work on pairs of units runs along it."""
+
+    x: Tensor
+    y: Tensor
+    health: Tensor
+    cooldown: Tensor  # s
+    is_alive: Tensor
+    # of the type
+    speed: Tensor
+    damage: Tensor
+    attack_range: Tensor
+    sight_range: Tensor
+    radius: Tensor
+    max_health: Tensor
+    full_cooldown: Tensor  # s
+
+
+@dataclass
+class Orders:
+    """What every unit does for the whole step: tensors [U, B]."""
+
+    x: Tensor  # direction; its length, at most 1, scales the speed
+    y: Tensor
+    attack: Tensor  # int64: attack action, 0 for none
+
+
+class SMAX(BatchedEnv):
+    Options = Options
+    metrics = dict.fromkeys(("won", "lost", "draw", "timeout", "allies_alive", "enemies_alive"), "last")
+
+    def setup(self) -> None:
+        self.scenario = SCENARIOS[self.options.scenario]
+        self.num_agents, self.num_enemies = self.scenario.num_allies, self.scenario.num_enemies
+        self.num_units = U = self.num_agents + self.num_enemies
+        self.max_steps = self.options.max_steps + 1
+        self.is_continuous = self.options.action_type == "continuous"
+        if self.is_continuous:
+            self.action_space = gymnasium.spaces.Box(0.0, 1.0, (4,), np.float32)
+        else:
+            self.action_space = gymnasium.spaces.Discrete(FIRST_ATTACK + self.num_enemies)
+        size = OTHER_FEATURES * (U - 1) + OWN_FEATURES
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, ((OWN_FEATURES + 2) * U,), np.float32)
+
+        def constant(values, dtype=torch.float32):
+            return torch.tensor(values, dtype=dtype, device=self.device)
+
+        names = ("speed", "damage", "attack_range", "sight_range", "radius", "max_health", "cooldown")
+        self._of_type = constant([[getattr(kind, name) for kind in UNIT_TYPES] for name in names])  # [7, types]
+        self._is_type = torch.eye(NUM_TYPES, device=self.device)
+        self._directions = constant(DIRECTIONS)
+        self._team = constant([0] * self.num_agents + [1] * self.num_enemies)
+        largest = [FIRST_ATTACK + self.num_enemies - 1] * self.num_agents
+        largest += [FIRST_ATTACK + self.num_agents - 1] * self.num_enemies
+        self._largest_action = constant(largest)
+        # target of attack action a: unit _first_target + _count * a
+        n = self.num_agents
+        first = [n - FIRST_ATTACK] * n + [n - 1 + FIRST_ATTACK] * self.num_enemies
+        self._first_target = constant(first, torch.int64)[:, None]
+        self._target_sign = constant([1] * n + [-1] * self.num_enemies, torch.int64)[:, None]
+        others = [[j for j in range(U) if j != i] for i in range(n)]
+        self._others = constant(others, torch.int64)  # [N, U - 1]
+        self._pair_with_other = (self._others + U * torch.arange(n, device=self.device)[:, None]).flatten()
+        self._touching = (TOUCHING + torch.eye(U, device=self.device))[..., None]  # the diagonal only must not be 0
+        if self.scenario.types is not None:
+            self._types = constant(self.scenario.types, torch.int64)
+
+    # ---- reset ----
+
+    def initial_state(self, rng: Tensor) -> SMAXState:
+        B, U, E = rng.shape[0], self.num_units, self.num_enemies
+        if self.scenario.types is None:
+            positions, rng = scattered_positions(rng, self.num_agents)
+            types, rng = drawn_types(rng, self.num_agents)
+        else:
+            positions, rng = facing_positions(rng, self.num_agents, E)
+            types = self._types.repeat(B, 1)
+        x, y = _planes(positions)
+        is_alive = torch.ones(U, B, dtype=torch.bool, device=rng.device)
+        radius = self._of_type[4][types].T.contiguous()
+        nothing = torch.zeros(B, U, device=rng.device)
+        return SMAXState(
+            **self.episode_start(rng),
+            unit_positions=_pairs(*self._push(x, y, is_alive, radius)),
+            unit_alive=is_alive.T.contiguous(),
+            unit_health=self._of_type[5][types],
+            unit_types=types,
+            unit_weapon_cooldowns=nothing,
+            prev_movement_actions=torch.zeros(B, U, 2, device=rng.device),
+            prev_attack_actions=torch.zeros(B, U, dtype=torch.int64, device=rng.device),
+            enemy_default_target=torch.zeros(B, E, 2, device=rng.device),
+            enemy_last_attacked=torch.full((B, E), NOBODY, device=rng.device),
+        )
+
+    # ---- step ----
+
+    def transition(self, state: SMAXState, actions: Tensor):
+        N = self.num_agents
+        units = self._line_up(state)
+        draws, rng = self._draw_numbers(state.rng)
+        enemy_actions, memory = self._command_enemies(state, units, draws)
+        orders = self._decode(state, units, actions, enemy_actions, draws)
+
+        before = units.health
+        target = self._target(orders.attack)
+        shot_cooldown = units.full_cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * draws["shot"])
+        way_x, way_y = orders.x * units.speed * DT, orders.y * units.speed * DT
+        for _ in range(SUBSTEPS):
+            health, cooldown = self._fire(units, orders.attack > 0, target, shot_cooldown)
+            x, y = self._walk(units, way_x, way_y)
+            if self.options.walls_cause_death:
+                health = self._die_at_the_border(x, y, health)
+            is_alive = health > 0
+            x, y = self._push(x, y, is_alive, units.radius)
+            units = dataclasses.replace(units, x=x, y=y, health=health, cooldown=cooldown, is_alive=is_alive)
+
+        ally_lives, enemy_lives = units.is_alive[:N].any(0), units.is_alive[N:].any(0)
+        reward = self._reward(before, units, ally_lives, enemy_lives)
+        terminated = ~(ally_lives & enemy_lives)
+        metrics = {
+            "won": (ally_lives & ~enemy_lives).float(),
+            "lost": (enemy_lives & ~ally_lives).float(),
+            "draw": (~ally_lives & ~enemy_lives).float(),
+            "timeout": ((state.step + 1 >= self.max_steps) & ~terminated).float(),
+            "allies_alive": units.is_alive[:N].sum(0),
+            "enemies_alive": units.is_alive[N:].sum(0),
+            "won_episode": ally_lives & ~enemy_lives,
+        }
+        state = dataclasses.replace(
+            state,
+            rng=rng,
+            unit_positions=_pairs(units.x, units.y),
+            unit_alive=units.is_alive.T.contiguous(),
+            unit_health=units.health.T.contiguous(),
+            unit_weapon_cooldowns=units.cooldown.T.contiguous(),
+            prev_movement_actions=_pairs(orders.x, orders.y),
+            prev_attack_actions=orders.attack.T.contiguous(),
+            enemy_default_target=_pairs(memory.default_target_x, memory.default_target_y),
+            enemy_last_attacked=memory.last_attacked.T.contiguous(),
+        )
+        return state, reward[:, None].repeat(1, N), terminated, metrics
+
+    def _line_up(self, state: SMAXState) -> Units:
+        """The State's units, and what their types say, as tensors [U, B]."""
+        x, y = _planes(state.unit_positions)
+        per_unit = (state.unit_health, state.unit_weapon_cooldowns, state.unit_alive)
+        return Units(x, y, *(field.T.contiguous() for field in per_unit), *self._of_type[:, state.unit_types.T])
+
+    def _draw_numbers(self, rng: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """All chance of a step: uniform numbers [units, B] by what they decide, and the keys moved on."""
+        counts = {"shot": self.num_units, "walk": self.num_enemies}
+        if self.options.attack_mode == "random":
+            counts["attack"] = self.num_enemies
+        if self.is_continuous:
+            counts |= {"moves": self.num_agents, "nearest": self.num_agents}
+        drawn, rng = uniform(rng, sum(counts.values()))
+        return dict(zip(counts, drawn.T.contiguous().split(list(counts.values())))), rng
+
+    def _command_enemies(self, state: SMAXState, units: Units, draws: dict[str, Tensor]):
+        """The script's actions, int64 [E, B], and its new memory."""
+        N = self.num_agents
+        memory = opponents.Memory(*_planes(state.enemy_default_target), state.enemy_last_attacked.T.contiguous())
+        allies, enemies = (
+            opponents.Side(units.x[team], units.y[team], units.is_alive[team]) for team in (slice(N), slice(N, None))
+        )
+        ranges = (units.sight_range[N:], units.attack_range[N:])
+        shoots = self.options.enemy_shoots
+        return opponents.choose(enemies, allies, *ranges, memory, draws["walk"], draws.get("attack"), shoots)
+
+    def _decode(self, state: SMAXState, units: Units, actions: Tensor, enemy_actions: Tensor, draws) -> Orders:
+        """Directions and attack actions of all units. Who attacks does not walk."""
+        enemies = self._decode_discrete(enemy_actions)
+        if self.is_continuous:
+            allies = self._decode_continuous(state, units, actions, draws)
+        else:
+            allies = self._decode_discrete(actions.T)
+        return Orders(*(torch.cat(parts) for parts in zip(allies, enemies)))
+
+    def _decode_discrete(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, y = self._directions.T[:, actions.clamp(max=STOP)]
+        return x, y, torch.where(actions >= FIRST_ATTACK, actions, 0)
+
+    def _decode_continuous(self, state: SMAXState, units: Units, actions: Tensor, draws):
+        """(c0, c1, r, w) [B, N, 4]: a point at distance r, at angle 2 pi w; walk to it with probability c1.
+
+        Otherwise attack: with probability c0 the enemy nearest to the point (be it dead or out of reach), else
+        whatever the unit attacked in the step before.
+        """
+        N = self.num_agents
+        nearest_chance, move_chance, distance, turn = actions.clamp(0, 1).permute(2, 1, 0)
+        x, y = distance * torch.cos(2 * math.pi * turn), distance * torch.sin(2 * math.pi * turn)
+        from_x, from_y = units.x[N:] - (units.x[:N] + x)[:, None], units.y[N:] - (units.y[:N] + y)[:, None]
+        nearest = FIRST_ATTACK + (from_x * from_x).addcmul_(from_y, from_y).sqrt_().min(1).indices
+        attack = torch.where(draws["nearest"] < nearest_chance, nearest, state.prev_attack_actions.T[:N])
+        moves = draws["moves"] < move_chance
+        return torch.where(moves, x, 0.0), torch.where(moves, y, 0.0), torch.where(moves, 0, attack)
+
+    def _target(self, attack: Tensor) -> Tensor:
+        """The unit that an attack action means, int64 [U, B]; any unit where it is 0."""
+        return torch.where(attack > 0, self._first_target + self._target_sign * attack, 0)
+
+    def _fire(self, units: Units, attacks: Tensor, target: Tensor, shot_cooldown: Tensor) -> tuple[Tensor, Tensor]:
+        """Health and cooldowns after the shots of a sub-step. Who dies in it still fires."""
+        distance_x = units.x - units.x.gather(0, target)
+        distance_y = units.y - units.y.gather(0, target)
+        distance = (distance_x * distance_x).addcmul_(distance_y, distance_y).sqrt_()
+        fires = attacks & units.is_alive & units.is_alive.gather(0, target) & (units.cooldown <= 0)
+        fires = fires & (distance < units.attack_range)
+        damage = torch.where(fires, units.damage, 0.0)
+        health = units.health.scatter_add(0, target, -damage).clamp_(min=0)
+        return health, torch.where(fires, shot_cooldown, units.cooldown - DT)
+
+    def _walk(self, units: Units, way_x: Tensor, way_y: Tensor) -> tuple[Tensor, Tensor]:
+        """The living walk, and are kept within the border, which is deadly itself."""
+        x, y = ((p + way).clamp_(0, FIELD_SIZE) for p, way in ((units.x, way_x), (units.y, way_y)))
+        return torch.where(units.is_alive, x, units.x), torch.where(units.is_alive, y, units.y)
+
+    def _die_at_the_border(self, x: Tensor, y: Tensor, health: Tensor) -> Tensor:
+        is_out = (torch.minimum(x, y) <= 0) | (torch.maximum(x, y) >= FIELD_SIZE)
+        return health.masked_fill(is_out, 0.0)
+
+    def _push(self, x: Tensor, y: Tensor, is_alive: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        """Overlapping living units move apart, by half of what would part them; possibly over the border."""
+        radius = torch.where(is_alive, radius, NO_RADIUS)
+        pushed = []
+        for envs in _chunks(x, 1, self.num_units**2):
+            px, py, r = (plane[:, envs] for plane in (x, y, radius))
+            dx, dy = px[:, None] - px, py[:, None] - py  # [U, U, B']
+            distance = (dx * dx).addcmul_(dy, dy).sqrt_().add_(self._touching)
+            overlap = (r[:, None] + r).div_(distance).sub_(1).relu_()
+            pushed.append((px + dx.mul_(overlap).sum(1) / 2, py + dy.mul_(overlap).sum(1) / 2))
+        pushed_x, pushed_y = zip(*pushed)
+        return torch.cat(pushed_x, 1), torch.cat(pushed_y, 1)
+
+    def _reward(self, health_before: Tensor, units: Units, ally_lives: Tensor, enemy_lives: Tensor) -> Tensor:
+        """Of the team, [B]."""
+        c, N = self.options, self.num_agents
+        bonus = c.won_battle_bonus * (ally_lives & ~enemy_lives).float()
+        if c.use_self_play_reward:
+            return bonus - c.won_battle_bonus * (enemy_lives & ~ally_lives).float()
+        lost = (units.health[N:] - health_before[N:]) / units.max_health[N:]
+        return lost.sum(0).abs() / self.num_enemies + bonus
+
+    # ---- what is seen ----
+
+    def perceive(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Observation and mask read the same distances."""
+        B, N, U = len(state.step), self.num_agents, self.num_units
+        own = self._own_features(state)
+        others = self._features_of_others(state)
+        attack_range, sight_range = self._of_type[2:4][:, state.unit_types[:, :N]]
+        x, y = state.unit_positions.unbind(2)
+        is_alive = state.unit_alive
+
+        obs = own.new_empty(B, N, self.observation_size)
+        mask = torch.empty(B, N, FIRST_ATTACK + self.num_enemies, dtype=torch.bool, device=obs.device)
+        for envs in _chunks(x, 0, N * self.observation_size):
+            px, py, alive, sight = x[envs], y[envs], is_alive[envs], sight_range[envs][..., None]
+            dx, dy = px[:, None] - px[:, :N, None], py[:, None] - py[:, :N, None]  # [B', N, U]
+            distance = (dx * dx).addcmul_(dy, dy).sqrt_()
+            both_live = alive[:, :N, None] & alive[:, None]
+            mask[envs, :, :FIRST_ATTACK] = alive[:, :N, None]
+            mask[envs, :, FIRST_ATTACK:] = (both_live & (distance < attack_range[envs][..., None]))[..., N:]
+
+            is_seen = both_live & (distance < sight)
+            is_seen, dx, dy = (
+                pairs.flatten(1)[:, self._pair_with_other].view(-1, N, U - 1)
+                for pairs in (is_seen, (dx / sight).mul_(is_seen), (dy / sight).mul_(is_seen))
+            )
+            seen = others[envs]  # [B', U + 1, 13], the last row zero
+            row = torch.where(is_seen, self._others, U)
+            row += (U + 1) * torch.arange(len(seen), device=row.device)[:, None, None]
+            block = obs[envs, :, : OTHER_FEATURES * (U - 1)].unflatten(2, (U - 1, OTHER_FEATURES))
+            block.copy_(seen.flatten(0, 1).index_select(0, row.flatten()).view(block.shape))
+            block[..., 1] = dx
+            block[..., 2] = dy
+            obs[envs, :, -OWN_FEATURES:] = own[envs, :N]
+        mask[..., STOP] = True
+        return obs, self._state_features(state), None if self.is_continuous else mask
+
+    def observation(self, state: SMAXState) -> Tensor:
+        return self.perceive(state)[0]
+
+    def global_state(self, state: SMAXState) -> Tensor:
+        return self._state_features(state)
+
+    def action_mask(self, state: SMAXState) -> Tensor | None:
+        return self.perceive(state)[2]
+
+    def _shares(self, state: SMAXState) -> tuple[Tensor, Tensor]:
+        """Health and cooldown as shares of the type's: [B, U] each."""
+        max_health, full_cooldown = self._of_type[5:7][:, state.unit_types]
+        return state.unit_health / max_health, (state.unit_weapon_cooldowns / full_cooldown).clamp_(0, 1)
+
+    def _own_features(self, state: SMAXState) -> Tensor:
+        """[B, U, 10], 0 for the dead."""
+        health, cooldown = self._shares(state)
+        place = state.unit_positions / FIELD_SIZE
+        features = torch.cat([health[..., None], place, cooldown[..., None], self._is_type[state.unit_types]], 2)
+        return features * state.unit_alive[..., None]
+
+    def _features_of_others(self, state: SMAXState) -> Tensor:
+        """[B, U + 1, 13] of what does not depend on the observer; a row of zeros comes last."""
+        health, cooldown = self._shares(state)
+        attack = state.prev_attack_actions / self._largest_action
+        actions = torch.cat([state.prev_movement_actions, attack[..., None]], 2)
+        if not self.options.see_enemy_actions:
+            actions = actions * (self._team == 0)[:, None]
+        place = torch.zeros_like(state.unit_positions)
+        kind = self._is_type[state.unit_types]
+        features = torch.cat([health[..., None], place, actions, cooldown[..., None], kind], 2)
+        return torch.nn.functional.pad(features, (0, 0, 0, 1))
+
+    def _state_features(self, state: SMAXState) -> Tensor:
+        """The global state [B, 12 U]."""
+        health, _ = self._shares(state)
+        cooldown = state.unit_weapon_cooldowns[..., None]
+        kind = self._is_type[state.unit_types]
+        units = torch.cat([health[..., None], state.unit_positions, cooldown, kind], 2) * state.unit_alive[..., None]
+        team = self._team.expand(len(units), -1)
+        return torch.cat([units.flatten(1), team, state.unit_types.float()], 1)
+
+    def draw(self, state: SMAXState, index: int = 0, show_ranges: bool = False) -> np.ndarray:
+        from torch_mars.envs.smax.draw import draw
+
+        return draw(self, state, index, show_ranges)
+
+
+def _planes(pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """x and y, [K, B] each, of [B, K, 2]."""
+    return tuple(pairs.permute(2, 1, 0).contiguous())
+
+
+def _pairs(x: Tensor, y: Tensor) -> Tensor:
+    """[B, K, 2] of x and y, [K, B] each."""
+    return torch.stack([x, y]).permute(2, 1, 0).contiguous()
+
+
+def _chunks(tensor: Tensor, axis: int, numbers: int) -> Iterator[slice]:
+    """Slices of the environments on an axis, so small that `numbers` for each fit into the cache; all off the CPU."""
+    count = tensor.shape[axis]
+    size = max(1, CHUNK // numbers) if may_look(tensor) else count
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
