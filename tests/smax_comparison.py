@@ -13,7 +13,8 @@ FIELDS = (
     "unit_positions", "unit_alive", "unit_health", "unit_types", "unit_weapon_cooldowns", "prev_movement_actions",
     "prev_attack_actions", "enemy_default_target", "enemy_last_attacked", "step",
 )  # fmt: skip
-ATOL = 2e-5  # single precision through eight sub-steps of pushes
+ATOL = 2e-5  # single precision
+CROWD_ATOL = 2e-4  # of positions: the pushes of eight sub-steps enlarge the rounding where centres nearly meet
 POLICIES = ("guided", "guided", "guided", "available", "any", "flee")  # of environment i: number i, in turns
 ATTACK_RANGE = np.array([kind.attack_range for kind in UNIT_TYPES])
 
@@ -94,7 +95,8 @@ def assert_same_situation(env, before, after, rows, where):
             allowance = np.where(fired, 1.5 * DT, 0) + ATOL
             assert (np.abs(state[name] - expected) <= allowance).all(), f"{where}: {name}"
         elif state[name].dtype.kind == "f":
-            np.testing.assert_allclose(state[name], expected, rtol=0, atol=ATOL, err_msg=f"{where}: {name}")
+            atol = CROWD_ATOL if name == "unit_positions" else ATOL
+            np.testing.assert_allclose(state[name], expected, rtol=0, atol=atol, err_msg=f"{where}: {name}")
         else:
             np.testing.assert_array_equal(state[name], expected, err_msg=f"{where}: {name}")
 

@@ -204,7 +204,7 @@ class SMAX(BatchedEnv):
         orders = self._decode(state, units, actions, enemy_actions, draws)
 
         before = units.health
-        target = self._target(orders.attack)
+        target = self.targets(orders.attack)
         shot_cooldown = units.full_cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * draws["shot"])
         way_x, way_y = orders.x * units.speed * DT, orders.y * units.speed * DT
         for _ in range(SUBSTEPS):
@@ -297,7 +297,7 @@ class SMAX(BatchedEnv):
         moves = draws["moves"] < move_chance
         return torch.where(moves, x, 0.0), torch.where(moves, y, 0.0), torch.where(moves, 0, attack)
 
-    def _target(self, attack: Tensor) -> Tensor:
+    def targets(self, attack: Tensor) -> Tensor:
         """The unit that an attack action means, int64 [U, B]; any unit where it is 0."""
         return torch.where(attack > 0, self._first_target + self._target_sign * attack, 0)
 
