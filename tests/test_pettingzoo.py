@@ -190,7 +190,8 @@ def test_a_seed_starts_and_continues_as_make_does(task):
     ts = batch.reset()
     obs, infos = env.reset(seed=3)
     generator = np.random.default_rng(0)
-    rounding = 0 if isinstance(batch.action_space, gymnasium.spaces.Discrete) else 2e-3  # continuous rules add it up
+    is_exact = isinstance(batch.action_space, gymnasium.spaces.Discrete)
+    rounding = 0 if is_exact else 1e-5
     for t in range(min(2 * batch.max_steps, 300)):
         for i, agent in enumerate(batch.agents):
             np.testing.assert_allclose(
@@ -201,6 +202,8 @@ def test_a_seed_starts_and_continues_as_make_does(task):
         np.testing.assert_allclose(env.state(), ts.state[0], rtol=0, atol=rounding)
         seed_actions(env, int(generator.integers(2**31)))
         actions = sample_actions(env)
+        if not is_exact:  # continuous rules would add the rounding up over an episode
+            env.engine.load_state({name: value[0].numpy() for name, value in batch.state_dict().items()})
         ts = batch.step(torch.from_numpy(np.stack([actions[agent] for agent in batch.agents]))[None])
         obs, rewards, terminations, truncations, infos = env.step(actions)
         np.testing.assert_allclose(list(rewards.values()), ts.reward[0], atol=1e-6, err_msg=f"{task}, step {t}")
