@@ -74,12 +74,12 @@ def enemy_actions(after, num_agents):
 def draws_for(env, actions):
     """Draws [E, B] with which the script takes these actions, and whether it can: bool [E, B]."""
     wanted = torch.as_tensor(actions).T
-    units = env._line_up(env.state)
+    units, kinds = env._line_up(env.state)
     found, is_possible = torch.zeros(wanted.shape), torch.zeros(wanted.shape, dtype=torch.bool)
     for k in range(env.num_agents):  # these draws name every ally once or more
         draw = torch.full(wanted.shape, (k + 0.5) / env.num_agents)
         draws = {"walk": draw, **({"attack": draw} if env.options.attack_mode == "random" else {})}
-        does = env._command_enemies(env.state, units, draws)[0] == wanted
+        does = env._command_enemies(env.state, units, kinds, draws)[0] == wanted
         found, is_possible = torch.where(does, draw, found), is_possible | does
     return found, is_possible
 

@@ -100,30 +100,33 @@ class SMAXState(State):
 
 @dataclass
 class Units:
-    """The units inside a step: tensors [U, B]. With B last, work on pairs of units runs along it."""
+    """The units inside a step. With B last, work on pairs of units runs along it."""
 
-    x: Tensor
-    y: Tensor
-    health: Tensor
-    cooldown: Tensor  # s
-    is_alive: Tensor
-    # of the type
+    position: Tensor  # [2, U, B]: x and y
+    health: Tensor  # [U, B]
+    cooldown: Tensor  # [U, B], s
+    is_alive: Tensor  # bool [U, B]
+
+
+@dataclass
+class Kinds:
+    """What the units' types say: tensors [U, B]."""
+
     speed: Tensor
     damage: Tensor
     attack_range: Tensor
     sight_range: Tensor
     radius: Tensor
     max_health: Tensor
-    full_cooldown: Tensor  # s
+    cooldown: Tensor  # s, of a shot
 
 
 @dataclass
 class Orders:
-    """What every unit does for the whole step: tensors [U, B]."""
+    """What every unit does for the whole step."""
 
-    x: Tensor  # direction; its length, at most 1, scales the speed
-    y: Tensor
-    attack: Tensor  # int64: attack action, 0 for none
+    direction: Tensor  # [2, U, B]; its length, at most 1, scales the speed
+    attack: Tensor  # int64 [U, B]: attack action, 0 for none
 
 
 class SMAX(BatchedEnv):
@@ -150,7 +153,7 @@ class SMAX(BatchedEnv):
         names = ("speed", "damage", "attack_range", "sight_range", "radius", "max_health", "cooldown")
         self._of_type = constant([[getattr(kind, name) for kind in UNIT_TYPES] for name in names])  # [7, types]
         self._is_type = torch.eye(NUM_TYPES, device=self.device)
-        self._directions = constant(DIRECTIONS)
+        self._directions = constant(DIRECTIONS).T  # [2, 5]
         self._team = constant([0] * self.num_agents + [1] * self.num_enemies)
         largest = [FIRST_ATTACK + self.num_enemies - 1] * self.num_agents
         largest += [FIRST_ATTACK + self.num_agents - 1] * self.num_enemies
@@ -177,17 +180,15 @@ class SMAX(BatchedEnv):
         else:
             positions, rng = facing_positions(rng, self.num_agents, E)
             types = self._types.repeat(B, 1)
-        x, y = _planes(positions)
-        is_alive = torch.ones(U, B, dtype=torch.bool, device=rng.device)
-        radius = self._of_type[4][types].T.contiguous()
-        nothing = torch.zeros(B, U, device=rng.device)
+        is_alive = torch.ones(B, U, dtype=torch.bool, device=rng.device)
+        position = self._push(_planes(positions), is_alive.T, self._of_type[4][types.T])
         return SMAXState(
             **self.episode_start(rng),
-            unit_positions=_pairs(*self._push(x, y, is_alive, radius)),
-            unit_alive=is_alive.T.contiguous(),
+            unit_positions=_pairs(position),
+            unit_alive=is_alive,
             unit_health=self._of_type[5][types],
             unit_types=types,
-            unit_weapon_cooldowns=nothing,
+            unit_weapon_cooldowns=torch.zeros(B, U, device=rng.device),
             prev_movement_actions=torch.zeros(B, U, 2, device=rng.device),
             prev_attack_actions=torch.zeros(B, U, dtype=torch.int64, device=rng.device),
             enemy_default_target=torch.zeros(B, E, 2, device=rng.device),
@@ -198,26 +199,14 @@ class SMAX(BatchedEnv):
 
     def transition(self, state: SMAXState, actions: Tensor):
         N = self.num_agents
-        units = self._line_up(state)
+        before, kinds = self._line_up(state)
         draws, rng = self._draw_numbers(state.rng)
-        enemy_actions, memory = self._command_enemies(state, units, draws)
-        orders = self._decode(state, units, actions, enemy_actions, draws)
-
-        before = units.health
-        target = self.targets(orders.attack)
-        shot_cooldown = units.full_cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * draws["shot"])
-        way_x, way_y = orders.x * units.speed * DT, orders.y * units.speed * DT
-        for _ in range(SUBSTEPS):
-            health, cooldown = self._fire(units, orders.attack > 0, target, shot_cooldown)
-            x, y = self._walk(units, way_x, way_y)
-            if self.options.walls_cause_death:
-                health = self._die_at_the_border(x, y, health)
-            is_alive = health > 0
-            x, y = self._push(x, y, is_alive, units.radius)
-            units = dataclasses.replace(units, x=x, y=y, health=health, cooldown=cooldown, is_alive=is_alive)
+        enemy_actions, memory = self._command_enemies(state, before, kinds, draws)
+        orders = self._decode(state, before, actions, enemy_actions, draws)
+        units = self._fight(before, kinds, orders, draws["shot"])
 
         ally_lives, enemy_lives = units.is_alive[:N].any(0), units.is_alive[N:].any(0)
-        reward = self._reward(before, units, ally_lives, enemy_lives)
+        reward = self._reward(before, units, kinds, ally_lives, enemy_lives)
         terminated = ~(ally_lives & enemy_lives)
         metrics = {
             "won": (ally_lives & ~enemy_lives).float(),
@@ -231,22 +220,22 @@ class SMAX(BatchedEnv):
         state = dataclasses.replace(
             state,
             rng=rng,
-            unit_positions=_pairs(units.x, units.y),
+            unit_positions=_pairs(units.position),
             unit_alive=units.is_alive.T.contiguous(),
             unit_health=units.health.T.contiguous(),
             unit_weapon_cooldowns=units.cooldown.T.contiguous(),
-            prev_movement_actions=_pairs(orders.x, orders.y),
+            prev_movement_actions=_pairs(orders.direction),
             prev_attack_actions=orders.attack.T.contiguous(),
-            enemy_default_target=_pairs(memory.default_target_x, memory.default_target_y),
+            enemy_default_target=_pairs(memory.default_target),
             enemy_last_attacked=memory.last_attacked.T.contiguous(),
         )
         return state, reward[:, None].repeat(1, N), terminated, metrics
 
-    def _line_up(self, state: SMAXState) -> Units:
-        """The State's units, and what their types say, as tensors [U, B]."""
-        x, y = _planes(state.unit_positions)
+    def _line_up(self, state: SMAXState) -> tuple[Units, Kinds]:
+        """The State's units, and what their types say."""
         per_unit = (state.unit_health, state.unit_weapon_cooldowns, state.unit_alive)
-        return Units(x, y, *(field.T.contiguous() for field in per_unit), *self._of_type[:, state.unit_types.T])
+        units = Units(_planes(state.unit_positions), *(field.T.contiguous() for field in per_unit))
+        return units, Kinds(*self._of_type[:, state.unit_types.T])
 
     def _draw_numbers(self, rng: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """All chance of a step: uniform numbers [units, B] by what they decide, and the keys moved on."""
@@ -258,31 +247,29 @@ class SMAX(BatchedEnv):
         drawn, rng = uniform(rng, sum(counts.values()))
         return dict(zip(counts, drawn.T.contiguous().split(list(counts.values())))), rng
 
-    def _command_enemies(self, state: SMAXState, units: Units, draws: dict[str, Tensor]):
+    def _command_enemies(self, state: SMAXState, units: Units, kinds: Kinds, draws: dict[str, Tensor]):
         """The script's actions, int64 [E, B], and its new memory."""
         N = self.num_agents
-        memory = opponents.Memory(*_planes(state.enemy_default_target), state.enemy_last_attacked.T.contiguous())
+        memory = opponents.Memory(_planes(state.enemy_default_target), state.enemy_last_attacked.T.contiguous())
         allies, enemies = (
-            opponents.Side(units.x[team], units.y[team], units.is_alive[team]) for team in (slice(N), slice(N, None))
+            opponents.Side(units.position[:, team], units.is_alive[team]) for team in (slice(N), slice(N, None))
         )
-        ranges = (units.sight_range[N:], units.attack_range[N:])
+        ranges = (kinds.sight_range[N:], kinds.attack_range[N:])
         shoots = self.options.enemy_shoots
         return opponents.choose(enemies, allies, *ranges, memory, draws["walk"], draws.get("attack"), shoots)
 
     def _decode(self, state: SMAXState, units: Units, actions: Tensor, enemy_actions: Tensor, draws) -> Orders:
         """Directions and attack actions of all units. Who attacks does not walk."""
-        enemies = self._decode_discrete(enemy_actions)
-        if self.is_continuous:
-            allies = self._decode_continuous(state, units, actions, draws)
-        else:
-            allies = self._decode_discrete(actions.T)
-        return Orders(*(torch.cat(parts) for parts in zip(allies, enemies)))
+        if not self.is_continuous:
+            return self._decode_discrete(torch.cat([actions.T, enemy_actions]))
+        allies, enemies = self._decode_continuous(state, units, actions, draws), self._decode_discrete(enemy_actions)
+        direction = torch.cat([allies.direction, enemies.direction], 1)
+        return Orders(direction, torch.cat([allies.attack, enemies.attack]))
 
-    def _decode_discrete(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, y = self._directions.T[:, actions.clamp(max=STOP)]
-        return x, y, torch.where(actions >= FIRST_ATTACK, actions, 0)
+    def _decode_discrete(self, actions: Tensor) -> Orders:
+        return Orders(self._directions[:, actions.clamp(max=STOP)], actions * (actions >= FIRST_ATTACK))
 
-    def _decode_continuous(self, state: SMAXState, units: Units, actions: Tensor, draws):
+    def _decode_continuous(self, state: SMAXState, units: Units, actions: Tensor, draws) -> Orders:
         """(c0, c1, r, w) [B, N, 4]: a point at distance r, at angle 2 pi w; walk to it with probability c1.
 
         Otherwise attack: with probability c0 the enemy nearest to the point (be it dead or out of reach), else
@@ -290,58 +277,71 @@ class SMAX(BatchedEnv):
         """
         N = self.num_agents
         nearest_chance, move_chance, distance, turn = actions.clamp(0, 1).permute(2, 1, 0)
-        x, y = distance * torch.cos(2 * math.pi * turn), distance * torch.sin(2 * math.pi * turn)
-        from_x, from_y = units.x[N:] - (units.x[:N] + x)[:, None], units.y[N:] - (units.y[:N] + y)[:, None]
-        nearest = FIRST_ATTACK + (from_x * from_x).addcmul_(from_y, from_y).sqrt_().min(1).indices
+        way = torch.stack([distance * torch.cos(2 * math.pi * turn), distance * torch.sin(2 * math.pi * turn)])
+        point = units.position[:, :N] + way
+        nearest = FIRST_ATTACK + opponents.length(units.position[:, None, N:] - point[:, :, None]).min(1).indices
         attack = torch.where(draws["nearest"] < nearest_chance, nearest, state.prev_attack_actions.T[:N])
         moves = draws["moves"] < move_chance
-        return torch.where(moves, x, 0.0), torch.where(moves, y, 0.0), torch.where(moves, 0, attack)
+        return Orders(way * moves, attack * ~moves)
+
+    def _fight(self, units: Units, kinds: Kinds, orders: Orders, shot_draw: Tensor) -> Units:
+        """The units after eight sub-steps under the same orders."""
+        target = self.targets(orders.attack)
+        reach = torch.where(orders.attack > 0, kinds.attack_range, -1.0)  # who is ordered no attack reaches nobody
+        loss = -kinds.damage
+        shot_cooldown = kinds.cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * shot_draw)
+        way = orders.direction * kinds.speed * DT
+        for _ in range(SUBSTEPS):
+            health, cooldown = self._fire(units, target, reach, loss, shot_cooldown)
+            position = self._walk(units, way)
+            if self.options.walls_cause_death:
+                health = self._die_at_the_border(position, health)
+            is_alive = health > 0
+            units = Units(self._push(position, is_alive, kinds.radius), health, cooldown, is_alive)
+        return units
 
     def targets(self, attack: Tensor) -> Tensor:
         """The unit that an attack action means, int64 [U, B]; any unit where it is 0."""
-        return torch.where(attack > 0, self._first_target + self._target_sign * attack, 0)
+        return (self._first_target + self._target_sign * attack) * (attack > 0)
 
-    def _fire(self, units: Units, attacks: Tensor, target: Tensor, shot_cooldown: Tensor) -> tuple[Tensor, Tensor]:
+    def _fire(
+        self, units: Units, target: Tensor, reach: Tensor, loss: Tensor, shot_cooldown: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Health and cooldowns after the shots of a sub-step. Who dies in it still fires."""
-        distance_x = units.x - units.x.gather(0, target)
-        distance_y = units.y - units.y.gather(0, target)
-        distance = (distance_x * distance_x).addcmul_(distance_y, distance_y).sqrt_()
-        fires = attacks & units.is_alive & units.is_alive.gather(0, target) & (units.cooldown <= 0)
-        fires = fires & (distance < units.attack_range)
-        damage = torch.where(fires, units.damage, 0.0)
-        health = units.health.scatter_add(0, target, -damage).clamp_(min=0)
+        distance = opponents.length(units.position - units.position.gather(1, target.expand(2, -1, -1)))
+        fires = (distance < reach) & units.is_alive & units.is_alive.gather(0, target) & (units.cooldown <= 0)
+        health = units.health.scatter_add(0, target, loss * fires).clamp_(min=0)
         return health, torch.where(fires, shot_cooldown, units.cooldown - DT)
 
-    def _walk(self, units: Units, way_x: Tensor, way_y: Tensor) -> tuple[Tensor, Tensor]:
+    def _walk(self, units: Units, way: Tensor) -> Tensor:
         """The living walk, and are kept within the border, which is deadly itself."""
-        x, y = ((p + way).clamp_(0, FIELD_SIZE) for p, way in ((units.x, way_x), (units.y, way_y)))
-        return torch.where(units.is_alive, x, units.x), torch.where(units.is_alive, y, units.y)
+        return torch.where(units.is_alive, (units.position + way).clamp_(0, FIELD_SIZE), units.position)
 
-    def _die_at_the_border(self, x: Tensor, y: Tensor, health: Tensor) -> Tensor:
-        is_out = (torch.minimum(x, y) <= 0) | (torch.maximum(x, y) >= FIELD_SIZE)
-        return health.masked_fill(is_out, 0.0)
+    def _die_at_the_border(self, position: Tensor, health: Tensor) -> Tensor:
+        x, y = position
+        is_inside = (torch.minimum(x, y) > 0) & (torch.maximum(x, y) < FIELD_SIZE)
+        return health * is_inside
 
-    def _push(self, x: Tensor, y: Tensor, is_alive: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    def _push(self, position: Tensor, is_alive: Tensor, radius: Tensor) -> Tensor:
         """Overlapping living units move apart, by half of what would part them; possibly over the border."""
         radius = torch.where(is_alive, radius, NO_RADIUS)
-        pushed = []
-        for envs in _chunks(x, 1, self.num_units**2):
-            px, py, r = (plane[:, envs] for plane in (x, y, radius))
-            dx, dy = px[:, None] - px, py[:, None] - py  # [U, U, B']
-            distance = (dx * dx).addcmul_(dy, dy).sqrt_().add_(self._touching)
+        pushed = torch.empty_like(position)
+        for envs in _chunks(position, 2, self.num_units**2):
+            here, r = position[..., envs], radius[:, envs]
+            way = here[:, None] - here[:, :, None]  # [2, U, U, B']: to every unit (second U) from every other
+            distance = opponents.length(way).add_(self._touching)
             overlap = (r[:, None] + r).div_(distance).sub_(1).relu_()
-            pushed.append((px + dx.mul_(overlap).sum(1) / 2, py + dy.mul_(overlap).sum(1) / 2))
-        pushed_x, pushed_y = zip(*pushed)
-        return torch.cat(pushed_x, 1), torch.cat(pushed_y, 1)
+            pushed[..., envs] = _sum_of_rows(way.mul_(overlap).transpose(0, 1)).mul_(0.5).add_(here)
+        return pushed
 
-    def _reward(self, health_before: Tensor, units: Units, ally_lives: Tensor, enemy_lives: Tensor) -> Tensor:
+    def _reward(self, before: Units, after: Units, kinds: Kinds, ally_lives: Tensor, enemy_lives: Tensor) -> Tensor:
         """Of the team, [B]."""
         c, N = self.options, self.num_agents
-        bonus = c.won_battle_bonus * (ally_lives & ~enemy_lives).float()
+        bonus = c.won_battle_bonus * (ally_lives & ~enemy_lives)
         if c.use_self_play_reward:
-            return bonus - c.won_battle_bonus * (enemy_lives & ~ally_lives).float()
-        lost = (units.health[N:] - health_before[N:]) / units.max_health[N:]
-        return lost.sum(0).abs() / self.num_enemies + bonus
+            return bonus - c.won_battle_bonus * (enemy_lives & ~ally_lives)
+        lost = (after.health[N:] - before.health[N:]) / kinds.max_health[N:]
+        return _sum_of_rows(lost).abs() / self.num_enemies + bonus
 
     # ---- what is seen ----
 
@@ -428,14 +428,24 @@ class SMAX(BatchedEnv):
         return draw(self, state, index, show_ranges)
 
 
-def _planes(pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y, [K, B] each, of [B, K, 2]."""
-    return tuple(pairs.permute(2, 1, 0).contiguous())
+def _planes(pairs: Tensor) -> Tensor:
+    """[2, K, B] of [B, K, 2]."""
+    return pairs.permute(2, 1, 0).contiguous()
 
 
-def _pairs(x: Tensor, y: Tensor) -> Tensor:
-    """[B, K, 2] of x and y, [K, B] each."""
-    return torch.stack([x, y]).permute(2, 1, 0).contiguous()
+def _pairs(planes: Tensor) -> Tensor:
+    """[B, K, 2] of [2, K, B]."""
+    return planes.permute(2, 1, 0).contiguous()
+
+
+def _sum_of_rows(terms: Tensor) -> Tensor:
+    """[...] of [K, ...], in the same order whatever the shape, unlike Tensor.sum. Overwrites the terms."""
+    count = len(terms)
+    while count > 1:
+        half = count // 2
+        terms[:half] += terms[count - half : count]
+        count -= half
+    return terms[0]
 
 
 def _chunks(tensor: Tensor, axis: int, numbers: int) -> Iterator[slice]:

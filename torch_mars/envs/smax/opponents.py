@@ -20,16 +20,14 @@ FIRST_ATTACK = 5  # action FIRST_ATTACK + m attacks number m
 class Memory(NamedTuple):
     """What every enemy keeps between two steps."""
 
-    default_target_x: Tensor  # float32 [E, B]: where to walk with nobody in sight; (0, 0): not set yet
-    default_target_y: Tensor
+    default_target: Tensor  # float32 [2, E, B]: where to walk with nobody in sight; (0, 0): not set yet
     last_attacked: Tensor  # int64 [E, B]: m, or NOBODY
 
 
 class Side(NamedTuple):
     """One team as the script sees it."""
 
-    x: Tensor  # float32 [units, B]
-    y: Tensor
+    position: Tensor  # float32 [2, units, B]: x and y
     is_alive: Tensor  # bool [units, B]
 
 
@@ -54,47 +52,51 @@ def choose(
     Returns:
         actions, int64 [E, B]: 0 up, 1 right, 2 down, 3 left, FIRST_ATTACK + m; and the new memory.
     """
-    own_x, own_y = (torch.where(enemies.is_alive, p, 0.0) for p in (enemies.x, enemies.y))  # the dead see only zeros
-    numbered = Side(*(field.flip(0) for field in allies))
-    to_x, to_y = numbered.x - own_x[:, None], numbered.y - own_y[:, None]  # [E, N, B]
-    distance = (to_x * to_x).addcmul_(to_y, to_y).sqrt_()
+    own = enemies.position * enemies.is_alive  # the dead see only zeros
+    numbered = Side(allies.position.flip(1), allies.is_alive.flip(0))
+    way = numbered.position[:, None] - own[:, :, None]  # [2, E, N, B]
+    distance = length(way)
     sees = (distance < sight_range[:, None]) & numbered.is_alive & enemies.is_alive[:, None]
     reaches = sees & (distance < attack_range[:, None])
 
-    can_attack = reaches.any(1)
-    target = _closest(distance, reaches) if attack_draw is None else _drawn(reaches, attack_draw)
+    target, can_attack = _closest(distance, reaches) if attack_draw is None else _drawn(reaches, attack_draw)
     last = memory.last_attacked
     keeps = (last != NOBODY) & reaches.gather(1, last.clamp(min=0)[:, None]).squeeze(1)
     target = torch.where(keeps, last, target)
 
-    is_new = (memory.default_target_x == 0) & (memory.default_target_y == 0) & (last == NOBODY)
-    default_x = torch.where(is_new, _opposite(own_x), memory.default_target_x)
-    default_y = torch.where(is_new, _opposite(own_y), memory.default_target_y)
-    walks_to = _drawn(sees, walk_draw)[:, None]
-    sees_anybody = sees.any(1)
-    way_x = torch.where(sees_anybody, to_x.gather(1, walks_to).squeeze(1), default_x - own_x)
-    way_y = torch.where(sees_anybody, to_y.gather(1, walks_to).squeeze(1), default_y - own_y)
+    is_new = (memory.default_target == 0).all(0) & (last == NOBODY)
+    default_target = torch.where(is_new, CENTRE - (own - CENTRE), memory.default_target)  # half a turn about the centre
+    walks_to, sees_anybody = _drawn(sees, walk_draw)
+    to_ally = way.gather(2, walks_to[:, None].expand(2, -1, -1, -1)).squeeze(2)
+    move = _move(*torch.where(sees_anybody, to_ally, default_target - own))
 
-    action = torch.where(can_attack, target + FIRST_ATTACK, _move(way_x, way_y)) if shoots else _move(way_x, way_y)
-    return action, Memory(default_x, default_y, torch.where(can_attack, target, NOBODY))
+    action = torch.where(can_attack, target + FIRST_ATTACK, move) if shoots else move
+    return action, Memory(default_target, torch.where(can_attack, target, NOBODY))
 
 
-def _opposite(coordinate: Tensor) -> Tensor:
-    """After half a turn about the centre; in this order of operations, that of the original."""
-    return CENTRE - (coordinate - CENTRE)
+def length(way: Tensor) -> Tensor:
+    """[...] of [2, ...]. Of operations with one right result, so that every device and batch size gives the same."""
+    square = way * way
+    return square[0].add_(square[1]).sqrt_()
 
 
-def _closest(distance: Tensor, is_candidate: Tensor) -> Tensor:
-    """Number of the closest candidate, the lowest on ties: [E, N, B] -> [E, B]."""
-    return distance.masked_fill(~is_candidate, torch.inf).min(1).indices
+def _closest(distance: Tensor, is_candidate: Tensor) -> tuple[Tensor, Tensor]:
+    """Number of the closest candidate, the lowest on ties, and whether there is one: [E, N, B] -> [E, B]."""
+    distance = distance.masked_fill(~is_candidate, torch.inf)
+    least = distance.amin(1)
+    numbers = torch.arange(distance.shape[1], device=distance.device)[:, None]
+    number = torch.where(distance == least[:, None], numbers, distance.shape[1]).amin(1)
+    return number, least < torch.inf
 
 
-def _drawn(is_candidate: Tensor, draw: Tensor) -> Tensor:
-    """Number of one of the candidates, all equally likely: [E, N, B] -> [E, B]; anything where there is none."""
-    numbers = torch.arange(is_candidate.shape[1], device=draw.device)
-    rank_of = (numbers[:, None] >= numbers).float() @ is_candidate.float()  # candidates up to this one
+def _drawn(is_candidate: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+    """Number of one of the candidates, all equally likely, and whether there is one: [E, N, B] -> [E, B]."""
+    count = is_candidate.shape[1]
+    numbers = torch.arange(count, device=draw.device)[:, None]
+    rank_of = is_candidate.cumsum(1, dtype=torch.float32)  # candidates up to this one
     rank = (draw * rank_of[:, -1]).floor_() + 1  # 1 .. their number
-    return ((rank_of == rank[:, None]) & is_candidate).byte().max(1).indices
+    number = (numbers * ((rank_of == rank[:, None]) & is_candidate)).amax(1)
+    return number, rank_of[:, -1] > 0
 
 
 def _move(x: Tensor, y: Tensor) -> Tensor:
