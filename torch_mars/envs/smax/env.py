@@ -54,6 +54,7 @@ STOP = 4
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0), (0, 0))  # (x, y) of up, right, down, left, stop
 SHOT_JITTER = (-DT, 2 * DT)  # a shot's cooldown is the type's and a uniform number of this range
 TOUCHING = 1e-6  # added to distances between units in a push
+FAR = 1e6
 NO_RADIUS = -1e6  # of the dead in a push: overlaps nobody
 OTHER_FEATURES, OWN_FEATURES = 7 + NUM_TYPES, 4 + NUM_TYPES
 CHUNK = 1 << 17  # numbers per tensor when pairs are worked on: half a MB stays in a core's cache
@@ -152,7 +153,9 @@ class SMAX(BatchedEnv):
 
         names = ("speed", "damage", "attack_range", "sight_range", "radius", "max_health", "cooldown")
         self._of_type = constant([[getattr(kind, name) for kind in UNIT_TYPES] for name in names])  # [7, types]
-        self._is_type = torch.eye(NUM_TYPES, device=self.device)
+        stats = [[kind.max_health, kind.cooldown, kind.sight_range, kind.attack_range] for kind in UNIT_TYPES]
+        self._seen_of_type = torch.cat([torch.eye(NUM_TYPES, device=self.device), constant(stats)], 1)  # [types, 10]
+        self._nowhere = FAR * constant([[2.0 + i, 0.0] for i in range(U)])  # of unit i when dead
         self._directions = constant(DIRECTIONS).T  # [2, 5]
         self._team = constant([0] * self.num_agents + [1] * self.num_enemies)
         largest = [FIRST_ATTACK + self.num_enemies - 1] * self.num_agents
@@ -165,7 +168,6 @@ class SMAX(BatchedEnv):
         self._target_sign = constant([1] * n + [-1] * self.num_enemies, torch.int64)[:, None]
         others = [[j for j in range(U) if j != i] for i in range(n)]
         self._others = constant(others, torch.int64)  # [N, U - 1]
-        self._pair_with_other = (self._others + U * torch.arange(n, device=self.device)[:, None]).flatten()
         self._touching = (TOUCHING + torch.eye(U, device=self.device))[..., None]  # the diagonal only must not be 0
         if self.scenario.types is not None:
             self._types = constant(self.scenario.types, torch.int64)
@@ -318,9 +320,8 @@ class SMAX(BatchedEnv):
         return torch.where(units.is_alive, (units.position + way).clamp_(0, FIELD_SIZE), units.position)
 
     def _die_at_the_border(self, position: Tensor, health: Tensor) -> Tensor:
-        x, y = position
-        is_inside = (torch.minimum(x, y) > 0) & (torch.maximum(x, y) < FIELD_SIZE)
-        return health * is_inside
+        room = position * (FIELD_SIZE - position)  # positive inside
+        return torch.minimum(*room).sign_().clamp_(min=0).mul_(health)
 
     def _push(self, position: Tensor, is_alive: Tensor, radius: Tensor) -> Tensor:
         """Overlapping living units move apart, by half of what would part them; possibly over the border."""
@@ -346,81 +347,92 @@ class SMAX(BatchedEnv):
     # ---- what is seen ----
 
     def perceive(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Observation and mask read the same distances."""
+        """Observation and mask read the same distances, all three the same features."""
         B, N, U = len(state.step), self.num_agents, self.num_units
-        own = self._own_features(state)
-        others = self._features_of_others(state)
-        attack_range, sight_range = self._of_type[2:4][:, state.unit_types[:, :N]]
-        x, y = state.unit_positions.unbind(2)
-        is_alive = state.unit_alive
+        share, kind, sight_range, attack_range = self._shares(state)
+        own = self._own_features(state, share, kind)
+        others = self._features_of_others(state, share, kind)
+        # the dead see nobody and are seen by nobody: for distances, they are far from everybody
+        place = torch.where(state.unit_alive[..., None], state.unit_positions, self._nowhere).permute(2, 0, 1)
+        place = place.contiguous()  # [2, B, U]
 
         obs = own.new_empty(B, N, self.observation_size)
         mask = torch.empty(B, N, FIRST_ATTACK + self.num_enemies, dtype=torch.bool, device=obs.device)
-        for envs in _chunks(x, 0, N * self.observation_size):
-            px, py, alive, sight = x[envs], y[envs], is_alive[envs], sight_range[envs][..., None]
-            dx, dy = px[:, None] - px[:, :N, None], py[:, None] - py[:, :N, None]  # [B', N, U]
-            distance = (dx * dx).addcmul_(dy, dy).sqrt_()
-            both_live = alive[:, :N, None] & alive[:, None]
-            mask[envs, :, :FIRST_ATTACK] = alive[:, :N, None]
-            mask[envs, :, FIRST_ATTACK:] = (both_live & (distance < attack_range[envs][..., None]))[..., N:]
-
-            is_seen = both_live & (distance < sight)
-            is_seen, dx, dy = (
-                pairs.flatten(1)[:, self._pair_with_other].view(-1, N, U - 1)
-                for pairs in (is_seen, (dx / sight).mul_(is_seen), (dy / sight).mul_(is_seen))
-            )
-            seen = others[envs]  # [B', U + 1, 13], the last row zero
-            row = torch.where(is_seen, self._others, U)
-            row += (U + 1) * torch.arange(len(seen), device=row.device)[:, None, None]
-            block = obs[envs, :, : OTHER_FEATURES * (U - 1)].unflatten(2, (U - 1, OTHER_FEATURES))
-            block.copy_(seen.flatten(0, 1).index_select(0, row.flatten()).view(block.shape))
-            block[..., 1] = dx
-            block[..., 2] = dy
-            obs[envs, :, -OWN_FEATURES:] = own[envs, :N]
+        mask[..., :FIRST_ATTACK] = state.unit_alive[:, :N, None]
         mask[..., STOP] = True
-        return obs, self._state_features(state), None if self.is_continuous else mask
+        obs[..., -OWN_FEATURES:] = own[:, :N]
+        for envs in _chunks(own, 0, N * self.observation_size):
+            here, sight, table = place[:, envs], sight_range[envs, :, None], others[envs]
+            way = self._without_self(here[:, :, None] - here[:, :, :N, None])  # [2, B', N, U - 1]
+            distance = opponents.length(way)
+            mask[envs, :, FIRST_ATTACK:] = distance[..., N - 1 :] < attack_range[envs, :, None]
+            is_seen = distance < sight
+            row = torch.where(is_seen, self._others, U)
+            row += (U + 1) * torch.arange(len(table), device=row.device)[:, None, None]
+            block = obs[envs, :, :-OWN_FEATURES].unflatten(2, (U - 1, OTHER_FEATURES))
+            block.copy_(table.flatten(0, 1).index_select(0, row.flatten()).view(block.shape))
+            block[..., 1:3] = way.div_(sight).mul_(is_seen).permute(1, 2, 3, 0)
+        return obs, self._state_features(state, share, kind), None if self.is_continuous else mask
 
     def observation(self, state: SMAXState) -> Tensor:
         return self.perceive(state)[0]
 
     def global_state(self, state: SMAXState) -> Tensor:
-        return self._state_features(state)
+        return self.perceive(state)[1]
 
     def action_mask(self, state: SMAXState) -> Tensor | None:
         return self.perceive(state)[2]
 
-    def _shares(self, state: SMAXState) -> tuple[Tensor, Tensor]:
-        """Health and cooldown as shares of the type's: [B, U] each."""
-        max_health, full_cooldown = self._of_type[5:7][:, state.unit_types]
-        return state.unit_health / max_health, (state.unit_weapon_cooldowns / full_cooldown).clamp_(0, 1)
+    def _without_self(self, pairs: Tensor) -> Tensor:
+        """[..., N, U - 1] of [..., N, U]: one entry is left out of every row, in the next row one further right.
 
-    def _own_features(self, state: SMAXState) -> Tensor:
+        So those that stay lie in runs of U, one entry apart.
+        """
+        N, U = pairs.shape[-2:]
+        flat, runs = pairs.flatten(-2), N - 1
+        kept = pairs.new_empty(*pairs.shape[:-2], N, U - 1)
+        kept_flat = kept.flatten(-2)
+        kept_flat[..., : runs * U].unflatten(-1, (runs, U)).copy_(
+            flat[..., 1 : 1 + runs * (U + 1)].unflatten(-1, (runs, U + 1))[..., :U]
+        )
+        kept_flat[..., runs * U :] = flat[..., N - U :]
+        return kept
+
+    def _shares(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Health and cooldown as shares of the type's [B, U, 2], type one-hot [B, U, 6], the allies' ranges [B, N]."""
+        looked_up = self._seen_of_type.index_select(0, state.unit_types.flatten())
+        looked_up = looked_up.view(*state.unit_types.shape, -1)
+        kind, full, ranges = looked_up.split((NUM_TYPES, 2, 2), 2)
+        share = torch.stack([state.unit_health, state.unit_weapon_cooldowns], 2) / full
+        share[..., 1].clamp_(0, 1)
+        return share, kind, *ranges[:, : self.num_agents].unbind(2)
+
+    def _own_features(self, state: SMAXState, share: Tensor, kind: Tensor) -> Tensor:
         """[B, U, 10], 0 for the dead."""
-        health, cooldown = self._shares(state)
         place = state.unit_positions / FIELD_SIZE
-        features = torch.cat([health[..., None], place, cooldown[..., None], self._is_type[state.unit_types]], 2)
-        return features * state.unit_alive[..., None]
+        return torch.cat([share[..., :1], place, share[..., 1:], kind], 2) * state.unit_alive[..., None]
 
-    def _features_of_others(self, state: SMAXState) -> Tensor:
+    def _features_of_others(self, state: SMAXState, share: Tensor, kind: Tensor) -> Tensor:
         """[B, U + 1, 13] of what does not depend on the observer; a row of zeros comes last."""
-        health, cooldown = self._shares(state)
+        B, U, _ = kind.shape
         attack = state.prev_attack_actions / self._largest_action
-        actions = torch.cat([state.prev_movement_actions, attack[..., None]], 2)
+        move = state.prev_movement_actions
         if not self.options.see_enemy_actions:
-            actions = actions * (self._team == 0)[:, None]
-        place = torch.zeros_like(state.unit_positions)
-        kind = self._is_type[state.unit_types]
-        features = torch.cat([health[..., None], place, actions, cooldown[..., None], kind], 2)
-        return torch.nn.functional.pad(features, (0, 0, 0, 1))
+            is_ally = self._team == 0
+            attack, move = attack * is_ally, move * is_ally[:, None]
+        features = kind.new_zeros(B, U + 1, OTHER_FEATURES)
+        features[:, :U, 0] = share[..., 0]
+        features[:, :U, 3:5] = move
+        features[:, :U, 5] = attack
+        features[:, :U, 6] = share[..., 1]
+        features[:, :U, 7:] = kind
+        return features
 
-    def _state_features(self, state: SMAXState) -> Tensor:
+    def _state_features(self, state: SMAXState, share: Tensor, kind: Tensor) -> Tensor:
         """The global state [B, 12 U]."""
-        health, _ = self._shares(state)
         cooldown = state.unit_weapon_cooldowns[..., None]
-        kind = self._is_type[state.unit_types]
-        units = torch.cat([health[..., None], state.unit_positions, cooldown, kind], 2) * state.unit_alive[..., None]
-        team = self._team.expand(len(units), -1)
-        return torch.cat([units.flatten(1), team, state.unit_types.float()], 1)
+        units = torch.cat([share[..., :1], state.unit_positions, cooldown, kind], 2) * state.unit_alive[..., None]
+        return torch.cat([units.flatten(1), self._team.expand(len(units), -1), state.unit_types.float()], 1)
 
     def draw(self, state: SMAXState, index: int = 0, show_ranges: bool = False) -> np.ndarray:
         from torch_mars.envs.smax.draw import draw

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_mars.envs.smax.scenarios import CENTRE
 
 NOBODY = -1
+FAR = 1e6  # further than anybody
 FIRST_ATTACK = 5  # action FIRST_ATTACK + m attacks number m
 
 
@@ -56,19 +57,23 @@ def choose(
     numbered = Side(allies.position.flip(1), allies.is_alive.flip(0))
     way = numbered.position[:, None] - own[:, :, None]  # [2, E, N, B]
     distance = length(way)
-    sees = (distance < sight_range[:, None]) & numbered.is_alive & enemies.is_alive[:, None]
-    reaches = sees & (distance < attack_range[:, None])
+    both_live = (enemies.is_alive[:, None] & numbered.is_alive).float()
+    sees = torch.lt(distance, sight_range[:, None], out=torch.empty_like(distance)).mul_(both_live)
+    reaches = torch.lt(distance, attack_range[:, None], out=torch.empty_like(distance)).mul_(sees)
 
-    target, can_attack = _closest(distance, reaches) if attack_draw is None else _drawn(reaches, attack_draw)
+    if attack_draw is None:
+        target, can_attack = _closest(distance, reaches)
+    else:
+        target, can_attack = _number(_drawn(reaches, attack_draw))
     last = memory.last_attacked
-    keeps = (last != NOBODY) & reaches.gather(1, last.clamp(min=0)[:, None]).squeeze(1)
+    keeps = (last != NOBODY) & (reaches.gather(1, last.clamp(min=0)[:, None]).squeeze(1) > 0)
     target = torch.where(keeps, last, target)
 
     is_new = (memory.default_target == 0).all(0) & (last == NOBODY)
     default_target = torch.where(is_new, CENTRE - (own - CENTRE), memory.default_target)  # half a turn about the centre
-    walks_to, sees_anybody = _drawn(sees, walk_draw)
-    to_ally = way.gather(2, walks_to[:, None].expand(2, -1, -1, -1)).squeeze(2)
-    move = _move(*torch.where(sees_anybody, to_ally, default_target - own))
+    walks_to = _drawn(sees, walk_draw)
+    to_ally = (way * walks_to).sum(2)  # nothing but zeros is added
+    move = _move(*torch.where(walks_to.sum(1) > 0, to_ally, default_target - own))
 
     action = torch.where(can_attack, target + FIRST_ATTACK, move) if shoots else move
     return action, Memory(default_target, torch.where(can_attack, target, NOBODY))
@@ -82,21 +87,26 @@ def length(way: Tensor) -> Tensor:
 
 def _closest(distance: Tensor, is_candidate: Tensor) -> tuple[Tensor, Tensor]:
     """Number of the closest candidate, the lowest on ties, and whether there is one: [E, N, B] -> [E, B]."""
-    distance = distance.masked_fill(~is_candidate, torch.inf)
-    least = distance.amin(1)
-    numbers = torch.arange(distance.shape[1], device=distance.device)[:, None]
-    number = torch.where(distance == least[:, None], numbers, distance.shape[1]).amin(1)
-    return number, least < torch.inf
+    distance = distance + FAR * (1 - is_candidate)
+    least = distance.amin(1, keepdim=True)
+    return _number(torch.eq(distance, least, out=torch.empty_like(distance)).mul_(is_candidate))
 
 
-def _drawn(is_candidate: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
-    """Number of one of the candidates, all equally likely, and whether there is one: [E, N, B] -> [E, B]."""
+def _number(is_candidate: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest number of a candidate, and whether there is one: [E, N, B] -> [E, B]."""
     count = is_candidate.shape[1]
-    numbers = torch.arange(count, device=draw.device)[:, None]
-    rank_of = is_candidate.cumsum(1, dtype=torch.float32)  # candidates up to this one
+    from_the_end = torch.arange(count, 0, -1.0, device=is_candidate.device)[:, None]
+    best = (is_candidate * from_the_end).amax(1)
+    return (count - best).long(), best > 0
+
+
+def _drawn(is_candidate: Tensor, draw: Tensor) -> Tensor:
+    """One of the candidates, all equally likely, if there are any: [E, N, B] of 1 (this one) and 0."""
+    rank_of = is_candidate.clone()  # candidates up to this one
+    for before, here in zip(rank_of.unbind(1), rank_of.unbind(1)[1:]):
+        here += before
     rank = (draw * rank_of[:, -1]).floor_() + 1  # 1 .. their number
-    number = (numbers * ((rank_of == rank[:, None]) & is_candidate)).amax(1)
-    return number, rank_of[:, -1] > 0
+    return torch.eq(rank_of, rank[:, None], out=torch.empty_like(rank_of)).mul_(is_candidate)
 
 
 def _move(x: Tensor, y: Tensor) -> Tensor:
