@@ -168,7 +168,7 @@ class SMAX(BatchedEnv):
         self._target_sign = constant([1] * n + [-1] * self.num_enemies, torch.int64)[:, None]
         others = [[j for j in range(U) if j != i] for i in range(n)]
         self._others = constant(others, torch.int64)  # [N, U - 1]
-        self._touching = (TOUCHING + torch.eye(U, device=self.device))[..., None]  # the diagonal only must not be 0
+        self._minus_one = constant(-1.0)
         if self.scenario.types is not None:
             self._types = constant(self.scenario.types, torch.int64)
 
@@ -330,8 +330,8 @@ class SMAX(BatchedEnv):
         for envs in _chunks(position, 2, self.num_units**2):
             here, r = position[..., envs], radius[:, envs]
             way = here[:, None] - here[:, :, None]  # [2, U, U, B']: to every unit (second U) from every other
-            distance = opponents.length(way).add_(self._touching)
-            overlap = (r[:, None] + r).div_(distance).sub_(1).relu_()
+            distance = opponents.length(way).add_(TOUCHING)
+            overlap = torch.addcdiv(self._minus_one, r[:, None] + r, distance).relu_()
             pushed[..., envs] = _sum_of_rows(way.mul_(overlap).transpose(0, 1)).mul_(0.5).add_(here)
         return pushed
 
@@ -371,7 +371,7 @@ class SMAX(BatchedEnv):
             row += (U + 1) * torch.arange(len(table), device=row.device)[:, None, None]
             block = obs[envs, :, :-OWN_FEATURES].unflatten(2, (U - 1, OTHER_FEATURES))
             block.copy_(table.flatten(0, 1).index_select(0, row.flatten()).view(block.shape))
-            block[..., 1:3] = way.div_(sight).mul_(is_seen).permute(1, 2, 3, 0)
+            block[..., 1], block[..., 2] = way.div_(sight).mul_(is_seen)
         return obs, self._state_features(state, share, kind), None if self.is_continuous else mask
 
     def observation(self, state: SMAXState) -> Tensor:
@@ -414,19 +414,13 @@ class SMAX(BatchedEnv):
 
     def _features_of_others(self, state: SMAXState, share: Tensor, kind: Tensor) -> Tensor:
         """[B, U + 1, 13] of what does not depend on the observer; a row of zeros comes last."""
-        B, U, _ = kind.shape
         attack = state.prev_attack_actions / self._largest_action
         move = state.prev_movement_actions
         if not self.options.see_enemy_actions:
             is_ally = self._team == 0
             attack, move = attack * is_ally, move * is_ally[:, None]
-        features = kind.new_zeros(B, U + 1, OTHER_FEATURES)
-        features[:, :U, 0] = share[..., 0]
-        features[:, :U, 3:5] = move
-        features[:, :U, 5] = attack
-        features[:, :U, 6] = share[..., 1]
-        features[:, :U, 7:] = kind
-        return features
+        features = [share[..., :1], torch.zeros_like(move), move, attack[..., None], share[..., 1:], kind]
+        return torch.nn.functional.pad(torch.cat(features, 2), (0, 0, 0, 1))
 
     def _state_features(self, state: SMAXState, share: Tensor, kind: Tensor) -> Tensor:
         """The global state [B, 12 U]."""
