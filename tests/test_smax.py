@@ -88,13 +88,16 @@ def situation(scenario="2s3z", positions=None, types=None, **fields):
         loaded["unit_positions"] = [positions]
     if types is not None:
         loaded |= {"unit_types": [types], "unit_health": [[UNIT_TYPES[kind].max_health for kind in types]]}
-    env.load_state({**loaded, **{name: [value] for name, value in fields.items()}})
+    loaded |= {name: [value] for name, value in fields.items()}
+    if "unit_alive" in fields and "unit_health" not in fields:
+        loaded["unit_health"] = env.state.unit_health * torch.tensor(loaded["unit_alive"])
+    env.load_state(loaded)
     return env
 
 
 def far_apart(num_allies, num_enemies):
     """Places out of everybody's sight but the own team's: allies along the lower, enemies along the upper edge."""
-    return [(1.5 + i, 2.0) for i in range(num_allies)] + [(1.5 + i, 30.0) for i in range(num_enemies)]
+    return [(1.5 + 1.5 * i, 2.0) for i in range(num_allies)] + [(1.5 + 1.5 * i, 30.0) for i in range(num_enemies)]
 
 
 def all_do(env, action):
@@ -122,12 +125,13 @@ def test_the_border_kills_allies_and_enemies_and_pays_for_enemies():
     places = far_apart(5, 5)
     places[4], places[5] = (0.1, 8.0), (31.9, 30.0)
     env = situation(positions=places, enemy_default_target=[(40.0, 30.0)] * 5)
-    ts = env.step(all_do(env, LEFT))
+    action = torch.tensor([[STOP, STOP, STOP, STOP, LEFT]])
+    ts = env.step(action)
     assert env.state.unit_alive[0].tolist() == alive_but(4, 5)
     assert env.state.unit_positions[0, 4, 0] == 0 and env.state.unit_positions[0, 5, 0] == 32
     assert ts.reward[0].tolist() == pytest.approx([1 / 5] * 5)
     env = situation(positions=places, enemy_default_target=[(40.0, 30.0)] * 5, walls_cause_death=False)
-    ts = env.step(all_do(env, LEFT))
+    ts = env.step(action)
     assert env.state.unit_alive.all() and (ts.reward == 0).all()
 
 
@@ -302,7 +306,7 @@ def test_the_time_limit_is_one_step_later_than_max_steps():
 def test_continuous_actions_walk_attack_the_nearest_and_repeat():
     places = far_apart(5, 5)
     places[0], places[1], places[2] = (10.0, 16.0), (20.0, 16.0), (14.0, 10.0)
-    places[5], places[6] = (14.0, 16.0), (18.0, 10.0)
+    places[5], places[6] = (14.0, 16.0), (20.0, 11.0)
     env = situation(positions=places, prev_attack_actions=[0, 0, 9] + [0] * 7, action_type="continuous")
     assert env.observe().action_mask is None
     walk, nearest, repeat = [0.0, 1.0, 0.5, 0.25], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]
