@@ -109,7 +109,7 @@ def test_max_cycles(task):
         pytest.skip("the time limit of this environment is no option")
 
     rules = envs.make(task)
-    beyond = rules.max_steps - rules.options.max_steps  # SMAX's option counts one step less than an episode may last
+    beyond = rules.max_steps - (rules.options.max_steps or rules.max_steps)  # SMAX's option counts one step less than an episode may last
 
     def parallel_env(max_cycles):
         return envs.parallel_env(task, max_steps=max_cycles - beyond)
