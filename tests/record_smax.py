@@ -109,7 +109,7 @@ def record(scenario, episodes, seed=0):
         if name not in ("obs", "state", "is_running"):
             first = 1 if name in FIELDS else 0
             array[first:][ended[: len(array) - first]] = 0
-    small = {name: np.uint8 for name in ("action", "unit_types", "prev_attack_actions", "step")}
+    small = dict.fromkeys(("action", "unit_types", "prev_attack_actions", "step"), np.uint8)
     small["enemy_last_attacked"] = np.int8
     return {name: array.astype(small.get(name, array.dtype)) for name, array in arrays.items()}
 

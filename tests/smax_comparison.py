@@ -48,7 +48,8 @@ def guided_actions(fields, num_agents):
 def step_like_the_original(env, before, actions, after, rows, monkeypatch):
     """Step `env` from `before`; enemies walk (and, attacking at random, attack) as they do in `after`.
 
-    In `rows`, every choice of the original's enemies must be one that the script can make. Shots draw the middle of their range.
+    In `rows`, every choice of the original's enemies must be one that the script can make. Shots draw the middle of
+    their range.
     """
     env.load_state(before)
     walk_draw, is_possible = draws_for(env, enemy_actions(after, env.num_agents))

@@ -109,7 +109,8 @@ def test_max_cycles(task):
         pytest.skip("the time limit of this environment is no option")
 
     rules = envs.make(task)
-    beyond = rules.max_steps - (rules.options.max_steps or rules.max_steps)  # SMAX's option counts one step less than an episode may last
+    # an episode of SMAX may last one step more than its option says
+    beyond = rules.max_steps - (rules.options.max_steps or rules.max_steps)
 
     def parallel_env(max_cycles):
         return envs.parallel_env(task, max_steps=max_cycles - beyond)
