@@ -9,7 +9,6 @@ The intervals are Student's t for a mean of n numbers, m +- t(n - 1) s / sqrt(n)
 episodes (what other episodes would give), for all seeds together over the seeds' means (what other seeds would give).
 """
 
-import argparse
 import importlib
 import json
 import math
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from torch_mars import runs
-from torch_mars.config import Parser, UsageError, check_device, resolve_device, whole_number
+from torch_mars.config import Parser, check_device, resolve_device, whole_number
 from torch_mars.envs import rng
 from torch_mars.policies import Trained, read
 
@@ -96,7 +95,8 @@ def table(found: dict[str, list[list[float]]], seeds: list[int], width: int) -> 
     """Metrics downwards; all seeds, then each, sideways, in as many blocks as fit into `width` characters."""
     columns = {f"seed {seed}": [lists[p] for lists in found.values()] for p, seed in enumerate(seeds)}
     if len(seeds) > 1:
-        columns = {f"{len(seeds)} seeds": [[np.mean(values) for values in lists] for lists in found.values()], **columns}
+        means = [[float(np.mean(values)) for values in lists] for lists in found.values()]
+        columns = {f"{len(seeds)} seeds": means, **columns}
     names = [name.removeprefix("episode_").replace("_", " ") for name in found]
     cells = {head: [_cell(*mean_and_interval(values)) for values in lists] for head, lists in columns.items()}
     first, other = max(map(len, names)), 2 + max(len(cell) for column in cells.values() for cell in column)
@@ -125,9 +125,8 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN_OR_CHECKPOINT", help="a run's folder, or its policy.pt or checkpoint.pt")
-    at_least = whole_number
-    parser.add_argument("--episodes", type=at_least(1), default=320, metavar="N", help="for each seed (default 320)")
-    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the episodes (default 0)")
+    parser.add_argument("--episodes", type=whole_number(1), default=320, metavar="N", help="of each seed (default 320)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes (default 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most likely action instead of sampling")
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
     parser.add_argument("--json", action="store_true", help="print JSON, with every single episode")

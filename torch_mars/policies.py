@@ -6,6 +6,7 @@ the lesson that trained it.
 Axes: P training seeds of a run, B environments, N agents, O observation, A actions, d dimensions of an action.
 """
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class Policy:
             mask = _tensor(mask, np.bool_, "mask").to(self.device, torch.bool)
             self._check_shape("mask", mask, (len(places), int(self._action_space.n)))
             if mask.dim() != obs.dim() or mask.shape[:-1] != obs.shape[:-1]:
-                raise ValueError(f"mask is {list(mask.shape)} beside obs {list(obs.shape)}; all but the last must agree")
+                raise ValueError(f"mask is {list(mask.shape)}, obs is {list(obs.shape)}; all but the last must agree")
         elif self._needs_mask:
             raise ValueError(f"no mask given, but {self.task} forbids actions: policy(obs, mask)")
         if not has_batch:
@@ -221,7 +222,7 @@ def read(path: str | Path) -> Trained:
     except UsageError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, StopIteration) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UsageError(f"{file} holds no policy that this version of torch_mars can use: {_short(reason)}") from None
     return trained
 
@@ -236,9 +237,7 @@ def find(path: str | Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        near = [str(path.parent / child.name) for child in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = allowed(str(path), near) if near else f"there is no folder {path.parent} either"
-        raise UsageError(f"no run or checkpoint at {path}; {hint if len(hint) < 300 else 'look for a config.yaml'}")
+        raise UsageError(f"no run or checkpoint at {path}{_hint(path)}")
     for name in (runs.POLICY, runs.CHECKPOINT):
         if (path / name).is_file():
             return path / name
@@ -248,6 +247,15 @@ def find(path: str | Path) -> Path:
     if inside:
         raise UsageError(f"{path} is not a run, but holds {len(inside)}; the latest is {inside[-1].parent}")
     raise UsageError(f"{path} is not a run: it has neither {runs.POLICY} nor {runs.CHECKPOINT}")
+
+
+def _hint(path: Path) -> str:
+    if str(path) in envs.tasks():
+        return ", which is the name of a task; runs are folders like runs/<task>/<algorithm>/<time>-<name>"
+    if not path.parent.is_dir():
+        return f"; there is no folder {path.parent} either"
+    near = difflib.get_close_matches(path.name, [child.name for child in path.parent.iterdir()], n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
 def _of_policy(file: Path, content: dict) -> Trained:

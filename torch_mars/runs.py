@@ -17,7 +17,6 @@ import io
 import json
 import math
 import os
-import pickle
 import shutil
 import signal
 import statistics
@@ -82,9 +81,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UsageError(f"cannot read checkpoint {path}: {error.strerror}") from None
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+    except Exception:  # the unpickler raises anything, from IndexError to struct.error, on what is no checkpoint
         raise UsageError(f"{path} is no checkpoint of torch_mars, or is damaged or truncated") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or repr(content.get("format")) != repr(FORMAT):
         raise UsageError(f"{path} is no checkpoint that this version of torch_mars reads (format {FORMAT})")
     return content
 
