@@ -506,6 +506,11 @@ class AeroJAX(BatchedEnv):
 
         return draw(self, state, index, trail or [])
 
+    def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:
+        from torch_mars.envs.aerojax.draw import draw_scope
+
+        return draw_scope(self, obs)
+
 
 def _pairs(a: Vector) -> Vector:
     """a_j - a_i: [B, A, A]."""
