@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import GifImagePlugin, Image, ImageDraw, ImageFont
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,12 +24,13 @@ from torch_mars.runs import RunError, write_whole
 FORMATS = (".gif", ".mp4", ".png")
 HOLD_SECONDS = 1.5  # that an episode's last picture stays
 SHEET = 6  # pictures in a .png
-PALETTE_FROM = 12  # pictures that a .gif's 256 colours are chosen from
+PALETTE_FROM = 12  # pictures that a .gif's 255 colours are chosen from
+TRANSPARENT = 255  # number of its other colour
 
 SCALE = 2  # the text beside the picture is drawn this much larger, then reduced: smooth edges
 HEADER, MARGIN, LINE = 46, 18, 18  # pixels
-WIDTHS = (300, 380, 460, 540)  # pixels of the column at the right: the first in which the views are large enough
-VIEW, LEAST_VIEW = 120, 76  # pixels of an agent's view: at most, and as wanted
+COLUMN = 300  # pixels: width of the column at the right
+VIEW, LEAST_VIEW, GAP = 120, 76, 8  # pixels: side of an agent's view, at most and as wanted; between two of them
 CHART = 104  # pixels of height
 PAPER, INK, PALE, RULE, LINE_COLOUR = (247, 246, 242), (52, 54, 62), (128, 129, 134), (214, 212, 205), (0, 114, 178)
 
@@ -101,44 +102,31 @@ class Stage:
         scene = self.env.draw(episode.states[t], 0, **trail)
         views = [self.env.draw_observation(obs, agent) for agent, obs in enumerate(episode.obs[t])]
         views = [view for view in views if view is not None]
-        height, width = scene.shape[:2]
-        column, view_size, per_row = self._column(len(views), height)
-        size = (_even(width + column), _even(HEADER + max(height, self._least_height())))
-        image = Image.new("RGB", (size[0] * SCALE, size[1] * SCALE), PAPER)
+        frame = _Frame(*scene.shape[:2], self._figures_height(), len(views))
+
+        image = Image.new("RGB", (frame.width * SCALE, frame.height * SCALE), PAPER)
         pen = _Pen(image)
-        self._header(pen, episode, t, size[0])
-        y = self._return(pen, episode, t, width + MARGIN, column - 2 * MARGIN)
-        y = self._metrics(pen, episode.infos[t], width + MARGIN, y, column - 2 * MARGIN)
-        labels = [(width + MARGIN + (i % per_row) * (view_size + 8), y + 26 + (i // per_row) * (view_size + LINE))
-                  for i in range(len(views))]  # fmt: skip
+        left, width = scene.shape[1] + MARGIN, COLUMN - 2 * MARGIN
+        self._header(pen, episode, t, frame.width)
+        y = self._return(pen, episode, t, left, width)
+        self._metrics(pen, episode.infos[t], left, y, width)
         if views:
-            pen.text(width + MARGIN, y, "what each agent sees", PALE, 13)
-        for agent, (left, top) in enumerate(labels):
-            pen.text(left + view_size / 2, top + view_size + 7, self.env.agents[agent], PALE, 11, "mm")
-        image = image.resize(size, Image.LANCZOS)
+            pen.text(*frame.views_title, "what each agent sees", PALE, 13)
+        places = [frame.view(i) for i in range(len(views))]
+        for agent, (x, y) in zip(self.env.agents, places):
+            pen.text(x + frame.view_side / 2, y + frame.view_side + 8, agent, PALE, 11, "mm")
+        image = image.reduce(SCALE)
         image.paste(Image.fromarray(scene), (0, HEADER))
-        for view, place in zip(views, labels):
-            image.paste(Image.fromarray(view).resize((view_size, view_size), Image.LANCZOS), place)
+        for view, place in zip(views, places):
+            image.paste(Image.fromarray(view).resize((frame.view_side, frame.view_side), Image.LANCZOS), place)
         return np.asarray(image)
+
+    def _figures_height(self) -> int:
+        """Of the return and the metrics."""
+        return 84 + CHART + self._rows_of_metrics() * LINE + MARGIN
 
     def _rows_of_metrics(self) -> int:
         return -(-len(self.env.metrics) // 2)
-
-    def _least_height(self) -> int:
-        return 74 + CHART + 34 + self._rows_of_metrics() * LINE + MARGIN
-
-    def _column(self, views: int, height: int) -> tuple[int, int, int]:
-        """Width of the column, side of a view, and views in a row."""
-        room = height - self._least_height() - 26
-        for column in WIDTHS:
-            sides = {}
-            for per_row in range(1, views + 1):
-                across = (column - 2 * MARGIN - 8 * (per_row - 1)) // per_row
-                sides[per_row] = min(VIEW, across, room // -(-views // per_row) - LINE)
-            best = max(sides, key=sides.get, default=1)
-            if not views or sides[best] >= LEAST_VIEW:
-                break
-        return column, max(sides.get(best, 1), 24), best
 
     def _header(self, pen: "_Pen", episode: Episode, t: int, width: int) -> None:
         end = pen.text(10, HEADER / 2, self.title, INK, 18, "lm")
@@ -157,7 +145,7 @@ class Stage:
         pen.text(left + width, y + 19, f"{episode.rewards[t]:+.3f}", INK, 20, "ra")
         top, bottom = y + 66, y + 66 + CHART - 12
         returns = [info["episode_return"] for info in episode.infos]
-        low, high = min(0.0, *returns[: 1 + episode.last]), max(0.0, *returns)
+        low, high = min(0.0, *returns), max(0.0, *returns)
         last = episode.last if episode.ending else self.env.max_steps
         space = max(high - low, 1e-6)
 
@@ -167,12 +155,13 @@ class Stage:
         pen.line([point(0, 0), point(last, 0)], RULE, 1)
         for value in {low, high} - {0.0}:
             pen.line([point(0, value), point(last, value)], RULE, 1)
-            pen.text(left + width, point(0, value)[1] - 2, f"{value:+.1f}", PALE, 10, "rd")
+            beyond = -2 if value > 0 else 2  # above the highest, below the lowest: never on the curve
+            pen.text(left + width, point(0, value)[1] + beyond, f"{value:+.3g}", PALE, 10, "rd" if value > 0 else "ra")
         pen.line([point(step, value) for step, value in enumerate(returns[: t + 1])], LINE_COLOUR, 2)
         pen.disc(point(t, returns[t]), 4, LINE_COLOUR)
         return bottom + 24
 
-    def _metrics(self, pen: "_Pen", info: dict[str, float], left: float, y: float, width: float) -> float:
+    def _metrics(self, pen: "_Pen", info: dict[str, float], left: float, y: float, width: float) -> None:
         """In two columns."""
         half = (width - MARGIN) / 2
         for i, name in enumerate(self.env.metrics):
@@ -180,7 +169,48 @@ class Stage:
             pen.text(x, at, name.removeprefix("episode_").replace("_", " "), INK, 13)
             if name in info:
                 pen.text(x + half, at, f"{info[name]:.4g}", INK, 13, "ra")
-        return y + self._rows_of_metrics() * LINE + 10
+
+
+class _Frame:
+    """Where things lie, in pixels: the agents' views below the figures if they get large enough there, else in rows
+    below everything.
+
+    Args:
+        scene_height, scene_width: of the environment's picture.
+        figures_height: of what stands above the views in the column at its right.
+        views: how many.
+    """
+
+    def __init__(self, scene_height: int, scene_width: int, figures_height: int, views: int):
+        self.width = _even(scene_width + COLUMN)
+        below_header = max(scene_height, figures_height)
+        room = scene_height - figures_height - LINE - MARGIN
+        in_column = self._fit(views, COLUMN - 2 * MARGIN, room)
+        if not views or in_column[0] >= LEAST_VIEW:
+            self.view_side, self._per_row = in_column
+            self.views_title = (scene_width + MARGIN, HEADER + figures_height)
+        else:
+            fits = (self._fit(views, self.width - 2 * MARGIN, rows * (VIEW + LINE)) for rows in range(1, views + 1))
+            self.view_side, self._per_row = next(fit for fit in fits if fit[0] >= min(LEAST_VIEW, self.width // 8))
+            self.views_title = (MARGIN, HEADER + below_header + GAP)
+            below_header += 2 * GAP + LINE + -(-views // self._per_row) * (self.view_side + LINE)
+        self.height = _even(HEADER + below_header)
+
+    @staticmethod
+    def _fit(views: int, width: int, height: int) -> tuple[int, int]:
+        """The largest side of `views` squares with their names in a box, and how many stand in a row."""
+        sides = {}
+        for per_row in range(1, views + 1):
+            across = (width - GAP * (per_row - 1)) // per_row
+            sides[per_row] = min(VIEW, across, height // -(-views // per_row) - LINE)
+        per_row = max(sides, key=sides.get, default=1)
+        return sides.get(per_row, 0), per_row
+
+    def view(self, number: int) -> tuple[int, int]:
+        """Left upper corner of a view."""
+        row, column = divmod(number, self._per_row)
+        left, top = self.views_title
+        return left + column * (self.view_side + GAP), top + LINE + 6 + row * (self.view_side + LINE)
 
 
 class _Pen:
@@ -266,15 +296,31 @@ def _sheet(pictures: list[np.ndarray]) -> bytes:
 
 
 def _palette(pictures: list[np.ndarray]) -> Image.Image:
-    """One palette for the whole film: colours do not flicker."""
-    return Image.fromarray(np.concatenate(pictures)).quantize(255, Image.Quantize.MEDIANCUT)
+    """One palette for the whole film, so that colours do not flicker; the last of 256 is left for transparency."""
+    return Image.fromarray(np.concatenate(pictures)).quantize(TRANSPARENT, Image.Quantize.FASTOCTREE)
 
 
 def _gif(pictures: Iterator[np.ndarray], palette: Image.Image, durations_ms: list[int]) -> bytes:
-    frames = (Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
-    buffer = io.BytesIO()
-    next(frames).save(buffer, "GIF", save_all=True, append_images=frames, duration=durations_ms, loop=0)
-    return buffer.getvalue()
+    """Every picture holds only what changed, and is encoded before the next is drawn: Pillow's own `save_all` would
+    keep all of them in memory."""
+    chunks, before = [], None
+    for picture, duration in zip(pictures, durations_ms):
+        indexed = Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
+        colours = np.asarray(indexed)
+        top, bottom, left, right = 0, colours.shape[0], 0, colours.shape[1]
+        if before is None:
+            chunks += GifImagePlugin.getheader(indexed, info={"loop": 0, "version": b"GIF89a"})[0]
+        else:
+            is_new = colours != before
+            rows, columns = np.flatnonzero(is_new.any(1)), np.flatnonzero(is_new.any(0))
+            top, bottom = (rows[0], rows[-1] + 1) if len(rows) else (0, 1)
+            left, right = (columns[0], columns[-1] + 1) if len(columns) else (0, 1)
+            changed = np.where(is_new, colours, TRANSPARENT).astype(np.uint8)
+            indexed = Image.fromarray(changed[top:bottom, left:right])
+        how = {"duration": duration, "disposal": 1, "transparency": TRANSPARENT}
+        chunks += GifImagePlugin.getdata(indexed, (int(left), int(top)), **how)
+        before = colours
+    return b"".join([*chunks, b";"])
 
 
 def _write_mp4(path: Path, pictures: Iterator[np.ndarray], repeated: list[int], frames_per_second: int) -> None:
