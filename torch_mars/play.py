@@ -49,7 +49,7 @@ def team(what: str, seed: int, greedy: bool, policy_seed: int | None) -> tuple[B
         env = envs.make(what, seed=seed, auto_reset=False)
         return env, random_team(env, seed), what, "random team"
     if not Path(what).exists() and "/" not in what and not what.endswith(".pt"):
-        raise UsageError(f"{_no_task(what)}; and there is no run {what}")
+        raise UsageError(f"there is no run {what}; {_no_task(what)}")
     trained = read(what)
     policy = Policy(trained, "cpu", greedy, seed, policy_seed)
     env = trained.make_env(1, "cpu", seed, auto_reset=False)
@@ -72,9 +72,9 @@ def make_parser() -> Parser:
         prog="play",
         description="Film a trained team, or (given a task) a team that acts at random.",
         epilog="examples:\n"
-        "  play runs/paxmen_5a/mars/<run>                     writes paxmen_5a-mars.gif\n"
-        "  play runs/paxmen_5a/mars/<run> --out team.mp4 --episodes 3\n"
-        "  play paxmen_5a --live",
+        "  python -m torch_mars.play runs/paxmen_5a/mars/<run>\n"
+        "  python -m torch_mars.play runs/paxmen_5a/mars/<run> --out team.mp4 --episodes 3\n"
+        "  python -m torch_mars.play paxmen_5a --live",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -102,8 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(args.out or "-".join([task, *([policy.algorithm] if isinstance(policy, Policy) else [])]) + ".gif")
     stage = film.Stage(env, task, who, args.episodes)
     print(f"{task}: {who}", flush=True)
-    played = []
-    window = None
+    played, window = [], None
     for number in range(1, args.episodes + 1):
         for episode in film.play(env, policy, number):
             if args.live:
@@ -124,7 +123,8 @@ def _show(window: Window | None, stage: film.Stage, episode: film.Episode, frame
         window = window or Window(stage.title, picture.shape, frames_per_second)
     except RuntimeError as error:
         raise UsageError(f"--live: {error}; leave it out and watch the film that is written") from None
-    window.show(picture)
+    for _ in range(round(film.HOLD_SECONDS * frames_per_second) if episode.ending else 1):
+        window.show(picture)
     return window
 
 

@@ -332,6 +332,8 @@ class Run:
         print(f"{'policy':>20}  {self.folder / POLICY}")
         print("Next")
         print(f"{'see the curves':>20}  tensorboard --logdir {self.folder}")
+        print(f"{'measure it':>20}  python -m torch_mars.evaluate {self.folder}")
+        print(f"{'watch it':>20}  python -m torch_mars.play {self.folder}")
         print(f"{'train on':>20}  python {script} --resume {self.folder} --total-steps {2 * self.args.total_steps}")
 
 
