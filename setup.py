@@ -17,7 +17,8 @@ EXTRAS = {
     "tune": ["optuna>=4"],
     "parity": ["jaxmarl==0.2.0", "jumanji==1.1.2"],
 }
-EXTRAS["all"] = sorted({requirement for name in ("test", "render", "video", "plots", "tune") for requirement in EXTRAS[name]})
+FOR_USERS = ("test", "render", "video", "plots", "tune")
+EXTRAS["all"] = sorted({requirement for name in FOR_USERS for requirement in EXTRAS[name]})
 
 setup(
     name="torch_mars",

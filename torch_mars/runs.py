@@ -22,6 +22,7 @@ import signal
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -80,7 +81,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"cannot read checkpoint {path}: {error.strerror}") from None
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about the pickle format of what is no checkpoint
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # the unpickler raises anything, from IndexError to struct.error, on what is no checkpoint
         raise UsageError(f"{path} is no checkpoint of torch_mars, or is damaged or truncated") from None
     if not isinstance(content, dict) or repr(content.get("format")) != repr(FORMAT):
