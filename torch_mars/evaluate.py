@@ -9,6 +9,7 @@ The intervals are Student's t for a mean of n numbers, m +- t(n - 1) s / sqrt(n)
 episodes (what other episodes would give), for all seeds together over the seeds' means (what other seeds would give).
 """
 
+import functools
 import importlib
 import json
 import math
@@ -63,6 +64,7 @@ def mean_and_interval(values: Sequence[float], confidence: float = CONFIDENCE) -
     return float(np.mean(values)), student_t(n - 1, confidence) * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
+@functools.cache
 def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
     """The t that a Student t variable exceeds in absolute value with probability 1 - confidence.
 
