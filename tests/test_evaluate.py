@@ -16,13 +16,13 @@ from torch_mars.algos import mars
 class Lottery(Toy):
     """Half of the episodes end after one step without a reward, the others last 20 steps and bring 1 in all."""
 
-    metrics = {"long_ones": "last"}
+    metrics = {"long_ones": "last", "threes": "sum"}
     has_shared_reward = True
 
     def transition(self, state, actions):
         is_long = state.total[:, 0] > 0.5
         reward = (is_long / self.max_steps)[:, None].repeat(1, 3)
-        return dataclasses.replace(state), reward, ~is_long, {"long_ones": is_long}
+        return dataclasses.replace(state), reward, ~is_long, {"long_ones": is_long, "threes": (actions == 3).sum(1)}
 
 
 @pytest.fixture
@@ -95,8 +95,16 @@ def test_the_policies_are_what_is_measured(tiny_run):
             weight[1, ..., 4] = 50.0  # the second seed eats, the first acts at random
     found = evaluate.evaluate(trained, 50)
     assert found["episode_return"][1] == pytest.approx([6 * 5 * -0.025] * 50)
-    greedy = evaluate.evaluate(trained, 50, greedy=True)  # the first seed: all equal, so always up
-    assert greedy["dots_eaten"][0] == [0.0] * 50
+
+
+def test_greedy_takes_the_most_likely_action(lottery):
+    """Action 3 is a little more likely than the others."""
+    for weight in lottery.weights.values():
+        weight.zero_()
+    lottery.weights["network.head.bias"][..., 3] = 0.1
+    sampled, greedy = (evaluate.evaluate(lottery, 20, greedy=greedy)["threes"] for greedy in (False, True))
+    assert {*np.ravel(greedy)} == {3.0, 60.0}  # in every step of every agent
+    assert max(np.ravel(sampled)) < 50
 
 
 # ---- the command ----
