@@ -28,7 +28,7 @@ PALETTE_FROM = 12  # pictures that a .gif's 255 colours are chosen from
 TRANSPARENT = 255  # number of its other colour
 
 SCALE = 2  # the text beside the picture is drawn this much larger, then reduced: smooth edges
-HEADER, MARGIN, LINE = 46, 18, 18  # pixels
+HEADER, MARGIN, LINE = 52, 18, 18  # pixels
 COLUMN = 300  # pixels: width of the column at the right
 VIEW, LEAST_VIEW, GAP = 120, 76, 8  # pixels: side of an agent's view, at most and as wanted; between two of them
 CHART = 104  # pixels of height
@@ -40,7 +40,7 @@ PAPER, INK, PALE, RULE, LINE_COLOUR = (247, 246, 242), (52, 54, 62), (128, 129, 
 
 @dataclass
 class Episode:
-    """What happened so far: one entry for the start and one for every step."""
+    """What happened so far: in every list one entry for the start and one for every step."""
 
     number: int  # 1, 2, ...
     states: list[State] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Stage:
     Args:
         env: the environment, B = 1.
         title: who plays what.
-        subtitle: smaller, behind it.
+        subtitle: smaller, below it.
         episodes: how many will be played.
     """
 
@@ -129,12 +129,12 @@ class Stage:
         return -(-len(self.env.metrics) // 2)
 
     def _header(self, pen: "_Pen", episode: Episode, t: int, width: int) -> None:
-        end = pen.text(10, HEADER / 2, self.title, INK, 18, "lm")
-        pen.text(end + 12, HEADER / 2 + 1, self.subtitle, PALE, 13, "lm")
+        pen.text(10, 17, self.title, INK, 18, "lm")
+        pen.text(10, 37, self.subtitle, PALE, 13, "lm")
         now = f"episode {episode.number} of {self.episodes}"
         if t == episode.last and episode.ending:
             now += f", over: {episode.ending}"
-        pen.text(width - MARGIN, HEADER / 2 + 1, now, PALE, 13, "rm")
+        pen.text(width - MARGIN, 17, now, PALE, 13, "rm")
 
     def _return(self, pen: "_Pen", episode: Episode, t: int, left: float, width: float) -> float:
         """The return in figures and as a curve; where the next thing may begin."""
@@ -219,11 +219,9 @@ class _Pen:
     def __init__(self, image: Image.Image):
         self.pen = ImageDraw.Draw(image)
 
-    def text(self, x: float, y: float, text: str, colour: tuple, size: int, anchor: str = "la") -> float:
-        """Where it ends."""
+    def text(self, x: float, y: float, text: str, colour: tuple, size: int, anchor: str = "la") -> None:
         font = ImageFont.load_default(size * SCALE)
         self.pen.text((x * SCALE, y * SCALE), text, fill=colour, font=font, anchor=anchor)
-        return x + self.pen.textlength(text, font) / SCALE
 
     def line(self, points: list[tuple[float, float]], colour: tuple, width: int) -> None:
         self.pen.line([(x * SCALE, y * SCALE) for x, y in points], fill=colour, width=width * SCALE, joint="curve")

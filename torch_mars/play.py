@@ -2,6 +2,8 @@
 
     python -m torch_mars.play runs/paxmen_5a/mars/<run> --out team.gif
     python -m torch_mars.play paxmen_5a
+
+What is in the pictures and how they become a file is in `film.py`.
 """
 
 import argparse
