@@ -31,6 +31,7 @@ def draw(env, state, index: int, trail: list) -> np.ndarray:
     health = (state.health[index].cpu() / env._max_health.cpu()).numpy()
     is_alive = (state.status[index] == FLYING).cpu().numpy()
     lock_steps = state.lock_steps[index].cpu().numpy()
+    view_ranges = env._view_range2.sqrt().tolist()
     colours = [TEAMS[0]] * env.num_agents + [TEAMS[1]] * env.num_enemies
     paths = np.stack([s.position[index].cpu().numpy() for s in [*trail[-TRAIL_STEPS:], state]])  # [T, A, 3]
 
@@ -39,7 +40,7 @@ def draw(env, state, index: int, trail: list) -> np.ndarray:
     top.frame(pen)
     for i, colour in enumerate(colours):
         if is_alive[i]:
-            top.cone(pen, position[i], nose[i], c.view_h, c.view_range, (*colour, 16))
+            top.cone(pen, position[i], nose[i], c.view_h, view_ranges[i], (*colour, 16))
             top.cone(pen, position[i], nose[i], c.weapon_h, c.weapon_range, (*colour, 44))
     for panel in (side, top):
         for i in range(len(colours)):
@@ -73,7 +74,7 @@ def draw_scope(env, obs) -> np.ndarray:
 
     Enemies and allies that it knows of; lines to those that it locks; a red rim while under fire; grey when lost.
     """
-    from torch_mars.envs.aerojax.env import EGO_FEATURES, ENTITY_FEATURES
+    from torch_mars.envs.aerojax.env import EGO_FEATURES, ENTITY_FEATURES, TYPES
 
     c, size = env.options, SCOPE * SCALE
     image = Image.new("RGB", (size, size), PAPER)
@@ -90,7 +91,8 @@ def draw_scope(env, obs) -> np.ndarray:
 
     circle(c.comm_range, fill=(238, 237, 231) if is_alive else (226, 225, 221))
     if is_alive:
-        for reach_m, angle_deg, strength in ((c.view_range, c.view_h, 30), (c.weapon_range, c.weapon_h, 60)):
+        view_range = c.view_range * TYPES[round(4 * float(ego[17]))][2] ** 0.5
+        for reach_m, angle_deg, strength in ((view_range, c.view_h, 30), (c.weapon_range, c.weapon_h, 60)):
             r = reach_m * pixels_per_m
             box = (middle - r, middle - r, middle + r, middle + r)
             pen.pieslice(box, -90 - angle_deg / 2, -90 + angle_deg / 2, fill=(*TEAMS[0], strength))
