@@ -3,6 +3,10 @@
 import dataclasses
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,9 @@ from toy_environments import TOYS, Toy, toys_registered
 
 from torch_mars import evaluate, policies
 from torch_mars.algos import mars
+
+
+ROOT = Path(__file__).parent.parent
 
 
 class Lottery(Toy):
@@ -165,3 +172,13 @@ def test_mistakes_on_the_command_line(arguments, message, capsys):
         evaluate.main(arguments)
     said = capsys.readouterr().err
     assert stopped.value.code == 2 and message in said and said.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_reader_that_leaves_early_gets_no_traceback(tiny_run):
+    command = [sys.executable, "-m", "torch_mars.evaluate", str(tiny_run), "--episodes", "2", "--json"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writing)
+    assert result.returncode == 141 and result.stderr == ""

@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     head = {"path": str(trained.path), "policy": trained.what, "algorithm": trained.algorithm, "task": trained.task}
     head |= {"env_options": trained.env_options, "episodes": args.episodes, "seed": args.seed, "greedy": args.greedy}
     interval = f"{CONFIDENCE:.0%} Student t: by seed over episodes, together over the seeds' means"
-    print(json.dumps({**head, "interval": interval, "metrics": summary(found, trained.seeds)}, indent=1))
+    print(json.dumps({**head, "interval": interval, "metrics": summary(found, trained.seeds)}))
     return 0
 
 
