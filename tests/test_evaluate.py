@@ -16,7 +16,6 @@ from toy_environments import TOYS, Toy, toys_registered
 from torch_mars import evaluate, policies
 from torch_mars.algos import mars
 
-
 ROOT = Path(__file__).parent.parent
 
 
