@@ -35,7 +35,7 @@ from torch_mars.config import UsageError, read_yaml
 
 CHECKPOINT = "checkpoint.pt"
 POLICY = "policy.pt"
-FORMAT = 1  # of a checkpoint; raised when an old one can no longer be read
+FORMAT = 2  # of a checkpoint; raised when an old one can no longer be read
 PLAIN_SECONDS = 10.0  # between lines of progress where the output is no terminal
 
 
@@ -235,6 +235,10 @@ class Run:
         self.metrics_file.flush()
         head = {"algorithm": self.algorithm, "task": self.args.env, "update": update, "seconds": self.seconds}
         save_checkpoint(self.folder / CHECKPOINT, {**head, **content})
+
+    def say(self, sentence: str) -> None:
+        """A line above the progress display."""
+        self.progress.bar.write(sentence, file=sys.stderr)
 
     def save_policy(self, content: dict[str, Any]) -> None:
         head = {"algorithm": self.algorithm, "task": self.args.env, "settings": dataclasses.asdict(self.args)}
