@@ -9,14 +9,16 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "torch_mars/__init__.py").read_text())[1]
 
 EXTRAS = {
-    "test": ["pytest>=8", "pytest-timeout>=2.3", "pygame>=2.6"],
+    "test": ["pytest>=8", "pytest-timeout>=2.3", "pygame>=2.6", "imageio-ffmpeg>=0.5"],
     "interop": ["torchrl>=0.14", "supersuit>=3.11", "stable-baselines3>=2.9", "jax>=0.10", "pygame>=2.6"],
     "render": ["pygame>=2.6"],
+    "video": ["imageio-ffmpeg>=0.5"],
     "plots": ["matplotlib>=3.8"],
     "tune": ["optuna>=4"],
     "parity": ["jaxmarl==0.2.0", "jumanji==1.1.2"],
 }
-EXTRAS["all"] = sorted({requirement for name in ("test", "render", "plots", "tune") for requirement in EXTRAS[name]})
+FOR_USERS = ("test", "render", "video", "plots", "tune")
+EXTRAS["all"] = sorted({requirement for name in FOR_USERS for requirement in EXTRAS[name]})
 
 setup(
     name="torch_mars",
@@ -38,7 +40,7 @@ setup(
         "numba>=0.61",
         "tensorboard>=2.18",
         "pyyaml>=6.0",
-        "pillow>=10.0",  # pictures of environments
+        "pillow>=10.1",  # pictures of environments
         "tqdm>=4.66",  # progress bar
     ],
     extras_require=EXTRAS,

@@ -76,6 +76,7 @@ class FixedCritic:
 def example_rollout(bootstrap):
     args = mars.Args(env="paxmen_4a", num_envs=1, rollout_length=6, bootstrap_truncation=bootstrap)
     env = envs.make("paxmen_4a")
+    env.reset()
     rollout = mars.Rollout(args, env, mars.Actor(env, 8, [torch.Generator()]))
     rollout.reward = double(REWARD).view(1, 6, 1, 1)
     rollout.state = double(VALUE).view(1, 7, 1, 1)
@@ -196,14 +197,13 @@ def trainer(algorithm="mars", seeds=(0,), **settings):
     args = module.Args(num_seeds=len(seeds), **settings)
     env_seeds = [rng.derive(s, "environment") for s in seeds]
     env = envs.make(args.env, len(seeds) * args.num_envs, "cpu", env_seeds)
+    env.reset()
     learner = module.Learner(args, env, list(seeds))
     rollout = module.Rollout(args, env, learner.actor)
-    holder = {"ts": env.reset()}
 
     def one_update():
-        holder["ts"] = module.collect(rollout, env, holder["ts"], learner)
-        advantage, value = module.advantages(rollout, learner, args)
-        return module.update(rollout, advantage, value, learner, args)
+        (env.state, learner.key), numbers = module.iteration((env.state, learner.key), env, rollout, learner, args)
+        return numbers
 
     return one_update, learner, env
 

@@ -17,12 +17,12 @@ import io
 import json
 import math
 import os
-import pickle
 import shutil
 import signal
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,7 +35,7 @@ from torch_mars.config import UsageError, read_yaml
 
 CHECKPOINT = "checkpoint.pt"
 POLICY = "policy.pt"
-FORMAT = 1  # of a checkpoint; raised when an old one can no longer be read
+FORMAT = 2  # of a checkpoint; raised when an old one can no longer be read
 PLAIN_SECONDS = 10.0  # between lines of progress where the output is no terminal
 
 
@@ -81,10 +81,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"cannot read checkpoint {path}: {error.strerror}") from None
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+        with warnings.catch_warnings(action="ignore"):  # about the pickle format of what is no checkpoint
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # the unpickler raises anything, from IndexError to struct.error, on what is no checkpoint
         raise UsageError(f"{path} is no checkpoint of torch_mars, or is damaged or truncated") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or repr(content.get("format")) != repr(FORMAT):
         raise UsageError(f"{path} is no checkpoint that this version of torch_mars reads (format {FORMAT})")
     return content
 
@@ -235,6 +236,10 @@ class Run:
         head = {"algorithm": self.algorithm, "task": self.args.env, "update": update, "seconds": self.seconds}
         save_checkpoint(self.folder / CHECKPOINT, {**head, **content})
 
+    def say(self, sentence: str) -> None:
+        """A line above the progress display."""
+        self.progress.bar.write(sentence, file=sys.stderr)
+
     def save_policy(self, content: dict[str, Any]) -> None:
         head = {"algorithm": self.algorithm, "task": self.args.env, "settings": dataclasses.asdict(self.args)}
         save_checkpoint(self.folder / POLICY, {**head, **content})
@@ -333,6 +338,8 @@ class Run:
         print(f"{'policy':>20}  {self.folder / POLICY}")
         print("Next")
         print(f"{'see the curves':>20}  tensorboard --logdir {self.folder}")
+        print(f"{'measure it':>20}  python -m torch_mars.evaluate {self.folder}")
+        print(f"{'watch it':>20}  python -m torch_mars.play {self.folder}")
         print(f"{'train on':>20}  python {script} --resume {self.folder} --total-steps {2 * self.args.total_steps}")
 
 
@@ -421,6 +428,9 @@ def guarded(main: Any, program: str) -> NoReturn:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain when it exits
+        sys.exit(141)
 
 
 # ---- helpers ----

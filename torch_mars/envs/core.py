@@ -53,7 +53,7 @@ class BatchedEnv:
     - `initial_state(rng) -> State`: a start for each key in rng [B]; begins with `**self.episode_start(rng)`;
     - `transition(state, actions) -> (state, reward [B, N], terminated [B], metrics)`: one step, without counting it;
     - `observation(state) -> [B, N, O]`, `global_state(state) -> [B, S]`, `action_mask(state) -> [B, N, A] or None`;
-    - `draw(state, index) -> uint8 [H, W, 3]`.
+    - `draw(state, index) -> uint8 [H, W, 3]`, and where it helps `draw_observation(obs [O], agent) -> uint8 [h, h, 3]`.
 
     Rules treat every environment by itself and B as free: they are also called with a few rows of the batch.
 
@@ -120,6 +120,10 @@ class BatchedEnv:
     def draw(self, state: State, index: int = 0) -> np.ndarray:
         raise NotImplementedError
 
+    def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray | None:
+        """What agent number `agent` sees, from its obs [O]: uint8 [h, h, 3]; None where numbers make no picture."""
+        return None
+
     def perceive(self, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
         """Observation, global state and action mask at once; overridden where they share work."""
         return self.observation(state), self.global_state(state), self.action_mask(state)
@@ -154,7 +158,7 @@ class BatchedEnv:
         team_reward = reward[:, 0] if self.has_shared_reward else reward.mean(1)
         gained = torch.stack([team_reward, *(metrics[name].float() for name in self._summed)], 1)
         state = dataclasses.replace(state, step=step, totals=state.totals + gained)
-        info = {**metrics, **self._episode_info(state)}
+        info = {**metrics, **self.episode_info(state)}
 
         final_obs, final_state, final_mask = self.perceive(state)
         obs, global_state, mask = final_obs, final_state, final_mask
@@ -172,7 +176,7 @@ class BatchedEnv:
         obs, global_state, mask = self.perceive(self.state)
         reward = torch.zeros(self.num_envs, self.num_agents, device=self.device)
         ended = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        info = self._episode_info(self.state)
+        info = self.episode_info(self.state)
         return TimeStep(obs, global_state, mask, reward, ended, ended, obs, global_state, info)
 
     def load_state(self, fields: dict[str, Any]) -> None:
@@ -204,6 +208,11 @@ class BatchedEnv:
             self.reset()
         return {name: tensor.clone() for name, tensor in fields_of(self.state).items()}
 
+    def episode_info(self, state: State) -> dict[str, Tensor]:
+        """Of the episodes so far, [B] each: `episode_return`, `episode_length`, and the metrics that are sums."""
+        sums = {name: state.totals[:, 1 + i] for i, name in enumerate(self._summed)}
+        return {"episode_return": state.totals[:, 0], "episode_length": state.step, **sums}
+
     # ---- for subclasses ----
 
     def episode_start(self, rng: Tensor) -> dict[str, Tensor]:
@@ -220,10 +229,6 @@ class BatchedEnv:
     def _start(self, rng: Tensor) -> tuple[State, Tensor, Tensor, Tensor | None]:
         state = self.initial_state(rng)
         return state, *self.perceive(state)
-
-    def _episode_info(self, state: State) -> dict[str, Tensor]:
-        sums = {name: state.totals[:, 1 + i] for i, name in enumerate(self._summed)}
-        return {"episode_return": state.totals[:, 0], "episode_length": state.step, **sums}
 
     def _checked(self, actions: Tensor) -> Tensor:
         is_discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)

@@ -6,7 +6,6 @@ environment's package has one). Use them through `torch_mars.envs.parallel_env` 
 """
 
 import operator
-import os
 import secrets
 from collections.abc import Mapping
 from copy import deepcopy
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from torch_mars.envs.core import BatchedEnv, TimeStep, allowed, may_look
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.window import Window
 
 FRAMES_PER_SECOND = 10
 
@@ -103,7 +103,7 @@ class TaskParallelEnv(_Face):
             raise ValueError(f"unknown render_mode {render_mode!r}; {allowed(str(render_mode), [None, *modes])}")
         self.render_mode = render_mode
         self._has_started = False
-        self._window: _Window | None = None
+        self._window: Window | None = None
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         """Start an episode. `options` is there for PettingZoo and means nothing here.
@@ -177,7 +177,10 @@ class TaskParallelEnv(_Face):
         if self.render_mode == "rgb_array":
             return picture
         if self._window is None:
-            self._window = _Window(self.metadata["name"], picture.shape)
+            try:
+                self._window = Window(self.metadata["name"], picture.shape, FRAMES_PER_SECOND)
+            except RuntimeError as error:
+                raise RuntimeError(f'render_mode "human": {error}; use "rgb_array"') from None
         self._window.show(picture)
         return None
 
@@ -230,38 +233,6 @@ class TaskParallelEnv(_Face):
         if array.shape != space.shape or not ((array >= space.low) & (array <= space.high)).all():
             raise self._refuse(agent, action)
         return array
-
-
-class _Window:
-    """A window that shows pictures."""
-
-    def __init__(self, title: str, shape: tuple[int, ...]):
-        try:
-            import pygame
-        except ImportError:
-            raise RuntimeError('render_mode "human" needs pygame: pip install pygame, or use "rgb_array"') from None
-        try:
-            pygame.display.init()
-            is_chosen = "SDL_VIDEODRIVER" in os.environ  # otherwise SDL falls back to a window that nobody can see
-            if pygame.display.get_driver() in ("offscreen", "dummy") and not is_chosen:
-                raise pygame.error("no video device")
-            self._surface = pygame.display.set_mode((shape[1], shape[0]))
-        except pygame.error as error:
-            pygame.display.quit()
-            raise RuntimeError(f'render_mode "human" found no display ({error}); use "rgb_array"') from None
-        pygame.display.set_caption(title)
-        self._pygame = pygame
-        self._clock = pygame.time.Clock()
-
-    def show(self, picture: np.ndarray) -> None:
-        surface = self._pygame.image.frombuffer(np.ascontiguousarray(picture), picture.shape[1::-1], "RGB")
-        self._surface.blit(surface, (0, 0))
-        self._pygame.event.pump()  # or the desktop takes the window for dead
-        self._pygame.display.flip()
-        self._clock.tick(FRAMES_PER_SECOND)
-
-    def close(self) -> None:
-        self._pygame.display.quit()
 
 
 class BatchedParallelEnv(_Face):

@@ -9,6 +9,7 @@ from torch_mars.envs.aerojax.physics import body_axes
 
 PANEL = 512  # pixels: width and height of each of the two panels
 HEADER = 30  # pixels above them for the text
+SCOPE = 140  # pixels: width and height of one ally's observation
 SCALE = 2  # drawn this much larger, then reduced: smooth edges
 TRAIL_STEPS = 50  # 10 s
 PAPER, GRID, INK, LOST = (247, 246, 242), (214, 212, 205), (52, 54, 62), (150, 150, 150)
@@ -30,6 +31,7 @@ def draw(env, state, index: int, trail: list) -> np.ndarray:
     health = (state.health[index].cpu() / env._max_health.cpu()).numpy()
     is_alive = (state.status[index] == FLYING).cpu().numpy()
     lock_steps = state.lock_steps[index].cpu().numpy()
+    view_ranges = env._view_range2.sqrt().tolist()
     colours = [TEAMS[0]] * env.num_agents + [TEAMS[1]] * env.num_enemies
     paths = np.stack([s.position[index].cpu().numpy() for s in [*trail[-TRAIL_STEPS:], state]])  # [T, A, 3]
 
@@ -38,7 +40,7 @@ def draw(env, state, index: int, trail: list) -> np.ndarray:
     top.frame(pen)
     for i, colour in enumerate(colours):
         if is_alive[i]:
-            top.cone(pen, position[i], nose[i], c.view_h, c.view_range, (*colour, 16))
+            top.cone(pen, position[i], nose[i], c.view_h, view_ranges[i], (*colour, 16))
             top.cone(pen, position[i], nose[i], c.weapon_h, c.weapon_range, (*colour, 44))
     for panel in (side, top):
         for i in range(len(colours)):
@@ -54,12 +56,63 @@ def draw(env, state, index: int, trail: list) -> np.ndarray:
         pen.line((*top.point(position[i]), *top.point(position[j])), fill=(*LOCK, 190), width=round(width))
 
     n = env.num_agents
-    returned = float(state.totals[index, 0])
-    seconds = int(state.step[index]) * c.dt
-    text = f"{seconds:.1f} s    allies {is_alive[:n].sum()} / {n}    enemies {is_alive[n:].sum()} / {env.num_enemies}"
-    font = ImageFont.load_default(15 * SCALE)
-    pen.text((10 * SCALE, 6 * SCALE), f"{text}    return {returned:+.2f}", fill=INK, font=font)
+    so_far = {name: float(values[index]) for name, values in env.episode_info(state).items()}
+    text = [
+        f"{so_far['episode_length'] * c.dt:.1f} s",
+        f"allies {is_alive[:n].sum()} / {n}",
+        f"enemies {is_alive[n:].sum()} / {env.num_enemies}",
+        f"kills {so_far['episode_kills']:.0f}",
+        f"shot down {so_far['episode_losses']:.0f}",
+        f"return {so_far['episode_return']:+.2f}",
+    ]
+    pen.text((10 * SCALE, 6 * SCALE), "    ".join(text), fill=INK, font=ImageFont.load_default(15 * SCALE))
     return np.asarray(image.resize((2 * PANEL, PANEL + HEADER), Image.LANCZOS))
+
+
+def draw_scope(env, obs) -> np.ndarray:
+    """uint8 [140, 140, 3]: one ally's observation as a scope, its nose up, as far as the radio reaches.
+
+    Enemies and allies that it knows of; lines to those that it locks; a red rim while under fire; grey when lost.
+    """
+    from torch_mars.envs.aerojax.env import EGO_FEATURES, ENTITY_FEATURES, TYPES
+
+    c, size = env.options, SCOPE * SCALE
+    image = Image.new("RGB", (size, size), PAPER)
+    pen = ImageDraw.Draw(image, "RGBA")
+    ego, entities = obs[:EGO_FEATURES], obs[EGO_FEATURES:].view(-1, ENTITY_FEATURES)
+    is_alive, is_under_fire = float(ego[0]) > 0, float(ego[16]) > 0
+    middle, radius = size / 2, size / 2 - 3 * SCALE
+    pixels_per_m = radius / c.comm_range
+    rim = LOCK if is_under_fire else INK if is_alive else LOST
+
+    def circle(reach_m, **style):
+        r = reach_m * pixels_per_m
+        pen.ellipse((middle - r, middle - r, middle + r, middle + r), **style)
+
+    circle(c.comm_range, fill=(238, 237, 231) if is_alive else (226, 225, 221))
+    if is_alive:
+        view_range = c.view_range * TYPES[round(4 * float(ego[17]))][2] ** 0.5
+        for reach_m, angle_deg, strength in ((view_range, c.view_h, 30), (c.weapon_range, c.weapon_h, 60)):
+            r = reach_m * pixels_per_m
+            box = (middle - r, middle - r, middle + r, middle + r)
+            pen.pieslice(box, -90 - angle_deg / 2, -90 + angle_deg / 2, fill=(*TEAMS[0], strength))
+        for team, ahead, right, _, _, t_nose, t_right, *_, lock in entities.tolist():
+            if team == 0:  # an empty slot
+                continue
+            x, y = (metres * c.view_range * pixels_per_m for metres in (right, -ahead))
+            inside = min(1.0, 0.97 * radius / max(math.hypot(x, y), 1e-9))  # at the rim if further
+            point = (middle + x * inside, middle + y * inside)
+            if lock > 0:
+                pen.line((middle, middle, *point), fill=(*LOCK, 190), width=round((1 + 2 * lock) * SCALE))
+            _arrowhead(pen, point, math.atan2(-t_nose, t_right), TEAMS[0] if team > 0 else TEAMS[1], 7 * SCALE)
+        _arrowhead(pen, (middle, middle), -math.pi / 2, INK, 7 * SCALE)
+        height, speed = float(ego[2]) * c.ceiling, float(ego[3]) * 100
+        text, font = f"{height:.0f} m   {speed:.0f} m/s", ImageFont.load_default(11 * SCALE)
+        pen.text((middle, size - 20 * SCALE), text, fill=INK, font=font, anchor="mm")
+    else:
+        _cross(pen, (middle, middle))
+    circle(c.comm_range, outline=rim, width=(3 if is_under_fire else 1) * SCALE)
+    return np.asarray(image.resize((SCOPE, SCOPE), Image.LANCZOS))
 
 
 class _MapPanel:
@@ -145,13 +198,17 @@ def _path(pen, points: list, colour) -> None:
         pen.line((*p, *q), fill=(*colour, round(30 + 170 * (k + 1) / len(points))), width=2 * SCALE)
 
 
-def _aircraft(pen, point, angle_rad: float, colour, health: float) -> None:
+def _arrowhead(pen, point, angle_rad: float, colour, size: float) -> None:
     x, y = point
-    size = 10 * SCALE
     shape = ((1.0, 0.0), (-0.8, 0.62), (-0.4, 0.0), (-0.8, -0.62))
     cos, sin = math.cos(angle_rad), math.sin(angle_rad)
     outline = [(x + size * (a * cos - b * sin), y + size * (a * sin + b * cos)) for a, b in shape]
     pen.polygon(outline, fill=colour, outline=(255, 255, 255))
+
+
+def _aircraft(pen, point, angle_rad: float, colour, health: float) -> None:
+    x, y = point
+    _arrowhead(pen, point, angle_rad, colour, 10 * SCALE)
     width, above = 9 * SCALE, 15 * SCALE
     pen.rectangle((x - width, y - above, x + width, y - above + 3 * SCALE), fill=(*INK, 60))
     pen.rectangle((x - width, y - above, x - width + 2 * width * health, y - above + 3 * SCALE), fill=(*colour, 255))

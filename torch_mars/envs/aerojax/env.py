@@ -164,7 +164,7 @@ class AeroState(State):
 
 @dataclass
 class Geometry:
-    """All pairs as seen from i: [B, A, A]."""
+    """Every aircraft j as seen from the observers i: [B, I, A]."""
 
     distance: Tensor  # m
     ahead: Tensor  # m along i's nose
@@ -314,9 +314,9 @@ class AeroJAX(BatchedEnv):
         is_close = vectors.dot(nearest, nearest) < self.options.collision_range**2
         return (is_close & self._is_other & is_alive[:, :, None] & is_alive[:, None]).any(2)
 
-    def _geometry(self, motion: Motion) -> Geometry:
-        r = _pairs(motion.position)
-        nose, right, up = ((a[0][:, :, None], a[1][:, :, None], a[2][:, :, None]) for a in body_axes(motion))
+    def _geometry(self, motion: Motion, observers: slice = slice(None)) -> Geometry:
+        r = _pairs(motion.position, observers)
+        nose, right, up = (tuple(x[:, observers, None] for x in axis) for axis in body_axes(motion))
         return Geometry(vectors.length(r), vectors.dot(r, nose), vectors.dot(r, right), vectors.dot(r, up))
 
     def _in_cone(self, g: Geometry, horizontal_deg: float, vertical_deg: float) -> Tensor:
@@ -396,25 +396,25 @@ class AeroJAX(BatchedEnv):
 
     def _observation(self, state: AeroState, motion: Motion) -> Tensor:
         """[B, N, O]: ego, enemies known, allies known; zeros for a dead ally."""
-        g = self._geometry(motion)
-        is_alive = state.status == FLYING
         own, foes = self._allies, self._enemies
-        linked = (g.distance <= self.options.comm_range)[:, own, own]
-        linked = linked & self._is_other[own, own] & is_alive[:, own, None] & is_alive[:, None, own]
+        g = self._geometry(motion, own)
+        is_alive = state.status == FLYING
+        linked = (g.distance[:, :, own] <= self.options.comm_range) & self._is_other[own, own]
+        linked = linked & is_alive[:, own, None] & is_alive[:, None, own]
         detected = state.detected[:, own, foes]
         told = (linked.float() @ detected.float()) > 0  # by an ally in range, one hop
         knows = (detected | told) & is_alive[:, own, None] & is_alive[:, None, foes]
 
-        features = self._entity_features(state, motion, g)  # [B, N, A, 12]
-        distance = g.distance[:, own]
-        enemy_key = torch.where(knows, distance[:, :, foes], UNKNOWN)
-        ally_key = torch.where(linked, distance[:, :, own], torch.where(self._is_other[own, own], UNKNOWN, OWN))
+        known = torch.cat([linked, knows], 2)  # [B, N, A]
+        features = self._entity_features(state, motion, g, known.float())
+        key = torch.where(known, g.distance, UNKNOWN)
+        ally_key = torch.where(self._is_other[own, own], key[:, :, own], OWN)
         blocks = [
-            self._ego(state, motion),
-            _nearest(enemy_key, features[:, :, foes], self.enemy_slots),
+            self._ego(state, motion) * is_alive[:, own, None].float(),
+            _nearest(key[:, :, foes], features[:, :, foes], self.enemy_slots),
             _nearest(ally_key, features[:, :, own], self.ally_slots),
         ]
-        return torch.cat(blocks, 2) * is_alive[:, own, None]
+        return torch.cat(blocks, 2)
 
     def _ego(self, state: AeroState, motion: Motion) -> Tensor:
         """[B, N, 18]"""
@@ -458,26 +458,24 @@ class AeroJAX(BatchedEnv):
 
         return [ray(hx, hy), ray(hy, -hx), ray(-hx, -hy), ray(-hy, hx)]
 
-    def _entity_features(self, state: AeroState, motion: Motion, g: Geometry) -> Tensor:
-        """Every aircraft as each ally sees it: [B, N, A, 12]."""
+    def _entity_features(self, state: AeroState, motion: Motion, g: Geometry, known: Tensor) -> Tensor:
+        """Every aircraft as each ally sees it, zeros where not `known`: [B, N, A, 12]."""
         c, own = self.options, self._allies
         axes = [tuple(x[:, own, None] for x in axis) for axis in body_axes(motion)]
         t = tuple(x[:, None] for x in motion.direction)
-        team = -self._side  # +1 allies, -1 enemies
         features = [
-            team,
-            g.ahead[:, own] / c.view_range,
-            g.right[:, own] / c.view_range,
-            g.up[:, own] / c.view_range,
-            g.distance[:, own] / c.view_range,
+            -self._side,  # team: +1 allies, -1 enemies
+            g.ahead / c.view_range,
+            g.right / c.view_range,
+            g.up / c.view_range,
+            g.distance / c.view_range,
             *(vectors.dot(t, axis) for axis in axes),
             (motion.speed[:, None] - motion.speed[:, own, None]) / 100,
             (state.health / self._max_health)[:, None],
             self._types / 4,
             (state.lock_steps[:, own].float() / c.lock_max).clamp(max=1),
         ]
-        shape = g.ahead[:, own].shape
-        return torch.stack([feature.expand(shape) for feature in features], 3)
+        return torch.stack([feature * known for feature in features], 3)
 
     def _global_state(self, state: AeroState, motion: Motion) -> Tensor:
         """[B, S]: 15 numbers for every aircraft, zeros for a dead one; then the time left."""
@@ -506,18 +504,24 @@ class AeroJAX(BatchedEnv):
 
         return draw(self, state, index, trail or [])
 
+    def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:
+        from torch_mars.envs.aerojax.draw import draw_scope
 
-def _pairs(a: Vector) -> Vector:
-    """a_j - a_i: [B, A, A]."""
-    return tuple(x[:, None, :] - x[:, :, None] for x in a)
+        return draw_scope(self, obs)
+
+
+def _pairs(a: Vector, observers: slice = slice(None)) -> Vector:
+    """a_j - a_i: [B, I, A]."""
+    return tuple(x[:, None, :] - x[:, observers, None] for x in a)
 
 
 def _nearest(key: Tensor, features: Tensor, slots: int) -> Tensor:
-    """The `slots` entities with the least key, flattened: [B, N, slots * 12]; zeros where the key says unknown."""
-    key, order = key.sort(stable=True, dim=2)
-    key, order = key[:, :, :slots], order[:, :, :slots]
-    chosen = features.gather(2, order[..., None].expand(*order.shape, features.shape[3]))
-    return (chosen * (key < UNKNOWN)[..., None]).flatten(2)
+    """The `slots` entities with the least key [B, N, J], of features [B, N, J, F], flattened: [B, N, slots * F]."""
+    count, observers, entities, size = features.shape
+    order = key.sort(stable=True, dim=2).indices[:, :, :slots].flatten(0, 1)
+    first = torch.arange(count * observers, device=key.device)[:, None] * entities
+    chosen = features.flatten(0, 2).index_select(0, (first + order).flatten())  # whole rows: faster than a gather
+    return chosen.view(count, observers, slots * size)
 
 
 def motion_of(state: AeroState) -> Motion:

@@ -9,6 +9,7 @@ CELL = 12  # pixels of a cell in the finished picture
 SCALE = 3  # drawn this much larger, then reduced: smooth edges
 MARGIN = 26  # pixels above the board for the text
 WALL, FLOOR, DOT, TEXT = (38, 41, 54), (238, 236, 230), (64, 60, 56), (240, 238, 232)
+OTHER = (130, 128, 124)  # an agent in another's window
 # Okabe and Ito's colours, which colour-blind people can tell apart; agent i and room i share one
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
 
@@ -61,6 +62,31 @@ def draw(board: Board, state, index: int, show_windows: bool) -> np.ndarray:
 
     pen.text((8 * SCALE, 6 * SCALE), _summary(state, index), fill=TEXT, font=ImageFont.load_default(13 * SCALE))
     return np.asarray(image.resize((image.width // SCALE, image.height // SCALE), Image.LANCZOS))
+
+
+def draw_window(obs, agent: int) -> np.ndarray:
+    """uint8 [120, 120, 3]: the 5 x 5 window of one agent; others are grey, as the numbers do not tell who they are."""
+    size = 2 * CELL * SCALE
+    image = Image.new("RGB", (WINDOW * size, WINDOW * size), WALL)
+    pen = ImageDraw.Draw(image)
+
+    def disc(row, col, radius, colour, **outline):
+        x, y = (col + 0.5) * size, (row + 0.5) * size
+        pen.ellipse((x - radius * size, y - radius * size, x + radius * size, y + radius * size), colour, **outline)
+
+    centre = WINDOW // 2
+    for place, value in enumerate(obs.tolist()):
+        row, col = divmod(place, WINDOW)
+        if value >= 0:  # no wall
+            box = (col * size, row * size, (col + 1) * size - 1, (row + 1) * size - 1)
+            pen.rectangle(box, fill=FLOOR, outline=_tint(WALL, 0.12))
+        if (row, col) == (centre, centre):
+            disc(row, col, 0.42, COLOURS[agent], outline=(255, 255, 255), width=SCALE)
+        if value == 1:
+            disc(row, col, 0.2, DOT)
+        elif value > 0:
+            disc(row, col, 0.3, OTHER, outline=(255, 255, 255), width=SCALE)
+    return np.asarray(image.resize((2 * CELL * WINDOW, 2 * CELL * WINDOW), Image.LANCZOS))
 
 
 def draw_text(board: Board, state, index: int) -> str:

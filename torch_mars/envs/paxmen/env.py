@@ -175,6 +175,11 @@ class PaxMen(BatchedEnv):
 
         return draw(self.board, state, index, show_windows)
 
+    def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:
+        from torch_mars.envs.paxmen.draw import draw_window
+
+        return draw_window(obs, agent)
+
     def draw_text(self, state: PaxMenState, index: int = 0) -> str:
         from torch_mars.envs.paxmen.draw import draw_text
 

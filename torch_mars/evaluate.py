@@ -1,0 +1,160 @@
+"""How good are the policies of a run? Their returns and the environment's metrics, with 95% intervals.
+
+    python -m torch_mars.evaluate runs/paxmen_5a/mars/<run>
+
+Every training seed plays the same number of episodes, one in each of as many environments: which episodes count is
+settled before any starts, so that short ones are not preferred.
+
+The intervals are Student's t for a mean of n numbers, m +- t(n - 1) s / sqrt(n): for one training seed over its
+episodes (what other episodes would give), for all seeds together over the seeds' means (what other seeds would give).
+"""
+
+import functools
+import importlib
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from torch_mars import runs
+from torch_mars.config import Parser, check_device, resolve_device, whole_number
+from torch_mars.envs import rng
+from torch_mars.policies import Trained, read
+
+BATCH = 256  # episodes played at once for each training seed
+CONFIDENCE = 0.95
+
+
+def evaluate(trained: Trained, episodes: int, seed: int = 0, greedy: bool = False, device: str = "cpu") -> dict:
+    """Play `episodes` episodes with every training seed's policy.
+
+    Args:
+        trained: from `torch_mars.policies.read`.
+        episodes: for each training seed.
+        seed: of the episodes and of the sampled actions. More episodes with the same seed begin with the same ones.
+        greedy: take the most likely action instead of sampling.
+
+    Returns:
+        metric -> list over training seeds of lists over episodes; `episode_return` is one of the metrics.
+    """
+    lesson = importlib.import_module(f"torch_mars.algos.{trained.algorithm}")
+    args = lesson.Args(env=trained.task, num_seeds=len(trained.seeds), eval_greedy=greedy)
+    found: dict[str, list[list[float]]] = {}
+    for start in range(0, episodes, BATCH):
+        seeds = [rng.derive(seed, "evaluate", training_seed, start) for training_seed in trained.seeds]
+        env = trained.make_env(len(seeds) * min(BATCH, episodes - start), device, seeds)
+        actor = trained.actor(env, list(range(len(seeds))))
+        for name, lists in lesson.evaluate(env, actor, seeds, args).items():
+            before = found.setdefault(name, [[] for _ in seeds])
+            found[name] = [old + new for old, new in zip(before, lists)]
+    return found
+
+
+# ---- statistics ----
+
+
+def mean_and_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Mean of n numbers and half the width of its Student t interval (nan for n = 1)."""
+    n = len(values)
+    if n == 1:
+        return float(values[0]), math.nan
+    return float(np.mean(values)), student_t(n - 1, confidence) * float(np.std(values, ddof=1)) / math.sqrt(n)
+
+
+@functools.cache
+def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
+    """The t that a Student t variable exceeds in absolute value with probability 1 - confidence.
+
+    With t = sqrt(v) tan(a) the density of v degrees of freedom is proportional to cos(a)^(v - 1), which is summed up
+    numerically; right to five digits for v up to a million.
+    """
+    angle = np.linspace(0, math.pi / 2, 2**20 + 1)
+    middle = (angle[1:] + angle[:-1]) / 2
+    mass = np.concatenate([[0], np.cumsum(np.cos(middle) ** (freedom - 1))])
+    return math.sqrt(freedom) * math.tan(np.interp(confidence * mass[-1], mass, angle))
+
+
+def summary(found: dict[str, list[list[float]]], seeds: list[int]) -> dict[str, Any]:
+    """For JSON: for every metric, by training seed and together, mean, low, high and, by seed, the episodes."""
+
+    def described(values: Sequence[float]) -> dict[str, float | None]:
+        mean, half = mean_and_interval(values)
+        low, high = (None, None) if math.isnan(half) else (mean - half, mean + half)
+        return {"mean": mean, "low": low, "high": high}
+
+    result = {}
+    for name, lists in found.items():
+        by_seed = {str(seed): {**described(values), "episodes": values} for seed, values in zip(seeds, lists)}
+        means = [float(np.mean(values)) for values in lists]
+        result[name] = {"seeds": by_seed, "together": described(means)}
+    return result
+
+
+def table(found: dict[str, list[list[float]]], seeds: list[int], width: int) -> str:
+    """Metrics downwards; all seeds, then each, sideways, in as many blocks as fit into `width` characters."""
+    columns = {f"seed {seed}": [lists[p] for lists in found.values()] for p, seed in enumerate(seeds)}
+    if len(seeds) > 1:
+        means = [[float(np.mean(values)) for values in lists] for lists in found.values()]
+        columns = {f"{len(seeds)} seeds": means, **columns}
+    names = [name.removeprefix("episode_").replace("_", " ") for name in found]
+    cells = {head: [_cell(*mean_and_interval(values)) for values in lists] for head, lists in columns.items()}
+    first, other = max(map(len, names)), 2 + max(len(cell) for column in cells.values() for cell in column)
+    at_once = max(1, (width - first) // other)
+    heads, lines = list(cells), []
+    for start in range(0, len(heads), at_once):
+        block = heads[start : start + at_once]
+        lines += ["", " " * first + "".join(head.rjust(other) for head in block)]
+        lines += [name.rjust(first) + "".join(cells[h][i].rjust(other) for h in block) for i, name in enumerate(names)]
+    return "\n".join(lines[1:])
+
+
+def _cell(mean: float, half: float) -> str:
+    return f"{mean:.2f}" if math.isnan(half) else f"{mean:.2f} +- {half:.2f}"
+
+
+# ---- the command ----
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="evaluate",
+        description="Returns and metrics of a run's policies, with 95% intervals, by training seed and together.",
+        epilog="A run's folder and its policy.pt stand for the best policy of every training seed, checkpoint.pt for "
+        "the latest. Intervals (Student's t) are over episodes for one seed, over the seeds' means for all.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN_OR_CHECKPOINT", help="a run's folder, or its policy.pt or checkpoint.pt")
+    parser.add_argument("--episodes", type=whole_number(1), default=320, metavar="N", help="of each seed (default 320)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes (default 0)")
+    parser.add_argument("--greedy", action="store_true", help="take the most likely action instead of sampling")
+    parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
+    parser.add_argument("--json", action="store_true", help="print JSON, with every single episode")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+    device = resolve_device(args.device)
+    check_device(device)
+    trained = read(args.run)
+    actions = "most likely actions" if args.greedy else "sampled actions"
+    if not args.json:
+        print(f"{trained.algorithm.upper()} on {trained.task}, {trained.what}: {trained.path}")
+        print(f"mean +- 95% interval over {args.episodes} episodes{' a seed' if len(trained.seeds) > 1 else ''}, "
+              f"{actions}\n", flush=True)  # fmt: skip
+    found = evaluate(trained, args.episodes, args.seed, args.greedy, device)
+    if not args.json:
+        print(table(found, trained.seeds, shutil.get_terminal_size((100, 0)).columns))
+        return 0
+    head = {"path": str(trained.path), "policy": trained.what, "algorithm": trained.algorithm, "task": trained.task}
+    head |= {"env_options": trained.env_options, "episodes": args.episodes, "seed": args.seed, "greedy": args.greedy}
+    interval = f"{CONFIDENCE:.0%} Student t: by seed over episodes, together over the seeds' means"
+    print(json.dumps({**head, "interval": interval, "metrics": summary(found, trained.seeds)}))
+    return 0
+
+
+if __name__ == "__main__":
+    runs.guarded(main, "evaluate")

@@ -1,0 +1,143 @@
+"""Watch a team: a film of what a run has learned, or of a task with a team that acts at random.
+
+    python -m torch_mars.play runs/paxmen_5a/mars/<run> --out team.gif
+    python -m torch_mars.play paxmen_5a
+
+What is in the pictures and how they become a file is in `film.py`.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from torch_mars import envs, film, runs
+from torch_mars.config import Parser, UsageError, whole_number
+from torch_mars.envs import rng
+from torch_mars.envs.core import BatchedEnv, allowed
+from torch_mars.envs.window import Window
+from torch_mars.policies import Policy, read
+
+
+def random_team(env: BatchedEnv, seed: int) -> Callable:
+    """A policy that takes every allowed action with the same probability."""
+    space, shape = env.action_space, (env.num_envs, env.num_agents)
+    key = rng.keys([rng.derive(seed, "random team")], 1, env.device)
+
+    def policy(obs: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        nonlocal key
+        size = (*shape, space.n) if hasattr(space, "n") else (*shape, *space.shape)
+        draws, key = rng.uniform(key, torch.Size(size).numel())
+        draws = draws.view(size)
+        if hasattr(space, "n"):
+            return (draws if mask is None else draws.masked_fill(~mask, -1)).argmax(-1)
+        low, high = (torch.as_tensor(bound, device=env.device) for bound in (space.low, space.high))
+        return low + draws * (high - low)
+
+    return policy
+
+
+def team(what: str, seed: int, greedy: bool, policy_seed: int | None) -> tuple[BatchedEnv, Callable, str, str]:
+    """Environment (B = 1), policy, title and subtitle for a run, a checkpoint, or the name of a task.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if what in envs.tasks():
+        for flag, given in (("--greedy", greedy), ("--policy-seed", policy_seed is not None)):
+            if given:
+                raise UsageError(f"{flag} is about a trained policy, but {what} is a task; give a run's folder")
+        env = envs.make(what, seed=seed, auto_reset=False)
+        return env, random_team(env, seed), what, "random team"
+    if not Path(what).exists() and "/" not in what and not what.endswith(".pt"):
+        raise UsageError(f"there is no run {what}; {_no_task(what)}")
+    trained = read(what)
+    policy = Policy(trained, "cpu", greedy, seed, policy_seed)
+    env = trained.make_env(1, "cpu", seed, auto_reset=False)
+    return env, policy, trained.task, f"{trained.algorithm.upper()}, {trained.what}, seed {policy.training_seed}"
+
+
+def _no_task(what: str) -> str:
+    try:
+        envs.family(what)
+    except ValueError as error:
+        return str(error)
+    return f"unknown task {what!r}; {allowed(what, envs.tasks())}"
+
+
+# ---- the command ----
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="play",
+        description="Film a trained team, or (given a task) a team that acts at random.",
+        epilog="examples:\n"
+        "  python -m torch_mars.play runs/paxmen_5a/mars/<run>\n"
+        "  python -m torch_mars.play runs/paxmen_5a/mars/<run> --out team.mp4 --episodes 3\n"
+        "  python -m torch_mars.play paxmen_5a --live",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("what", metavar="RUN_OR_TASK", help="a run's folder, its policy.pt or checkpoint.pt, or the name of a task")
+    add("--out", metavar="FILE", help=".gif, .mp4 (film) or .png (sheet of six moments); "
+        "left out: <task>-<algorithm>.gif, or <task>.gif for a random team")  # fmt: skip
+    add("--live", action="store_true", help="show a window; writes a film only if --out is given too")
+    add("--episodes", type=whole_number(1), default=1, metavar="N", help="one after the other (default 1)")
+    add("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes and actions (default 0)")
+    add("--greedy", action="store_true", help="take the most likely action instead of sampling")
+    add("--policy-seed", type=whole_number(0), metavar="N", help="training seed; left out: the best of the run")
+    add("--fps", type=whole_number(1), default=10, metavar="N", help="steps shown a second, 1 to 50 (default 10)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.fps > 50:
+        parser.error(f"argument --fps: {args.fps} is too large; it must be 50 or less")
+    if args.out:
+        film.check_path(Path(args.out))
+    env, policy, task, who = team(args.what, args.seed, args.greedy, args.policy_seed)
+    out = Path(args.out or "-".join([task, *([policy.algorithm] if isinstance(policy, Policy) else [])]) + ".gif")
+    stage = film.Stage(env, task, who, args.episodes)
+    print(f"{task}: {who}", flush=True)
+    played, window = [], None
+    for number in range(1, args.episodes + 1):
+        for episode in film.play(env, policy, number):
+            if args.live:
+                window = _show(window, stage, episode, args.fps)
+                if window.was_closed:
+                    return 0
+        played.append(episode)
+        print(_line(env, episode), flush=True)
+    if args.out or not args.live:
+        film.write(out, stage, played, args.fps)
+        print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _show(window: Window | None, stage: film.Stage, episode: film.Episode, frames_per_second: int) -> Window:
+    picture = stage.picture(episode, episode.last)
+    try:
+        window = window or Window(stage.title, picture.shape, frames_per_second)
+    except RuntimeError as error:
+        raise UsageError(f"--live: {error}; leave it out and watch the film that is written") from None
+    for _ in range(round(film.HOLD_SECONDS * frames_per_second) if episode.ending else 1):
+        window.show(picture)
+    return window
+
+
+def _line(env: BatchedEnv, episode: film.Episode) -> str:
+    last = episode.infos[-1]
+    metrics = {name.removeprefix("episode_").replace("_", " "): last[name] for name in env.metrics if last[name]}
+    return (
+        f"episode {episode.number}: return {last['episode_return']:+.2f} after {episode.last} steps ({episode.ending})"
+        + "".join(f", {name} {value:.4g}" for name, value in metrics.items())
+    )
+
+
+if __name__ == "__main__":
+    runs.guarded(main, "play")
