@@ -1,6 +1,9 @@
 """SMAX against recorded battles of the original, and its rules in hand-placed situations."""
 
+import importlib
+import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import torch
 from smax_comparison import FIELDS, assert_same_situation, kinds_of_end, step_like_the_original
 
 import torch_mars.envs as envs
-from torch_mars.envs.smax.env import DT
+from torch_mars.envs.smax.env import DT, SMAX
 from torch_mars.envs.smax.scenarios import SCENARIOS, UNIT_TYPES
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -442,6 +445,31 @@ def test_compiled_steps_equal_plain_ones(action_type):
         torch.testing.assert_close(reward, ts.reward)
         torch.testing.assert_close(views[0], ts.final_obs, rtol=0, atol=1e-5, msg=f"step {t}")
         torch.testing.assert_close(views[1], ts.final_state, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("algorithm", ["mappo", "maspo", "mars"])
+def test_lessons_respect_the_masks_and_report_the_win_rate(algorithm, monkeypatch, tmp_path, capsys):
+    """No forbidden action in collection or evaluation; the update's first log ratio is 0 only under the same masks."""
+    step, taken = SMAX.step, []
+
+    def checked_step(env, actions):
+        is_allowed = env.observe().action_mask.gather(2, actions[..., None])
+        assert is_allowed.all(), f"forbidden: environment, agent {(~is_allowed).nonzero()[0, :2].tolist()}"
+        taken.append(actions.numel())
+        return step(env, actions)
+
+    monkeypatch.setattr(SMAX, "step", checked_step)
+    lesson = importlib.import_module(f"torch_mars.algos.{algorithm}")
+    settings = "--env smax_2s3z --num-envs 8 --rollout-length 64 --total-steps 1024 --hidden-size 16 --eval-episodes 2"
+    assert lesson.main([*settings.split(), "--device", "cpu", "--run-dir", str(tmp_path)]) == 0
+    assert sum(taken) > 2 * 64 * 8 * 5
+    (path,) = tmp_path.rglob("metrics.jsonl")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    updates, evaluations = ([r for r in records if r["kind"] == kind] for kind in ("update", "evaluation"))
+    assert max(r["first_max_abs_log_ratio"] for r in updates) < 1e-4
+    assert all(0 <= r["won"] <= 1 for r in updates if r["episodes"]) and any(r["episodes"] for r in updates)
+    assert all(len(r["won"]) == 2 for r in evaluations) and evaluations
+    assert re.search(r"final  [0-9.]+, won [0-9]+%", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("scenario", ["2s3z", "27m_vs_30m", "smacv2_10_units"])
