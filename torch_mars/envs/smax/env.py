@@ -36,26 +36,25 @@ from torch import Tensor
 
 from torch_mars.envs.core import BatchedEnv, State, allowed, may_look
 from torch_mars.envs.rng import uniform
-from torch_mars.envs.smax import opponents
-from torch_mars.envs.smax.opponents import FIRST_ATTACK, NOBODY
+from torch_mars.envs.smax import loops, opponents
+from torch_mars.envs.smax.opponents import FAR, FIRST_ATTACK, NOBODY
 from torch_mars.envs.smax.scenarios import (
+    DT,
     FIELD_SIZE,
+    NO_RADIUS,
     NUM_TYPES,
     SCENARIOS,
+    SUBSTEPS,
+    TOUCHING,
     UNIT_TYPES,
     drawn_types,
     facing_positions,
     scattered_positions,
 )
 
-SUBSTEPS = 8
-DT = 1 / 16  # seconds of a sub-step
 STOP = 4
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0), (0, 0))  # (x, y) of up, right, down, left, stop
 SHOT_JITTER = (-DT, 2 * DT)  # a shot's cooldown is the type's and a uniform number of this range
-TOUCHING = 1e-6  # added to distances between units in a push
-FAR = 1e6
-NO_RADIUS = -1e6  # of the dead in a push: overlaps nobody
 OTHER_FEATURES, OWN_FEATURES = 7 + NUM_TYPES, 4 + NUM_TYPES
 CHUNK = 1 << 17  # numbers per tensor when pairs are worked on: half a MB stays in a core's cache
 
@@ -287,12 +286,18 @@ class SMAX(BatchedEnv):
         return Orders(way * moves, attack * ~moves)
 
     def _fight(self, units: Units, kinds: Kinds, orders: Orders, shot_draw: Tensor) -> Units:
-        """The units after eight sub-steps under the same orders."""
+        """The units after eight sub-steps under the same orders; on CPU by `loops.fight`, which does the same."""
         target = self.targets(orders.attack)
         reach = torch.where(orders.attack > 0, kinds.attack_range, -1.0)  # who is ordered no attack reaches nobody
-        loss = -kinds.damage
         shot_cooldown = kinds.cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * shot_draw)
         way = orders.direction * kinds.speed * DT
+        if may_look(way):
+            changing = (*units.position, units.health, units.cooldown)
+            planes = torch.stack([*changing, *way, reach, kinds.damage, shot_cooldown, kinds.radius])
+            is_alive = units.is_alive.clone()
+            loops.fight(planes.numpy(), is_alive.numpy(), target.numpy(), self.options.walls_cause_death)
+            return Units(planes[:2], planes[2], planes[3], is_alive)
+        loss = -kinds.damage
         for _ in range(SUBSTEPS):
             health, cooldown = self._fire(units, target, reach, loss, shot_cooldown)
             position = self._walk(units, way)

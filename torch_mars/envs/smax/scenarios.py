@@ -13,6 +13,10 @@ from torch_mars.envs.rng import integers, uniform
 
 FIELD_SIZE = 32.0  # the field is a square; y grows upwards
 CENTRE = FIELD_SIZE / 2
+SUBSTEPS = 8  # of a step
+DT = 1 / 16  # seconds of a sub-step
+TOUCHING = 1e-6  # added to distances between units in a push
+NO_RADIUS = -1e6  # of the dead in a push: overlaps nobody
 NOISE = 2.0  # units begin within +-NOISE of their team's (or group's) place, per coordinate
 
 
