@@ -426,6 +426,29 @@ def test_chunks_of_environments_change_nothing(monkeypatch):
         assert torch.equal(left.action_mask, right.action_mask) and torch.equal(left.reward, right.reward), t
 
 
+@pytest.mark.parametrize(
+    "scenario, options",
+    [("2s3z", {}), ("27m_vs_30m", {}), ("smacv2_10_units", {}), ("smacv2_5_units", {"walls_cause_death": False})],
+)
+def test_compiled_loops_do_what_the_tensor_operations_do(scenario, options, monkeypatch):
+    """CPU runs loops, other devices tensor operations; 70 environments are more than one block of loops."""
+    loops, tensors = (envs.make(f"smax_{scenario}", num_envs=70, seed=6, **options) for _ in range(2))
+    loops.reset()
+    generator = torch.Generator().manual_seed(1)
+    for t in range(40):
+        actions = torch.randint(int(loops.action_space.n), (70, loops.num_agents), generator=generator)
+        tensors.load_state(loops.state_dict())
+        left = loops.step(actions)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr("torch_mars.envs.smax.env.may_look", lambda tensor: False)
+            right = tensors.step(actions)
+        for name in FIELDS:
+            atol = 1e-4 if name == "unit_positions" else 0
+            found, expected = getattr(loops.state, name), getattr(tensors.state, name)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=atol, err_msg=f"step {t}: {name}")
+        assert torch.equal(left.reward, right.reward), f"step {t}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("action_type", ["discrete", "continuous"])
 def test_compiled_steps_equal_plain_ones(action_type):

@@ -286,7 +286,7 @@ class SMAX(BatchedEnv):
         return Orders(way * moves, attack * ~moves)
 
     def _fight(self, units: Units, kinds: Kinds, orders: Orders, shot_draw: Tensor) -> Units:
-        """The units after eight sub-steps under the same orders; on CPU by `loops.fight`, which does the same."""
+        """The units after eight sub-steps under the same orders; on CPU by `loops.fight`, the same faster."""
         target = self.targets(orders.attack)
         reach = torch.where(orders.attack > 0, kinds.attack_range, -1.0)  # who is ordered no attack reaches nobody
         shot_cooldown = kinds.cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * shot_draw)

@@ -1,4 +1,6 @@
-"""The sub-steps of a step on CPU as plain loops, compiled by numba: the rules of `SMAX._fight`, bit for bit.
+"""The sub-steps of a step on CPU as plain loops, compiled by numba: the rules of `SMAX._fight`.
+
+In the same order of operations; results differ only in the last digit of square roots, which torch on CPU leaves open.
 
 Tensor operations write every distance between two units to memory; here a block of environments stays in the cache
 from the first sub-step to the last. Other devices, and torch.compile, take the tensor operations.
@@ -102,7 +104,7 @@ def _push(x, y, is_alive, radius):
                 terms_x[j, b] = way_x * overlap
                 terms_y[j, b] = way_y * overlap
         count = U
-        while count > 1:  # sums in the order of `sum_of_rows`
+        while count > 1:  # sums in the order of `_sum_of_rows`
             half = count // 2
             for j in range(half):
                 for b in range(WIDTH):

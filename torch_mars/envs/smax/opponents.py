@@ -80,7 +80,7 @@ def choose(
 
 
 def length(way: Tensor) -> Tensor:
-    """[...] of [2, ...]. Of operations with one right result, so that every device and batch size gives the same."""
+    """[...] of [2, ...]."""
     square = way * way
     return square[0].add_(square[1]).sqrt_()
 
