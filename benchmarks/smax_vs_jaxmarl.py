@@ -20,6 +20,7 @@ import torch
 from jaxmarl.environments.smax import HeuristicEnemySMAX, map_name_to_scenario
 
 import torch_mars.envs as envs
+from torch_mars.envs.core import fields_of
 
 
 def ours(task, num_envs, steps):
@@ -32,6 +33,14 @@ def ours(task, num_envs, steps):
             env.step(torch.randint(num_actions, (num_envs, env.num_agents)))
 
     return run
+
+
+def kilobytes(task):
+    """Of one environment here: its State and what a step hands out, once as it is and once before an auto-reset."""
+    env = envs.make(task)
+    ts = env.reset()
+    tensors = [*fields_of(env.state).values(), ts.action_mask, ts.reward, *2 * (ts.obs, ts.state)]
+    return sum(tensor.nbytes for tensor in tensors) / 1000
 
 
 def original(task, num_envs, steps):
@@ -80,7 +89,14 @@ def measure(task, num_envs, steps, rounds):
             cpu[name].append(time.process_time() - cpu_start)
     rate = {name: num_envs * steps / statistics.median(times) for name, times in wall.items()}
     wall_ratio, cpu_ratio = (statistics.median(b / a for a, b in zip(*times.values())) for times in (wall, cpu))
-    return {"task": task, "num_envs": num_envs, **rate, "wall_ratio": wall_ratio, "cpu_ratio": cpu_ratio}
+    return {
+        "task": task,
+        "num_envs": num_envs,
+        **rate,
+        "wall_ratio": wall_ratio,
+        "cpu_ratio": cpu_ratio,
+        "kilobytes": kilobytes(task),
+    }
 
 
 if __name__ == "__main__":
@@ -94,13 +110,15 @@ if __name__ == "__main__":
     threads = torch.get_num_threads()
     print(f"{os.cpu_count()} CPU cores, torch {torch.__version__} ({threads} threads), jax {jax.__version__}")
     print(f"environment steps/s, medians of {args.rounds} rounds of {args.steps} steps of {args.num_envs} environments")
-    print(f"{'task':18} {'torch_mars':>12} {'jaxmarl':>12} {'wall ratio':>11} {'CPU ratio':>10}")
+    print(f"{'task':18} {'torch_mars':>12} {'jaxmarl':>12} {'wall ratio':>11} {'CPU ratio':>10} {'kB / env':>9}")
     rows = []
     for task in args.tasks:
         row = measure(task, args.num_envs, args.steps, args.rounds)
         rows.append(row)
         rates = f"{row['torch_mars']:12,.0f} {row['jaxmarl']:12,.0f}"
-        print(f"{task:18} {rates} {row['wall_ratio']:11.2f} {row['cpu_ratio']:10.2f}", flush=True)
+        print(
+            f"{task:18} {rates} {row['wall_ratio']:11.2f} {row['cpu_ratio']:10.2f} {row['kilobytes']:9.1f}", flush=True
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory of the process, both sides: {peak:,.0f} MB")
     if args.json:
