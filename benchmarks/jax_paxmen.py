@@ -95,19 +95,17 @@ class PaxMen:
     def perceive(self, state: State) -> tuple[jax.Array, jax.Array]:
         """Observations [B, N, 25] and global state [B, F]."""
         cells = jnp.arange(self.num_cells)
-        dots = jnp.full((len(state.agent), self.num_cells), FLOOR)
-        for number in range(self.num_dots):  # compared, not scattered: XLA fuses it all into one loop
-            is_dot = (cells == state.dot[:, number, None]) & state.is_active[:, number, None]
-            dots = jnp.where(is_dot, DOT, dots)
-        seen = dots
-        for number in range(self.num_agents):
-            seen = jnp.where(cells == state.agent[:, number, None], AGENT, seen)
+        dot = jnp.where(state.is_active, state.dot, -1)  # -1: nowhere
+        is_dot = (cells == dot[:, :, None]).any(1)  # compared, not scattered: XLA makes one loop of it
+        is_agent = (cells == state.agent[:, :, None]).any(1)
+        seen = jnp.where(is_agent, AGENT, jnp.where(is_dot, DOT, FLOOR))
 
         window = self.window[state.layout[:, None] * self.num_cells + state.agent]  # [B, N, 25]
         walled = jnp.pad(seen, ((0, 0), (0, 1)), constant_values=WALL)
-        obs = jnp.take_along_axis(walled, window.reshape(len(window), -1), 1).reshape(window.shape)
+        flat = window.reshape(len(window), -1)
+        obs = jnp.take_along_axis(walled, flat, 1, mode="promise_in_bounds").reshape(window.shape)
         is_shared = (state.agent[:, :, None] == state.agent[:, None]).sum(2) > 1
-        below = ((state.agent[:, :, None] == state.dot[:, None]) & state.is_active[:, None]).any(2)
+        below = (state.agent[:, :, None] == dot[:, None]).any(2)
         own = jnp.where(is_shared, AGENT, jnp.where(below, DOT, FLOOR))  # nobody sees itself
         is_centre = jnp.arange(window.shape[-1]) == CENTRE
         return jnp.where(is_centre, own[..., None], obs), seen
