@@ -37,6 +37,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+            self.error(f"unknown argument {unknown[0]!r}; {allowed(unknown[0].split('=')[0], flags)}")
+        return namespace
+
 
 # ---- reading ----
 
@@ -114,6 +121,21 @@ def parse_whole(text: str) -> int:
     return round(number)
 
 
+def whole_number(least: int) -> Callable[[str], int]:
+    """For argparse's `type`: a number as `parse_whole` reads it, not smaller than `least`."""
+
+    def read(text: str) -> int:
+        try:
+            number = parse_whole(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{number} is too small; it must be {least} or more")
+        return number
+
+    return read
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A mapping from a yaml file; UsageError if it cannot be read or is no mapping."""
     try:
@@ -159,12 +181,8 @@ def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str,
 
 
 def _given(parser: Parser, args_type: type, argv: Sequence[str] | None) -> dict[str, Any]:
-    namespace, unknown = parser.parse_known_args(argv)
-    if unknown:
-        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
-        raise UsageError(f"unknown argument {unknown[0]!r}; {allowed(unknown[0].split('=')[0], flags)}")
     kinds = _kinds(args_type)
-    return {name: _value(kinds[name], name, value) for name, value in vars(namespace).items()}
+    return {name: _value(kinds[name], name, value) for name, value in vars(parser.parse_args(argv)).items()}
 
 
 def _fresh(args_type: type, algorithm: str, given: dict[str, Any]) -> Any:
@@ -175,8 +193,7 @@ def _fresh(args_type: type, algorithm: str, given: dict[str, Any]) -> Any:
     except ValueError as error:
         raise UsageError(f"--env: {error}") from None
     args = args_type(**settings)
-    if args.device == "auto":
-        args.device = "cuda" if torch.cuda.is_available() else "cpu"
+    args.device = resolve_device(args.device)
     if args.eval_every is None:
         args.eval_every = max(1, args.total_steps // 122)  # as often as the protocol's 122 evaluations
     return args
@@ -231,7 +248,7 @@ def check(args: Any) -> None:
         )
     per_update = steps
     require(args, "total_steps", args.total_steps >= per_update, f"one update alone takes {per_update} steps")
-    _check_device(args.device)
+    check_device(args.device)
     try:
         environment = envs.environment_class(args.env)
     except ValueError as error:
@@ -248,7 +265,15 @@ def require(args: Any, name: str, holds: bool, allowed_values: str) -> None:
         raise UsageError(f"--{name.replace('_', '-')} is {getattr(args, name)!r}; {allowed_values}")
 
 
-def _check_device(name: str) -> None:
+def resolve_device(name: str) -> str:
+    """What "auto" means here: cuda where there is one. Any other name stays."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(name: str) -> None:
+    """UsageError unless PyTorch can compute on the device of that name."""
     try:
         device = torch.device(name)
     except RuntimeError:
