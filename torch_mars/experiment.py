@@ -124,7 +124,9 @@ def tasks_named(text: str) -> list[str]:
                 envs.family(name)
             except ValueError as error:
                 known = name in envs.TASKS
-                raise UsageError(f"--envs: {error if known else f'unknown {name!r}; {allowed(name, (*groups, *available))}'}") from None
+                raise UsageError(
+                    f"--envs: {error if known else f'unknown {name!r}; {allowed(name, (*groups, *available))}'}"
+                ) from None
         found += groups.get(name, [name])
     return list(dict.fromkeys(found))
 
@@ -251,7 +253,9 @@ def train(jobs: list[Job], args: Any, lock: Any) -> tuple[list[str], bool]:
             if time.monotonic() > next_look:
                 left = sum(current(job).steps for job, _ in running.values())
                 done = ended_steps + sum(steps for _, steps in running.values()) - left
-                progress.show(done, ", ".join(f"{job.cell.method.label} on {job.cell.task}" for job, _ in running.values()))
+                progress.show(
+                    done, ", ".join(f"{job.cell.method.label} on {job.cell.task}" for job, _ in running.values())
+                )
                 next_look = time.monotonic() + LOOK_SECONDS
     progress.bar.close()
     return failures, signals.is_stopping
@@ -285,16 +289,22 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="experiment",
         description="Train a grid of methods, tasks and seeds, and draw the figures. The same line again goes on.",
-        epilog="Methods: mappo, maspo, mars; ablations (all four) or by name: " + ", ".join(methods.ABLATIONS) + "; all. "
+        epilog=f"Methods: {', '.join(methods.METHODS)}; ablations: the last four; all. "
         "Exit codes: 0 all done, 1 some training failed, 2 wrong usage, 130 stopped.",
         allow_abbrev=False,
     )
     whole = whole_number
-    parser.add_argument("--algos", default="mars,mappo,maspo", metavar="LIST", help="methods (default mars,mappo,maspo)")
+    parser.add_argument(
+        "--algos", default="mars,mappo,maspo", metavar="LIST", help="methods (default mars,mappo,maspo)"
+    )
     parser.add_argument("--envs", required=True, metavar="LIST", help="tasks, or environments for all of their tasks")
     parser.add_argument("--seeds", type=whole(1), default=10, metavar="N", help="seeds of each (default 10)")
     parser.add_argument(
-        "--first-seed", type=whole(0), default=FIRST_SEED, metavar="N", help=f"(default {FIRST_SEED}: tuning has 0 to 4)"
+        "--first-seed",
+        type=whole(0),
+        default=FIRST_SEED,
+        metavar="N",
+        help=f"the first of them (default {FIRST_SEED}; tuning has 0 to 4)",
     )
     parser.add_argument("--total-steps", type=whole(1), metavar="N", help="environment steps of a seed, such as 40M")
     parser.add_argument(

@@ -241,14 +241,13 @@ def _grid(
 # ---- figures ----
 
 
-def panels(count: int, columns: int = 3, height: float = PANEL_HEIGHT) -> "tuple[Figure, list[Axes]]":
+def panels(count: int, height: float = PANEL_HEIGHT) -> "tuple[Figure, list[Axes]]":
     """A figure of a page's width with `count` axes, row by row."""
     from matplotlib.figure import Figure
 
-    columns = min(columns, count)
+    columns = {1: 1, 2: 2, 4: 2}.get(count, 3)
     lines = -(-count // columns)
-    width = WIDTH * min(1.0, 0.15 + 0.425 * columns)
-    figure = Figure(figsize=(width, height * lines + 0.45), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, height * lines + 0.45), dpi=DPI, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).flatten().tolist()
     for unused in axes[count:]:
         unused.set_axis_off()
@@ -263,7 +262,9 @@ def draw_line(axis: "Axes", name: str, x: np.ndarray, y: np.ndarray, low: np.nda
     """A method's curve and interval; a single point is a dot."""
     method = METHODS[name]
     marker = "o" if len(x) == 1 else None
-    axis.plot(x, y, label=method.label, marker=marker, markersize=3, zorder=3 if name == "mars" else 2, **line_style(method))
+    axis.plot(
+        x, y, label=method.label, marker=marker, markersize=3, zorder=3 if name == "mars" else 2, **line_style(method)
+    )
     axis.fill_between(x, low, high, color=method.colour, alpha=0.18, linewidth=0)
 
 
@@ -307,7 +308,9 @@ def iqm_curves(compared: list[Comparison]) -> "Figure":
             low, high = statistics.iqm_interval(scores, statistics.CURVE_REPLICATES)
             draw_line(axis, name, steps, statistics.overall_iqm(scores), low, high)
         count = len(comparison.tasks)
-        axis.set_title(f"{TITLES.get(comparison.environment, comparison.environment)} ({count} task{'s' * (count > 1)})")
+        axis.set_title(
+            f"{TITLES.get(comparison.environment, comparison.environment)} ({count} task{'s' * (count > 1)})"
+        )
         axis.set_ylabel("normalised return, IQM")
         axis.set_ylim(-0.03, 1.03)
         count_steps(axis)
@@ -329,7 +332,14 @@ def improvement_figure(better: list[dict[str, Any]]) -> "Figure":
             label = f"over {method.label}" if environment == environments[0] else None
             marker = "os^Dvp"[[m for m in METHODS if m != "mars"].index(row["y"])]
             axis.errorbar(
-                [row["p"]], [place], xerr=ends, fmt=marker, color=method.colour, capsize=2.5, markersize=4.5, label=label
+                [row["p"]],
+                [place],
+                xerr=ends,
+                fmt=marker,
+                color=method.colour,
+                capsize=2.5,
+                markersize=4.5,
+                label=label,
             )
             place += 1
         place += 0.8
@@ -348,7 +358,7 @@ def ratio_curves(found: dict[str, dict[str, list[SavedRun]]]) -> "Figure":
 
     Of a hundredth of training the extremes; over seeds the geometric mean, with the range of seeds as band.
     """
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     figure, axes = panels(len(found))
     for axis, (task, by_method) in zip(axes, found.items()):
@@ -362,6 +372,13 @@ def ratio_curves(found: dict[str, dict[str, list[SavedRun]]]) -> "Figure":
                 draw_line(axis, name, edges[1:], np.exp(binned.mean(0)), low, high)
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set_yscale("log")
+        low, high = axis.get_ylim()
+        digits = (
+            (1, 1.1, 1.25, 1.5, 2, 3, 4, 5, 6, 7, 8, 9) if high / low < 5 else (1, 2, 5) if high / low < 200 else (1,)
+        )
+        ticks = [digit * 10.0**power for power in range(-9, 9) for digit in digits]
+        axis.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+        axis.yaxis.set_minor_locator(NullLocator())
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_title(task)
         axis.set_ylabel("largest, smallest ratio")
@@ -371,7 +388,7 @@ def ratio_curves(found: dict[str, dict[str, list[SavedRun]]]) -> "Figure":
 
 
 def _by_bin(x: np.ndarray, y: np.ndarray, edges: np.ndarray, extreme: np.ufunc) -> np.ndarray:
-    """`extreme` of the y whose x lie in each bin (edges[i], edges[i + 1]]; that of the bin before where there are none."""
+    """`extreme` of the y whose x lie in each bin (edges[i], edges[i + 1]]; where none do, that of the bin before."""
     found = np.full(len(edges) - 1, np.nan)
     place = np.searchsorted(edges, x) - 1
     for i in range(len(found)):
@@ -384,7 +401,7 @@ def objectives_figure() -> "Figure":
     """Figure 1: every objective J(r, A) and its pull on the log-ratio, from the lessons' own `policy_objective`."""
     from matplotlib.ticker import FixedLocator, FuncFormatter
 
-    figure, axes = panels(4, columns=2)
+    figure, axes = panels(4)
     log_ratio = torch.linspace(np.log(0.1), np.log(5), 800)
     for name in methods.MAIN:
         method = METHODS[name]
@@ -404,7 +421,7 @@ def objectives_figure() -> "Figure":
         axis.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5]))
         axis.xaxis.set_minor_locator(FixedLocator([]))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_ylim(-4, 4)
+        axis.set_ylim(-4, 2 if title.startswith("J") else 4)
         axis.set_title(title)
     for axis in axes[2:]:
         axis.set_xlabel("ratio r")
@@ -425,7 +442,9 @@ def make_parser() -> Parser:
         "..._ablations; evaluations.json with all evaluations, for marl-eval or to draw from again without the runs.",
         allow_abbrev=False,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUNS", help="runs, folders of runs, or an evaluations.json of --out")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUNS", help="runs, folders of runs, or an evaluations.json of --out"
+    )
     parser.add_argument("--out", default="figures", metavar="DIR", help="folder for the results (default figures)")
     parser.add_argument("--format", default="png", choices=("png", "pdf", "svg"), help="of figures (default png)")
     return parser
