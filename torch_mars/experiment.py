@@ -97,6 +97,9 @@ def make_grid(args: Any) -> list[Cell]:
             given |= {"env": task, "name": method.name, "run_dir": args.run_dir, "device": args.device}
             resolved = dataclasses.asdict(resolve(method, given))
             settings = {k: v for k, v in resolved.items() if k not in (*results.FREE, "config", "resume")}
+            for other in grid:
+                if other.task == task and other.settings == settings:
+                    results.note(f"{other.method.label} and {method.label} are the same training on {task} until tuned")
             grid.append(Cell(task, method, settings, given, seeds))
     return grid
 
@@ -309,8 +312,8 @@ def make_parser() -> Parser:
     parser.add_argument("--total-steps", type=whole(1), metavar="N", help="environment steps of a seed, such as 40M")
     parser.add_argument(
         "--budget", choices=BUDGETS, default="paper",
-        help="steps where --total-steps is left out: the paper's 80M (AeroJAX, JaxNav 240M), a twentieth, a few updates "
-        "of small networks (default paper)",
+        help="steps where --total-steps is left out: the paper's 80M (AeroJAX, JaxNav 240M), a twentieth of it, a few "
+        "updates of small networks (default paper)",
     )  # fmt: skip
     parser.add_argument("--tuned", metavar="DIR", help="use DIR/<task>/<method>.yaml, which torch_mars.tune writes")
     parser.add_argument("--config", metavar="FILE", help="yaml with settings for all trainings, such as num_envs")

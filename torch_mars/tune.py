@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from torch_mars import config, envs, methods, plot, results, runs, statistics
+from torch_mars import methods, plot, results, runs, statistics
 from torch_mars.config import Parser, UsageError, check_device, resolve_device, whole_number
 from torch_mars.methods import Method
 from torch_mars.results import SavedRun
@@ -479,8 +479,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         report(study, plan)
         return 0
     make_folder(plan.folder, "--out")
-    print(f"{plan.method.label} on {plan.task}: {plan.trials} trials of {len(plan.seeds)} seeds, "
-          f"{plan.fixed['total_steps']:,} environment steps each\n{'study':>16}  {plan.storage}", flush=True)  # fmt: skip
+    steps = f"{plan.fixed['total_steps']:,} environment steps each"
+    print(f"{plan.method.label} on {plan.task}: {plan.trials} trials of {len(plan.seeds)} seeds, {steps}")
+    print(f"{'study':>16}  {plan.storage}", flush=True)
     for name, values in plan.space.items():
         print(f"{name:>16}  {', '.join(f'{value:.4g}' for value in values)}", flush=True)
     with StopSignals() as signals:
