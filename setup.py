@@ -9,11 +9,19 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "torch_mars/__init__.py").read_text())[1]
 
 EXTRAS = {
-    "test": ["pytest>=8", "pytest-timeout>=2.3", "pygame>=2.6"],
+    "test": [
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "pygame>=2.6",
+        "matplotlib>=3.8",
+        "optuna>=4",
+        "scipy>=1.13",
+        "jsonschema>=4",
+    ],
     "interop": ["torchrl>=0.14", "supersuit>=3.11", "stable-baselines3>=2.9", "jax>=0.10", "pygame>=2.6"],
     "render": ["pygame>=2.6"],
     "plots": ["matplotlib>=3.8"],
-    "tune": ["optuna>=4"],
+    "tune": ["optuna>=4", "matplotlib>=3.8"],
     "parity": ["jaxmarl==0.2.0", "jumanji==1.1.2"],
 }
 EXTRAS["all"] = sorted({requirement for name in ("test", "render", "plots", "tune") for requirement in EXTRAS[name]})

@@ -276,13 +276,14 @@ def count_steps(axis: "Axes") -> None:
     axis.set_xlabel("environment steps")
 
 
-def add_legend(figure: "Figure", axes: "list[Axes]") -> None:
+def add_legend(figure: "Figure", axes: "list[Axes]", title: str | None = None) -> None:
     """One legend above all panels, with every method once."""
     found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
     order = [method.label for method in METHODS.values() if method.label in found]
     order += [label for label in found if label not in order]
     handles = [found[label] for label in order]
-    figure.legend(handles, order, loc="outside upper center", ncols=min(4, len(order)), handlelength=3.2)
+    columns = min(4, len(order))
+    figure.legend(handles, order, loc="outside upper center", ncols=columns, handlelength=3.2, title=title)
 
 
 def learning_curves(tasks: list[Task]) -> "Figure":
@@ -367,7 +368,9 @@ def ratio_curves(found: dict[str, dict[str, list[SavedRun]]]) -> "Figure":
             last = min(rows[-1, 0] for rows in seeds)
             edges = np.linspace(0, last, min(RATIO_BINS, min(map(len, seeds))) + 1)
             for column, extreme in ((1, np.maximum), (2, np.minimum)):
-                binned = np.stack([_by_bin(rows[:, 0], np.log(rows[:, column]), edges, extreme) for rows in seeds])
+                binned = np.stack(
+                    [_by_bin(rows[:, 0], np.log(rows[:, column].clip(1e-9, 1e9)), edges, extreme) for rows in seeds]
+                )
                 low, high = np.exp(binned.min(0)), np.exp(binned.max(0))
                 draw_line(axis, name, edges[1:], np.exp(binned.mean(0)), low, high)
         axis.axhline(1, color="black", linewidth=0.8)
@@ -486,7 +489,7 @@ def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png") -> list[Pa
             compared = comparisons(tasks, list(among))
             if not compared:
                 continue
-            draw(f"iqm{ending}", iqm_curves(compared))
+            draw(f"iqm{ending}", iqm_curves([c for c in compared if c.environment != "all"]))  # lengths differ
             scores, better = list(rows(compared)), list(improvements(compared))
             per_task = list(task_rows(tasks, list(among)))
             name, title = ("ablations", "Ablations") if ending else ("table1", "Table 1")

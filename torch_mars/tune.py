@@ -390,8 +390,7 @@ def study_figure(study: "Study", plan: Plan) -> "Figure":
         axis.set_xticks(range(len(values)), [f"{value:.3g}" for value in values])
         axis.set_xlim(-0.5, len(values) - 0.5)
         axis.set_xlabel(name)
-    figure.suptitle(f"{plan.method.label} on {plan.task}", fontsize=9)
-    plot.add_legend(figure, axes[:1])
+    plot.add_legend(figure, axes[:1], f"{plan.method.label} on {plan.task}")
     return figure
 
 
