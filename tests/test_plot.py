@@ -256,7 +256,7 @@ def test_figure_3_shows_the_extremes_of_every_update(tmp_path):
     figure = plot.ratio_curves({"paxmen_4a": {"mars": [run]}})
     largest, smallest, _ = figure.axes[0].get_lines()
     assert largest.get_ydata() == pytest.approx([1.1, 1.2, 1.3, 1.4])
-    assert smallest.get_ydata() == pytest.approx([0.9, 0.8, 0.7, 0.6])
+    assert smallest.get_ydata() == pytest.approx([1 / 1.1, 1 / 1.2, 1 / 1.3, 1 / 1.4])
 
 
 def test_bins_keep_the_extreme():
@@ -315,6 +315,11 @@ def test_json_that_is_something_else_is_one_sentence(text, problem, tmp_path, ca
     (tmp_path / "other.json").write_text(text)
     assert problem in fails(capsys, tmp_path / "other.json", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_returns_that_are_not_finite_are_one_sentence(tmp_path, capsys):
+    said = fails(capsys, run_folder(tmp_path, final=float("nan")), "--out", tmp_path / "out")
+    assert "run_10 of mars on paxmen_4a: a return at step 1000 is not finite" in said
 
 
 def test_a_config_that_is_not_of_a_run_is_one_sentence(tmp_path, capsys):

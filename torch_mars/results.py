@@ -163,6 +163,9 @@ def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
 
 def _add(nested: Nested, place: tuple[str, str, str], name: str, run: dict[str, Any]) -> None:
     environment, task, method = place
+    for step in _steps(run):
+        if not math.isfinite(sum(run[step]["episode_return"])):
+            raise UsageError(f"{name} of {method} on {task}: a return at step {run[step]['step_count']} is not finite")
     runs = nested.setdefault(environment, {}).setdefault(task, {}).setdefault(method, {})
     if name in runs:
         note(f"{name} of {method} on {task} is there twice; the one with more evaluations counts")
@@ -201,8 +204,9 @@ def read_nested(path: Path) -> Nested:
     try:
         for *_, run in walk(nested):
             for step in [run[name] for name in _steps(run)]:
-                if not (step["step_count"] >= 0 and math.isfinite(sum(step["episode_return"]))):
+                if not (step["step_count"] >= 0 and step["episode_return"]):
                     raise ValueError
+                sum(step["episode_return"])  # numbers
     except (AttributeError, KeyError, TypeError, ValueError):
         nesting = "environment, task, algorithm, run_<seed>, step_<i> with step_count and episode_return"
         raise UsageError(f"{path} is not in marl-eval's nesting ({nesting})") from None

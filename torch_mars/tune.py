@@ -368,7 +368,7 @@ def _objective(trial: "FrozenTrial") -> float:
 def study_figure(study: "Study", plan: Plan) -> "Figure":
     """The objective by trial, then against every parameter: complete trials as dots, pruned ones as crosses."""
     finished = [trial for trial in finished_trials(study) if math.isfinite(_objective(trial))]
-    is_complete = np.array([trial.state.name == "COMPLETE" for trial in finished])
+    is_complete = np.array([trial.state.name == "COMPLETE" for trial in finished], bool)
     objective = np.array([_objective(trial) for trial in finished])
     figure, axes = plot.panels(1 + len(plan.space), height=1.6)
 
