@@ -181,6 +181,17 @@ def test_one_experiment_at_a_time_works_in_a_folder(trained, tmp_path, capsys, m
     assert experiment.main([*TINY, "--algos", "mars", "--no-plot"]) == 0
 
 
+def test_a_folder_that_cannot_be_written_is_one_sentence(trained, tmp_path, capsys):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "logs").touch()  # in the way
+    code, said = fails(capsys, *TINY)
+    assert code == 2 and "--run-dir: cannot write to runs/logs" in said
+    (tmp_path / "runs" / ".experiment.lock").unlink()
+    (tmp_path / "runs" / ".experiment.lock").mkdir()
+    code, said = fails(capsys, *TINY)
+    assert code == 1 and "Is a directory: runs/.experiment.lock" in said
+
+
 @pytest.mark.parametrize("seconds, text", [(40, "40 s"), (700, "12 min"), (7500, "2 h 5 min"), (280_000, "3 d 5 h")])
 def test_durations(seconds, text):
     assert trainings.duration(seconds) == text

@@ -176,6 +176,17 @@ def test_a_killed_worker_s_trial_is_gone_on_with(trained, monkeypatch):
     assert given_up.state.name == "FAIL" and again.params == given_up.params
 
 
+def test_a_last_line_that_a_crash_cut_short_is_lost_and_nothing_else(trained):
+    tune.main([*NARROW, "--trials", "2"])
+    study, plan = study_of("--trials", "2")
+    before = parameters(study)
+    with open(plan.storage, "a") as file:
+        file.write('{"op_code": 4, "wor')
+    tune.main([*NARROW, "--trials", "3"])
+    after = parameters(study_of()[0])
+    assert len(after) == 3 and after[:2] == before
+
+
 def test_a_worker_elsewhere_is_given_up_after_minutes_without_a_sign_of_life(trained, monkeypatch):
     study, plan = study_of()
     trial, _ = tune.next_trial(study, plan)
@@ -248,6 +259,14 @@ def test_an_empty_study_is_one_sentence(trained, capsys):
     study_of()
     code, said = fails(capsys, *NARROW, "--show")
     assert code == 2 and "is empty: no trial is finished" in said
+
+
+def test_a_damaged_study_is_one_sentence(trained, capsys):
+    _, plan = study_of()
+    with open(plan.storage, "a") as file:
+        file.write('{"op_code": 4, "wor\n' * 2)
+    code, said = fails(capsys, *NARROW)
+    assert code == 2 and "study.journal is damaged and cannot be read" in said
 
 
 def test_a_study_begun_on_other_terms_is_not_gone_on_with(trained, capsys):

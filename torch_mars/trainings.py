@@ -1,7 +1,8 @@
 """Trainings that another command starts: how long and with which settings, each as a process of its own.
 
 A training is `python -m torch_mars.algos.<lesson>` with a settings file; what goes wrong in it harms nobody else. It
-ends in good order (saved, resumable) when its command is stopped, and also when that is killed.
+ends in good order (saved, resumable) when its command is stopped and, on Linux, also when that is killed; elsewhere it
+trains to its end, and a lock keeps others from its run until then.
 """
 
 import contextlib

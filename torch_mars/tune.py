@@ -152,6 +152,7 @@ def open_storage(address: str) -> "BaseStorage":
         if "://" in address:
             return optuna.storages.get_storage(address)
         make_folder(Path(address).parent, "--storage")
+        _cut_torn_line(Path(address))
         return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(address))
     except UsageError:
         raise
@@ -160,16 +161,33 @@ def open_storage(address: str) -> "BaseStorage":
         raise UsageError(f"--storage is {address!r}: cannot be opened as Optuna storage ({reason})") from None
 
 
+def _cut_torn_line(journal: Path) -> None:
+    """Drop the last line of a journal if a crash cut it short: Optuna could not read what comes after it."""
+    if not journal.exists():
+        return
+    lock = need_optuna().storages.journal.JournalFileSymlinkLock(str(journal))  # that of the journal's writers
+    lock.acquire()
+    try:
+        with open(journal, "rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
 def open_study(plan: Plan) -> "Study":
-    """The study of the plan, new or old. UsageError if an old one was made on other terms."""
+    """The study of the plan, new or old. UsageError if an old one is damaged or was made on other terms."""
     optuna = need_optuna()
-    study = optuna.create_study(
-        storage=open_storage(plan.storage),
-        study_name=plan.name,
-        direction="maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=PRUNER_START_UP_TRIALS, n_warmup_steps=0),
-    )
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=PRUNER_START_UP_TRIALS, n_warmup_steps=0)
+    try:
+        study = optuna.create_study(
+            storage=open_storage(plan.storage),
+            study_name=plan.name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=pruner,
+        )
+    except ValueError as error:  # of JSON, too
+        raise UsageError(f"--storage: the study in {plan.storage} is damaged and cannot be read ({error})") from None
     terms = study.user_attrs.get("terms")
     if terms is None:
         study.set_user_attr("terms", plan.terms)
