@@ -266,7 +266,11 @@ def test_a_damaged_study_is_one_sentence(trained, capsys):
     with open(plan.storage, "a") as file:
         file.write('{"op_code": 4, "wor\n' * 2)
     code, said = fails(capsys, *NARROW)
-    assert code == 2 and "study.journal is damaged and cannot be read" in said
+    assert code == 2 and "study.journal': cannot be opened as Optuna storage" in said
+    with open("other.db", "w") as file:
+        file.write("no database " * 1000)
+    code, said = fails(capsys, *NARROW, "--storage", "sqlite:///other.db")
+    assert code == 2 and "other.db': cannot be opened as Optuna storage" in said
 
 
 def test_a_study_begun_on_other_terms_is_not_gone_on_with(trained, capsys):

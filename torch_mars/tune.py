@@ -175,19 +175,15 @@ def _cut_torn_line(journal: Path) -> None:
 
 
 def open_study(plan: Plan) -> "Study":
-    """The study of the plan, new or old. UsageError if an old one is damaged or was made on other terms."""
+    """The study of the plan, new or old. UsageError if an old one was made on other terms."""
     optuna = need_optuna()
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=PRUNER_START_UP_TRIALS, n_warmup_steps=0)
-    try:
-        study = optuna.create_study(
-            storage=open_storage(plan.storage),
-            study_name=plan.name,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=pruner,
-        )
-    except ValueError as error:  # of JSON, too
-        raise UsageError(f"--storage: the study in {plan.storage} is damaged and cannot be read ({error})") from None
+    study = optuna.create_study(
+        storage=open_storage(plan.storage),
+        study_name=plan.name,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=PRUNER_START_UP_TRIALS, n_warmup_steps=0),
+    )
     terms = study.user_attrs.get("terms")
     if terms is None:
         study.set_user_attr("terms", plan.terms)
