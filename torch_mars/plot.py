@@ -282,7 +282,7 @@ def add_legend(figure: "Figure", axes: "list[Axes]", title: str | None = None) -
     order = [method.label for method in METHODS.values() if method.label in found]
     order += [label for label in found if label not in order]
     handles = [found[label] for label in order]
-    columns = min(4, len(order))
+    columns = len(order) if len(order) <= 4 else 3
     figure.legend(handles, order, loc="outside upper center", ncols=columns, handlelength=3.2, title=title)
 
 
