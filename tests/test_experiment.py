@@ -55,8 +55,8 @@ def test_a_grid_is_trained_once_and_drawn(trained, tmp_path, capsys):
 
 def test_only_missing_seeds_are_trained(trained):
     experiment.main([*TINY, "--algos", "mars", "--no-plot", "--first-seed", "12"])
-    experiment.main([*TINY, "--algos", "mars", "--no-plot", "--seeds", "7", "--seeds-per-run", "2"])
-    assert what(trained)[1:] == [("--config", "mars", 10, 2), ("--config", "mars", 14, 2), ("--config", "mars", 16, 1)]
+    experiment.main([*TINY, "--algos", "mars", "--no-plot", "--seeds", "8", "--seeds-per-run", "3"])
+    assert what(trained)[1:] == [("--config", "mars", 10, 2), ("--config", "mars", 14, 3), ("--config", "mars", 17, 1)]
 
 
 def test_what_was_cut_is_resumed_and_the_rest_goes_on(trained, monkeypatch, capsys):
@@ -190,6 +190,20 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(trained, tmp_path, caps
     (tmp_path / "runs" / ".experiment.lock").mkdir()
     code, said = fails(capsys, *TINY)
     assert code == 1 and "Is a directory: runs/.experiment.lock" in said
+
+
+@pytest.mark.parametrize("lacks", ["policy", "updates", "absolute metric"])
+def test_a_run_is_finished_when_its_best_policies_are_measured_and_stored(lacks, tmp_path):
+    run = results.open_run(run_folder(tmp_path))
+    assert run.is_finished()
+    if lacks == "policy":
+        (run.folder / "policy.pt").unlink()
+    elif lacks == "updates":  # resumed with a longer budget: the policy is of the shorter one
+        run.settings["total_steps"] *= 2
+    else:
+        path = run.folder / "evaluations.json"
+        path.write_text(path.read_text().replace("absolute_metrics", "step_99"))
+    assert not run.is_finished()
 
 
 @pytest.mark.parametrize("seconds, text", [(40, "40 s"), (700, "12 min"), (7500, "2 h 5 min"), (280_000, "3 d 5 h")])

@@ -250,13 +250,17 @@ def test_figure_1_is_what_the_lessons_maximise():
     assert [axis.get_title() for axis in figure.axes[2:]] == ["dJ / dlog r, A = 1", "dJ / dlog r, A = -1"]
 
 
-def test_figure_3_shows_the_extremes_of_every_update(tmp_path):
+def test_figure_3_shows_the_extremes_of_every_update(tmp_path, monkeypatch):
     run = results.open_run(run_folder(tmp_path, points=4))
     assert run.updates_of(("ratio_max",))[11].tolist() == [[1000, 1.1], [2000, 1.2], [3000, 1.3], [4000, 1.4]]
     figure = plot.ratio_curves({"paxmen_4a": {"mars": [run]}})
     largest, smallest, _ = figure.axes[0].get_lines()
     assert largest.get_ydata() == pytest.approx([1.1, 1.2, 1.3, 1.4])
     assert smallest.get_ydata() == pytest.approx([1 / 1.1, 1 / 1.2, 1 / 1.3, 1 / 1.4])
+    monkeypatch.setattr(plot, "RATIO_BINS", 2)
+    largest, smallest, _ = plot.ratio_curves({"paxmen_4a": {"mars": [run]}}).axes[0].get_lines()
+    assert largest.get_ydata() == pytest.approx([1.2, 1.4])
+    assert smallest.get_ydata() == pytest.approx([1 / 1.2, 1 / 1.4])
 
 
 def test_bins_keep_the_extreme():
