@@ -33,6 +33,10 @@ def training(env_name, device, seeds=(0, 1), **settings):
     return {"env": env, "rollout": rollout, "learner": learner, "args": args}
 
 
+def start_of(parts):
+    return parts["env"].state, parts["learner"].key
+
+
 def weights(parts):
     return torch.cat([p.detach().flatten() for p in parts["learner"].actor.parameters()])
 
@@ -48,7 +52,7 @@ def without_fused_adam(monkeypatch):
 def test_an_iteration_never_waits_for_its_device_and_keeps_to_it(task, without_fused_adam):
     parts = training(task, "meta")
     for _ in range(2):  # the second finds the optimisers' moments in place
-        _, numbers = mars.iteration((parts["env"].state, parts["learner"].key), **parts)
+        _, numbers = mars.iteration(start_of(parts), **parts)
     assert {(values.device.type, *values.shape) for values in numbers.values()} == {("meta", 2)}
 
 
@@ -61,7 +65,7 @@ def test_the_check_above_notices_a_slip(slip, without_fused_adam, monkeypatch):
     monkeypatch.setattr(mars, "normalise", lambda advantage: slip(normalise(advantage)))
     parts = training(TASKS["discrete"], "meta")
     with pytest.raises((RuntimeError, NotImplementedError)):
-        mars.iteration((parts["env"].state, parts["learner"].key), **parts)
+        mars.iteration(start_of(parts), **parts)
 
 
 class Recorder:
@@ -80,7 +84,7 @@ class Recorder:
 
 @pytest.fixture
 def recorder(monkeypatch):
-    """CUDA's recording replaced: `_record` leaves weights alone, as a recording does, and replaying runs the function."""
+    """CUDA's recording replaced: recording leaves weights alone, as it should, and replaying runs the function."""
     recorder = Recorder()
 
     class Graph:
@@ -112,10 +116,10 @@ def recorder(monkeypatch):
 def test_training_from_fixed_memory_gives_the_same_numbers(task, recorder):
     plain, replayed, said = training(task, "cpu"), training(task, "cpu"), []
     graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **replayed), said.append)
+    plain_carry, carry = start_of(plain), start_of(replayed)
     for number in range(6):
-        plain_carry, expected = mars.iteration((plain["env"].state, plain["learner"].key), **plain)
-        carry, numbers = graph((replayed["env"].state, replayed["learner"].key))
-        (plain["env"].state, plain["learner"].key), (replayed["env"].state, replayed["learner"].key) = plain_carry, carry
+        plain_carry, expected = mars.iteration(plain_carry, **plain)
+        carry, numbers = graph(carry)
         if number == 3:
             memory = carry[1].data_ptr()
         for name, values in expected.items():
@@ -129,7 +133,7 @@ def test_what_cannot_be_recorded_is_one_sentence_with_the_way_out(recorder):
     recorder.fails = True
     parts = training(TASKS["discrete"], "cpu")
     graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **parts), print)
-    carry = (parts["env"].state, parts["learner"].key)
+    carry = start_of(parts)
     for _ in range(speed.CudaGraph.WARM_UP):
         carry, _ = graph(carry)
     with pytest.raises(RunError, match=r"operation not permitted when stream is capturing\); use --no-cuda-graphs$"):
@@ -141,10 +145,10 @@ def test_what_cannot_be_recorded_is_one_sentence_with_the_way_out(recorder):
 def test_a_real_graph_gives_the_numbers_of_eager_training(task):
     plain, replayed = training(task, "cuda"), training(task, "cuda")
     graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **replayed), print)
+    plain_carry, carry = start_of(plain), start_of(replayed)
     for _ in range(6):
-        plain_carry, expected = mars.iteration((plain["env"].state, plain["learner"].key), **plain)
-        carry, numbers = graph((replayed["env"].state, replayed["learner"].key))
-        (plain["env"].state, plain["learner"].key), (replayed["env"].state, replayed["learner"].key) = plain_carry, carry
+        plain_carry, expected = mars.iteration(plain_carry, **plain)
+        carry, numbers = graph(carry)
         for name, values in expected.items():
             torch.testing.assert_close(numbers[name], values, atol=1e-3, rtol=1e-3, equal_nan=True)
     torch.testing.assert_close(weights(plain), weights(replayed), atol=1e-4, rtol=1e-3)

@@ -425,6 +425,9 @@ def guarded(main: Any, program: str) -> NoReturn:
     except RunError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that was taken away
+        print(f"{program}: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)
