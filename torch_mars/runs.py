@@ -215,15 +215,15 @@ class Run:
                         f"--actor-lr or --critic-lr may help{saved if (self.folder / CHECKPOINT).exists() else ''}"
                     )
         if any(metrics["episodes"]):
-            self.progress.show(metrics["episode_return"])
+            self.progress.show(metrics["episode_return"], metrics.get("won", []))
 
     def log_evaluation(self, update: int, episodes: dict[str, list[list[float]]]) -> None:
         """`episodes`: metric -> P lists of one number per evaluated episode; `episode_return` is one of them."""
         for seed, values in zip(self.seeds, _transposed(episodes)):
             self.evaluations.append(self._record("evaluation", seed, update, values))
         self._write_evaluations()
-        means = [statistics.fmean(values) for values in episodes["episode_return"]]
-        self.progress.evaluated(self.step(update), means)
+        means = [[statistics.fmean(values) for values in episodes.get(name, [])] for name in ("episode_return", "won")]
+        self.progress.evaluated(self.step(update), *means)
 
     def log_absolute(self, episodes: dict[str, list[list[float]]]) -> None:
         """The absolute metric: the best evaluated policies over ten times the episodes."""
@@ -323,17 +323,23 @@ class Run:
             print(f"\nStopped and saved. To go on:\n  python {script} --resume {self.folder}")
             return
         by_update: dict[int, list[float]] = {}
+        wins: dict[int, list[float]] = {}
         for record in self.evaluations:
             by_update.setdefault(record["step"], []).append(statistics.fmean(record["episode_return"]))
+            if "won" in record:
+                wins.setdefault(record["step"], []).append(statistics.fmean(record["won"]))
         print("\nReturn over evaluation episodes (mean, +- standard deviation over seeds)")
         if by_update:
             last, best = max(by_update), max(by_update, key=lambda step: statistics.fmean(by_update[step]))
-            print(f"{'final':>20}  {spread(by_update[last])} at step {last:,}")
-            print(f"{'best':>20}  {spread(by_update[best])} at step {best:,}")
+            for name, step in (("final", last), ("best", best)):
+                print(f"{name:>20}  {result(by_update[step], wins.get(step, []))} at step {step:,}")
         if self.absolute:
-            means = [statistics.fmean(v["episode_return"]) for v in self.absolute.values()]
+            means, won = (
+                [statistics.fmean(v[name]) for v in self.absolute.values() if name in v]
+                for name in ("episode_return", "won")
+            )
             count = len(next(iter(self.absolute.values()))["episode_return"])
-            print(f"{'best, again':>20}  {spread(means)}: each seed's best policy over {count} new episodes")
+            print(f"{'best, again':>20}  {result(means, won)}: each seed's best policy over {count} new episodes")
         print(f"{'time':>20}  {self.seconds:.0f} s")
         print(f"{'policy':>20}  {self.folder / POLICY}")
         print("Next")
@@ -369,7 +375,7 @@ class BestWeights:
 
 
 class Progress:
-    """A bar on a terminal, a line now and then elsewhere: update, steps/s, time left, return with its spread."""
+    """A bar on a terminal, a line now and then elsewhere: update, steps/s, time left, return and win rate."""
 
     def __init__(self, first: int, last: int, steps_per_update: int):
         self.is_terminal = sys.stderr.isatty()
@@ -381,21 +387,23 @@ class Progress:
         self.started = self.printed = time.monotonic()
         self.count = 0
         self.returns: list[float] = []
+        self.wins: list[float] = []
 
-    def show(self, returns: list[float]) -> None:
-        """Mean training return of each seed, from the latest update in which episodes ended."""
+    def show(self, returns: list[float], wins: list[float]) -> None:
+        """Mean training return and win rate of each seed, from the latest update in which episodes ended."""
         self.returns = [r for r in returns if not math.isnan(r)] or self.returns
+        self.wins = [w for w in wins if not math.isnan(w)] or self.wins
 
-    def evaluated(self, step: int, means: list[float]) -> None:
+    def evaluated(self, step: int, returns: list[float], wins: list[float]) -> None:
         if self.count == 0 or not self.is_terminal:
             return
-        self.bar.write(f"step {step:>12,}  evaluation return {spread(means)}", file=sys.stderr)
+        self.bar.write(f"step {step:>12,}  evaluation return {result(returns, wins)}", file=sys.stderr)
 
     def advance(self) -> None:
         self.count, self.done = self.count + 1, self.done + 1
         now = time.monotonic()
         rate = self.count * self.steps_per_update / (now - self.started)
-        text = f"{rate:,.0f} steps/s" + (f", return {spread(self.returns)}" if self.returns else "")
+        text = f"{rate:,.0f} steps/s" + (f", return {result(self.returns, self.wins)}" if self.returns else "")
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update()
         is_due = now - self.printed > PLAIN_SECONDS or self.done == self.last
@@ -413,6 +421,11 @@ def spread(values: list[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.2f}"
     return f"{statistics.fmean(values):.2f} +- {statistics.stdev(values):.2f}"
+
+
+def result(returns: list[float], wins: list[float]) -> str:
+    """`1.43, won 61%`: returns of the seeds and, in tasks that can be won, their win rates."""
+    return spread(returns) + (f", won {100 * statistics.fmean(wins):.0f}%" if wins else "")
 
 
 def guarded(main: Any, program: str) -> NoReturn:

@@ -44,6 +44,7 @@ _MAKEABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "paxmen_5a": ("paxmen", {"num_agents": 5}),
     "paxmen_6a": ("paxmen", {"num_agents": 6}),
     **{f"aerojax_{n}v{n}": ("aerojax", {"n_allies": n, "n_enemies": n}) for n in (2, 3, 5, 8)},
+    **{task: ("smax", {"scenario": task.removeprefix("smax_")}) for task in ENVIRONMENTS["smax"]},
     # extensions outside the 47
     "aerojax_5v5_mixed": (
         "aerojax",
