@@ -45,6 +45,7 @@ _MAKEABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "paxmen_6a": ("paxmen", {"num_agents": 6}),
     **{f"aerojax_{n}v{n}": ("aerojax", {"n_allies": n, "n_enemies": n}) for n in (2, 3, 5, 8)},
     **{f"simple_spread_{n}ag": ("mpe", {"num_agents": n}) for n in (3, 5, 10)},
+    **{f"jaxnav_{w}x{w}x{n}a": ("jaxnav", {"map_size": w, "num_agents": n}) for w, n in ((7, 2), (9, 3), (11, 4), (13, 5))},
     # extensions outside the 47
     "aerojax_5v5_mixed": (
         "aerojax",

@@ -120,6 +120,10 @@ class BatchedEnv:
     def draw(self, state: State, index: int = 0) -> np.ndarray:
         raise NotImplementedError
 
+    def next_episode(self, state: State) -> State:
+        """The start that follows an ended episode; overridden where starts are prepared during the episode."""
+        return self.initial_state(state.rng)
+
     def perceive(self, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
         """Observation, global state and action mask at once; overridden where they share work."""
         return self.observation(state), self.global_state(state), self.action_mask(state)
@@ -160,7 +164,7 @@ class BatchedEnv:
         obs, global_state, mask = final_obs, final_state, final_mask
         if self.auto_reset:
             state, obs, global_state, mask = where_rows(
-                terminated | truncated, self._start, state.rng, (state, obs, global_state, mask)
+                terminated | truncated, self._restart, state, (state, obs, global_state, mask)
             )
         self.state = state
         return TimeStep(obs, global_state, mask, reward, terminated, truncated, final_obs, final_state, info)
@@ -217,8 +221,8 @@ class BatchedEnv:
 
     # ---- inside ----
 
-    def _start(self, rng: Tensor) -> tuple[State, Tensor, Tensor, Tensor | None]:
-        state = self.initial_state(rng)
+    def _restart(self, state: State) -> tuple[State, Tensor, Tensor, Tensor | None]:
+        state = self.next_episode(state)
         return state, *self.perceive(state)
 
     def _episode_info(self, state: State) -> dict[str, Tensor]:
