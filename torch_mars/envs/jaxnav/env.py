@@ -17,8 +17,8 @@ for step. The map has W x W cells of 1 m, x to the right, y up.
 A robot that crashes, into a wall or another robot, stands still for the rest of the episode, an obstacle to others. One
 that arrives drives on under its actions and may still crash.
 
-`info` of every step, bool [B, N], events of this step: `goal_reached`, `map_collision`, `agent_collision` (both can be
-set at once), `timeout`. Metrics of the episode so far, per robot: `goal_rate`, `map_crash_rate`, `agent_crash_rate`,
+`info` of every step, counts of robots int64 [B]: `goal_reached`, `map_collision`, `agent_collision` (a robot can be in
+both at once), `timeout`. Metrics of the episode so far, per robot: `goal_rate`, `map_crash_rate`, `agent_crash_rate`,
 `timeout_rate`; at its end `success` (all arrived, none crashed).
 """
 
@@ -31,14 +31,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.envs.core import BatchedEnv, State, may_look
 from torch_mars.envs.jaxnav.lidar import HALF_SIDE, LAST, MAX_RANGE, MOST_CELLS, NUM_BEAMS, SPACING, Lidar
-from torch_mars.envs.jaxnav.maps import Draft, continue_draft, is_complete, neighbourhood, new_draft
+from torch_mars.envs.jaxnav.maps import Draft, advance, finish, following, is_complete, neighbourhood, new_draft
 
 DT = 0.1  # s
 ROBOT_RADIUS = 0.3  # m: nominal; to the LiDAR penalty, not to collisions
 LARGEST_TURN = math.pi / 6  # rad/s: of the action space, whatever max_w is
-RESET_ROUNDS = 10_000  # after which no level is thought to exist
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Options:
 
 @dataclass
 class NavState(State):
-    """The robots, what they measure, and the level of the next episode (see `maps.Draft`), prepared meanwhile."""
+    """The robots and what they measure; `rng` is the key of the next episode's level, which is prepared meanwhile."""
 
     pos: Tensor  # float32 [B, N, 2]: x, y in m
     theta: Tensor  # float32 [B, N]: heading in [-pi, pi)
@@ -88,13 +87,14 @@ class NavState(State):
     goal_reached: Tensor  # bool [B, N]: has been at its goal
     crashed: Tensor  # bool [B, N]
     done: Tensor  # bool [B]: the episode has ended
-    beams: Tensor  # uint8 [B, N, V]: sample of every LiDAR beam; `load_state` measures anew
+    # made from the above or from rng
+    beams: Tensor  # uint8 [B, N, V]: sample of every LiDAR beam
+    start: Tensor  # float32 [B, N, 3]: x, y, theta at the start of the episode
+    next_cursor: Tensor  # int64 [B]: this and the following are `maps.Draft` of the level behind rng
     next_map: Tensor  # bool [B, W, W]
     next_robots: Tensor  # float32 [B, N, 5]
     next_placed: Tensor  # int64 [B]
     next_rounds: Tensor  # int64 [B]
-    last_map: Tensor  # bool [B, W, W]: the level drawn last: an end that comes before the next one is complete,
-    last_robots: Tensor  # float32 [B, N, 5]: within some N steps, plays it again
 
 
 class JaxNav(BatchedEnv):
@@ -126,60 +126,60 @@ class JaxNav(BatchedEnv):
     # ---- reset ----
 
     def initial_state(self, rng: Tensor) -> NavState:
-        draft = self._new_draft(rng)
-        for _ in range(RESET_ROUNDS):
-            if is_complete(draft).all():
-                return self._episode(draft.map_data, draft.robots, self._new_draft(draft.rng))
-            draft = continue_draft(draft, self.options.fill)
-        size = self.options.map_size
-        raise RuntimeError(f"no start found for {self.num_agents} robots on maps of {size} x {size} cells")
+        return self._episode(finish(self._new_draft(rng), self.options.fill), following(rng))
 
     def next_episode(self, state: NavState) -> NavState:
-        """The level prepared meanwhile; the last one again where that is not complete yet."""
-        draft = self._draft(state)
-        is_ready = is_complete(draft)
-        map_data = torch.where(is_ready[:, None, None], draft.map_data, state.last_map)
-        robots = torch.where(is_ready[:, None, None], draft.robots, state.last_robots)
-        return self._episode(map_data, robots, where_rows(is_ready, self._new_draft, state.rng, draft))
+        """The level behind rng, of which most or all is prepared.
 
-    def _episode(self, map_data: Tensor, robots: Tensor, draft: Draft) -> NavState:
-        """An episode on a complete level, with a draft of the one after it."""
-        pos, theta, goal = robots[..., :2], robots[..., 2], robots[..., 3:]
+        Where nobody can look whether it is complete (CUDA, compiled) and it is not, the old episode is started again.
+        That takes an episode shorter than the rounds of a level: a level takes more than 5 with probability below 1e-4.
+        """
+        draft = _draft(state)
+        if may_look(draft.placed):
+            draft = finish(draft, self.options.fill)
+        else:
+            is_ready = is_complete(draft)[:, None, None]
+            again = torch.cat([state.start, state.goal], 2)
+            draft = dataclasses.replace(
+                draft,
+                map_data=torch.where(is_ready, draft.map_data, state.map_data),
+                robots=torch.where(is_ready, draft.robots, again),
+            )
+        return self._episode(draft, following(state.rng))
+
+    def _episode(self, level: Draft, rng: Tensor) -> NavState:
+        """The start of an episode on a complete level; behind rng is the next."""
+        pos, theta, goal = level.robots[..., :2], level.robots[..., 2], level.robots[..., 3:]
         nobody = torch.zeros_like(theta, dtype=torch.bool)
         return NavState(
-            **self.episode_start(draft.rng),
+            **self.episode_start(rng),
             pos=pos,
             theta=theta,
             vel=torch.zeros_like(pos),
             goal=goal,
-            map_data=map_data,
+            map_data=level.map_data,
             goal_reached=nobody,
             crashed=nobody,
             done=nobody[:, 0],
-            beams=self.lidar(pos, theta, map_data),
-            **self._draft_fields(draft),
-            last_map=map_data,
-            last_robots=robots,
+            beams=self.lidar(pos, theta, level.map_data),
+            start=level.robots[..., :3],
+            **_draft_fields(self._new_draft(rng)),
         )
 
     def _new_draft(self, rng: Tensor) -> Draft:
-        return new_draft(rng, self.num_agents, self.options.map_size, self.options.fill)
-
-    def _draft(self, state: NavState) -> Draft:
-        return Draft(state.rng, state.next_map, state.next_robots, state.next_placed, state.next_rounds)
-
-    def _draft_fields(self, draft: Draft) -> dict[str, Tensor]:
-        return {
-            "next_map": draft.map_data,
-            "next_robots": draft.robots,
-            "next_placed": draft.placed,
-            "next_rounds": draft.rounds,
-        }
+        return new_draft(rng, self.num_agents, self.options.map_size)
 
     def load_state(self, fields: dict) -> None:
         super().load_state(fields)
         state = self.state
-        self.state = dataclasses.replace(state, beams=self.lidar(state.pos, state.theta, state.map_data))
+        is_stale = "rng" in fields and "next_cursor" not in fields
+        draft = self._new_draft(state.rng) if is_stale else _draft(state)
+        # complete, as the episode loaded may end at once
+        self.state = dataclasses.replace(
+            state,
+            beams=self.lidar(state.pos, state.theta, state.map_data),
+            **_draft_fields(finish(draft, self.options.fill)),
+        )
 
     # ---- step ----
 
@@ -194,18 +194,16 @@ class JaxNav(BatchedEnv):
         crashed = old.crashed | ((hits_wall | hits_robot) & is_playing)
         terminated = (goal_reached | crashed).all(1)
 
-        draft = continue_draft(self._draft(old), self.options.fill)
         state = dataclasses.replace(
             old,
-            rng=draft.rng,
             pos=pos,
             theta=theta,
             vel=vel,
             goal_reached=goal_reached,
             crashed=crashed,
-            done=terminated | is_time_up[:, 0],
+            done=old.done | terminated | is_time_up[:, 0],
             beams=self.lidar(pos, theta, old.map_data),
-            **self._draft_fields(draft),
+            **_draft_fields(advance(_draft(old), self.options.fill)),
         )
         events = {
             "goal_reached": goal_reached & ~old.goal_reached,
@@ -213,9 +211,10 @@ class JaxNav(BatchedEnv):
             "agent_collision": hits_robot & ~old.crashed & is_playing,
             "timeout": is_time_up & ~(crashed | goal_reached),
         }
-        rates = dict(zip(self.metrics, (event.float().mean(1) for event in events.values())))
+        counts = {name: event.sum(1) for name, event in events.items()}
+        rates = dict(zip(self.metrics, (count / self.num_agents for count in counts.values())))
         success = (goal_reached & ~crashed).all(1).float()
-        return state, self._reward(old, state), terminated, {**events, **rates, "success": success}
+        return state, self._reward(old, state), terminated, {**counts, **rates, "success": success}
 
     def _drive(self, state: NavState, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Accelerate, move along the old heading, then turn. Crashed robots, and all after the end, stand still."""
@@ -299,3 +298,20 @@ def _wrap(angle: Tensor) -> Tensor:
     """An angle of less than three half turns either way, in [-pi, pi)."""
     angle = torch.where(angle >= math.pi, angle - 2 * math.pi, angle)
     return torch.where(angle < -math.pi, angle + 2 * math.pi, angle)
+
+
+# ---- the level of the next episode, in the State ----
+
+
+def _draft(state: NavState) -> Draft:
+    return Draft(state.next_cursor, state.next_map, state.next_robots, state.next_placed, state.next_rounds)
+
+
+def _draft_fields(draft: Draft) -> dict[str, Tensor]:
+    return {
+        "next_cursor": draft.cursor,
+        "next_map": draft.map_data,
+        "next_robots": draft.robots,
+        "next_placed": draft.placed,
+        "next_rounds": draft.rounds,
+    }
