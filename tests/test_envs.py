@@ -60,7 +60,7 @@ def test_shapes_types_and_spaces(task):
         if ts.action_mask is not None:
             assert ts.action_mask.shape == (B, N, env.action_space.n) and ts.action_mask.dtype == torch.bool
         assert {"episode_return", "episode_length"} <= ts.info.keys()
-        assert all(value.shape in ((B,), (B, N)) for value in ts.info.values())
+        assert all(value.shape == (B,) for value in ts.info.values())
     assert len(env.agents) == N and len(set(env.agents)) == N
     assert set(env.metrics) <= ts.info.keys() and set(env.metrics.values()) <= {"sum", "last"}
 
