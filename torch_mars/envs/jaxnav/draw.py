@@ -11,7 +11,7 @@ from torch_mars.envs.jaxnav.lidar import HALF_SIDE, LAST, NUM_BEAMS, SPACING
 SIZE = 512  # pixels: width and height of the map
 HEADER = 28  # pixels above it for the text
 SCALE = 3  # drawn this much larger, then reduced: smooth edges
-EVERY = 4  # this beam is drawn, and the end of the beam between two of them
+EVERY = 4  # beams: one of them is drawn
 PAPER, GRID, INK, WALL, ARRIVED = (250, 249, 246), (222, 220, 212), (52, 54, 62), (38, 41, 54), (24, 150, 60)
 # Okabe and Ito's colours, which colour-blind people can tell apart
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
@@ -41,17 +41,17 @@ def draw(goal_radius: float, state, index: int, trail: Sequence) -> np.ndarray:
     pos, theta, goal, beams = (getattr(state, name)[index].cpu().numpy() for name in ("pos", "theta", "goal", "beams"))
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(pos))]
 
-    bearing = np.linspace(-math.pi, math.pi, NUM_BEAMS)
-    for at, heading, samples, colour in zip(pos, theta, beams, colours):
-        ends = at + SPACING * samples[:, None] * np.stack([np.cos(bearing + heading), np.sin(bearing + heading)], 1)
-        for k in range(0, NUM_BEAMS, EVERY):
-            line(at, ends[k], (*colour, 44), 0.8)
-        for k in range(EVERY // 2, NUM_BEAMS, EVERY):
-            if samples[k] < LAST:
-                disc(ends[k], 0.035, fill=(*colour, 170))
+    bearing = np.linspace(-math.pi, math.pi, NUM_BEAMS) + theta[:, None]  # [N, V]
+    ends = pos[:, None] + SPACING * beams[..., None] * np.stack([np.cos(bearing), np.sin(bearing)], -1)
+    for at, points, colour in zip(pos, ends, colours):
+        for end in points[::EVERY]:
+            line(at, end, (*colour, 60), 0.8)
     for y, x in np.argwhere(map_data):
         left, top = point((x, y + 1))
         pen.rectangle((left, top, left + pixels, top + pixels), fill=WALL)
+    for points, samples, colour in zip(ends, beams, colours):
+        for end in points[samples < LAST][::EVERY]:
+            disc(end, 0.05, fill=colour)
 
     for i, colour in enumerate(colours):
         way = [point(past.pos[index, i].tolist()) for past in trail] + [point(pos[i])]
