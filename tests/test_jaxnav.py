@@ -325,9 +325,8 @@ def march(pos, theta, map_data, others):
     return found
 
 
-@pytest.mark.parametrize("task", ["jaxnav_9x9x3a", "jaxnav_13x13x5a", "jaxnav_5x5x1a"])
-def test_lidar_reads_what_marching_along_the_beams_does(task):
-    """Also of robots inside walls and each other, where only `load_state` puts them."""
+def anywhere(task):
+    """Robots in the open, inside walls and inside each other, where only `load_state` puts them."""
     if task == "jaxnav_5x5x1a":
         env = envs.make("jaxnav_7x7x2a", num_envs=40, map_size=5, num_agents=1, fill=0.9)
     else:
@@ -336,6 +335,12 @@ def test_lidar_reads_what_marching_along_the_beams_does(task):
     W = env.options.map_size
     generator = torch.Generator().manual_seed(0)
     env.load_state({"pos": 0.5 + (W - 1) * torch.rand(40, env.num_agents, 2, generator=generator)})
+    return env
+
+
+@pytest.mark.parametrize("task", ["jaxnav_9x9x3a", "jaxnav_13x13x5a", "jaxnav_5x5x1a"])
+def test_lidar_reads_what_marching_along_the_beams_does(task):
+    env = anywhere(task)
     ours = samples(env.observe().obs.numpy())
     pos, theta = env.state.pos.numpy().astype(float), env.state.theta.numpy()
     wrong = 0
@@ -345,6 +350,17 @@ def test_lidar_reads_what_marching_along_the_beams_does(task):
             wrong += (ours[b, i] != march(pos[b, i], theta[b, i], env.state.map_data[b].numpy(), others)).sum()
     assert wrong <= 2, f"{wrong} of {ours.size} readings"
     assert (ours == 0).any() and len(np.unique(ours)) > 50
+
+
+@pytest.mark.parametrize("task", ["jaxnav_9x9x3a", "jaxnav_13x13x5a", "jaxnav_5x5x1a"])
+def test_the_tensors_of_the_lidar_read_what_its_loops_do(task, monkeypatch):
+    env = anywhere(task)
+    pos = torch.cat([env.state.pos, env.state.pos * 2 - 4])  # outside the map too
+    theta = torch.cat([env.state.theta, (env.state.theta / math.pi * 2).round() * math.pi / 2])  # along the axes too
+    map_data = torch.cat([env.state.map_data] * 2)
+    loops = env.lidar(pos, theta, map_data)
+    monkeypatch.setattr("torch_mars.envs.jaxnav.lidar.may_look", lambda tensor: False)
+    assert torch.equal(env.lidar(pos, theta, map_data), loops)
 
 
 RANDOM_PLAY = {  # length and its deviation, return and its, goal, wall, robot: 1,024 episodes and more of the original
