@@ -89,9 +89,6 @@ class SimpleSpread(BatchedEnv):
 
         self._thrusts = torch.tensor(THRUSTS, device=self.device)
         self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
-        everyone = range(self.num_agents)
-        others = [[j for j in everyone if j != i] for i in everyone]
-        self._others = torch.tensor(others, dtype=torch.int64, device=self.device)  # [N, N - 1]
 
     # ---- reset ----
 
@@ -115,7 +112,7 @@ class SimpleSpread(BatchedEnv):
         state = dataclasses.replace(state, agent_pos=agent_pos, agent_vel=agent_vel)
 
         touching = self._touching(agent_pos)
-        nearest = torch.linalg.vector_norm(state.landmark_pos[:, :, None] - agent_pos[:, None], dim=-1).amin(2)
+        nearest = _apart(state.landmark_pos, agent_pos)[2].amin(2)  # distance from each landmark to its nearest agent
         team_reward = -nearest.sum(1, keepdim=True)
         ratio = self.options.local_ratio
         reward = (1 - ratio) * team_reward - ratio * touching
@@ -134,25 +131,26 @@ class SimpleSpread(BatchedEnv):
 
     def _contact(self, position: Tensor) -> Tensor:
         """Sum of the forces [B, N, 2] with which the others push each agent away; zero between equal positions."""
-        apart = position[:, :, None] - position[:, None]  # [B, N, N, 2]: from j to i
-        squared = apart.square().sum(-1)
-        distance = torch.where(squared > 0, squared, 1.0).sqrt()  # an agent and itself: no 0 / 0
+        x, y, distance = _apart(position, position)
+        divisor = torch.where(distance > 0, distance, 1.0)  # an agent and itself: no 0 / 0
         overlap = F.softplus(TOUCH - distance, beta=1 / CONTACT_MARGIN)
-        return (CONTACT_FORCE * (overlap / distance)[..., None] * apart).sum(2)
+        push = CONTACT_FORCE * overlap / divisor
+        return torch.stack([(push * x).sum(2), (push * y).sum(2)], -1)
 
     def _touching(self, position: Tensor) -> Tensor:
         """How many others each agent touches: int64 [B, N]."""
-        distance = torch.linalg.vector_norm(position[:, :, None] - position[:, None], dim=-1)
-        return ((distance < TOUCH) & ~self._is_self).sum(2)
+        return ((_apart(position, position)[2] < TOUCH) & ~self._is_self).sum(2)
 
     # ---- what is seen ----
 
     def perceive(self, state: SpreadState) -> tuple[Tensor, Tensor, None]:
-        position = state.agent_pos
-        landmarks = state.landmark_pos[:, None] - position[:, :, None]  # [B, N, L, 2]
-        others = position[:, self._others] - position[:, :, None]  # [B, N, N - 1, 2]
-        silence = torch.zeros_like(others)
-        obs = torch.cat([state.agent_vel, position, *(part.flatten(2) for part in (landmarks, others, silence))], 2)
+        B, N, _ = state.agent_pos.shape
+        points = torch.cat([state.landmark_pos, state.agent_pos], 1).flatten(1)  # [B, 2L + 2N]: x, y, x, y, ...
+        relative = points[:, None] - state.agent_pos.repeat(1, 1, 2 * N)
+        landmarks, agents = relative.split(2 * N, 2)
+        # without themselves: with the first of the N x N left out, they are the last of every N + 1
+        others = agents.reshape(B, N * N, 2)[:, 1:].unflatten(1, (N - 1, N + 1))[:, :, :-1].reshape(B, N, 2 * (N - 1))
+        obs = torch.cat([state.agent_vel, state.agent_pos, landmarks, others, torch.zeros_like(others)], 2)
         return obs, obs.flatten(1), None
 
     def observation(self, state: SpreadState) -> Tensor:
@@ -165,3 +163,9 @@ class SimpleSpread(BatchedEnv):
         from torch_mars.envs.mpe.draw import draw
 
         return draw(state, index)
+
+
+def _apart(to: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y and length of the ways from start [B, J, 2] to the points [B, I, 2]: [B, I, J] each."""
+    x, y = (to[:, :, None, axis] - start[:, None, :, axis] for axis in range(2))
+    return x, y, (x * x + y * y).sqrt()
