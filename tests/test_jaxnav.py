@@ -1,5 +1,6 @@
 """JaxNav against recorded and fresh episodes of the original, its starts, and its rules in hand-placed situations."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -61,12 +62,46 @@ def compare_steps(task, record, max_steps):
     assert (is_standing & ~theirs("crashed", after)).any(), "no robot stands after an end without having crashed"
 
 
+def march(pos, theta, map_data, others):
+    """The readings of one robot as the rules say it: 120 samples along every beam, then the sides of the others."""
+    angles = np.float32(np.linspace(-np.pi, np.pi, 200)) + np.float32(theta)
+    beams = np.stack([np.cos(angles), np.sin(angles)], -1).astype(np.float64)
+    points = pos + SPACING * np.arange(120)[:, None, None] * beams  # [120, 200, 2]
+    column, row = np.clip(np.floor(points).astype(int), 0, len(map_data) - 1).transpose(2, 0, 1)
+    is_wall = map_data[row, column]
+    found = np.where(is_wall.any(0), is_wall.argmax(0), 119)
+    for (x, y), heading in others:
+        turned = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
+        corners = (x, y) + 0.25 * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) @ turned.T
+        for a, b in zip(corners, np.roll(corners, 1, 0)):
+            side = b - a
+            determinant = beams[:, 1] * side[0] - beams[:, 0] * side[1]
+            along = ((a - pos)[1] * side[0] - (a - pos)[0] * side[1]) / determinant
+            across = ((a - pos)[1] * beams[:, 0] - (a - pos)[0] * beams[:, 1]) / determinant
+            is_hit = (along >= 0) & (along <= 6) & (across >= 0) & (across <= 1)
+            found = np.where(is_hit, np.minimum(found, np.floor(along / 0.05)), found)
+    return found
+
+
+def is_edge(state, b, i, v, reading):
+    """Whether robot i of environment b, moved or turned by less than 1e-5, has this reading of beam v."""
+    pos, theta = state.pos[b].numpy().astype(float), state.theta[b].numpy()
+    others = [(pos[j], theta[j]) for j in range(len(pos)) if j != i]
+    shifts = 1e-5 * np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+    return any(
+        march(pos[i] + (x, y), theta[i] + turn, state.map_data[b].numpy(), others)[v] == reading for x, y, turn in shifts
+    )
+
+
 def compare_views(task, record, max_steps, every=1):
-    """Observation and global state of the recorded situations; a reading in 10^5 may hang on a last bit."""
+    """Observation and global state of the recorded situations; a reading may differ where it hangs on a last bit."""
     env = loaded(task, record, every * np.arange(len(record["samples"])), max_steps)
     obs, state = env.observe().obs.numpy(), env.observe().state
     ours, theirs = samples(obs), record["samples"].reshape(-1, *record["samples"].shape[2:])
-    assert (ours != theirs).mean() < 2e-5
+    differs = np.argwhere(ours != theirs)
+    assert len(differs) < 5 + 1e-4 * ours.size  # robots that stand repeat the same beam
+    for b, i, v in differs:
+        assert is_edge(env.state, b, i, v, theirs[b, i, v]), f"situation {b}, robot {i}, beam {v}"
     assert ((theirs < LAST) & (theirs > 0)).mean() > 0.3
     extra = record["extra_obs"].reshape(-1, *record["extra_obs"].shape[2:])
     bearing = (obs[..., 203] - extra[..., 3] + 1) % 2 - 1  # +-1 are the same direction
@@ -302,27 +337,6 @@ def test_success_is_all_arrived_and_none_crashed():
         env = placed([[2, 2], [4, 4]], [0, 0], goal=[[2, 2], [4, 4]], crashed=crashed)
         ts = env.step(torch.zeros(1, 2, 2))
         assert ts.terminated and ts.info["success"] == success and ts.info["goal_rate"] == 1
-
-
-def march(pos, theta, map_data, others):
-    """The readings of one robot as the rules say it: 120 samples along every beam, then the sides of the others."""
-    angles = np.float32(np.linspace(-np.pi, np.pi, 200)) + np.float32(theta)
-    beams = np.stack([np.cos(angles), np.sin(angles)], -1).astype(np.float64)
-    points = pos + SPACING * np.arange(120)[:, None, None] * beams  # [120, 200, 2]
-    column, row = np.clip(np.floor(points).astype(int), 0, len(map_data) - 1).transpose(2, 0, 1)
-    is_wall = map_data[row, column]
-    found = np.where(is_wall.any(0), is_wall.argmax(0), 119)
-    for (x, y), heading in others:
-        turned = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
-        corners = (x, y) + 0.25 * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) @ turned.T
-        for a, b in zip(corners, np.roll(corners, 1, 0)):
-            side = b - a
-            determinant = beams[:, 1] * side[0] - beams[:, 0] * side[1]
-            along = ((a - pos)[1] * side[0] - (a - pos)[0] * side[1]) / determinant
-            across = ((a - pos)[1] * beams[:, 0] - (a - pos)[0] * beams[:, 1]) / determinant
-            is_hit = (along >= 0) & (along <= 6) & (across >= 0) & (across <= 1)
-            found = np.where(is_hit, np.minimum(found, np.floor(along / 0.05)), found)
-    return found
 
 
 def anywhere(task):
