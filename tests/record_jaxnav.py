@@ -56,7 +56,7 @@ def record(task: str, episodes: int, seed: int, max_steps: int = 500) -> dict[st
         kept["world"].append(np.asarray(world(state))[:, N:-205])
         return fields
 
-    for t in range(max_steps):
+    for _ in range(max_steps):
         now = keep_situation(obs)
         if now["done"].all():
             break

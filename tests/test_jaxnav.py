@@ -89,7 +89,8 @@ def is_edge(state, b, i, v, reading):
     others = [(pos[j], theta[j]) for j in range(len(pos)) if j != i]
     shifts = 1e-5 * np.array(list(itertools.product((-1, 0, 1), repeat=3)))
     return any(
-        march(pos[i] + (x, y), theta[i] + turn, state.map_data[b].numpy(), others)[v] == reading for x, y, turn in shifts
+        march(pos[i] + (x, y), theta[i] + turn, state.map_data[b].numpy(), others)[v] == reading
+        for x, y, turn in shifts
     )
 
 
@@ -319,7 +320,9 @@ def test_robots_that_meet_crash_both_and_end_the_episode():
     assert torch.equal(env.state.pos, before) and (ts.reward == 0).all() and env.state.done and ts.terminated
 
 
-@pytest.mark.parametrize("angle, gap, meets", [(0, 0.2505, False), (0, 0.2495, True), (45, 0.354, False), (45, 0.353, True)])
+@pytest.mark.parametrize(
+    "angle, gap, meets", [(0, 0.2505, False), (0, 0.2495, True), (45, 0.354, False), (45, 0.353, True)]
+)
 def test_a_square_meets_a_wall_with_its_corners(angle, gap, meets):
     env = placed([[3, 3], [1 + gap, 5]], [0, math.radians(angle)])
     assert env._hits_wall(env.state.pos, env.state.theta, env.state.map_data).tolist() == [[False, meets]]
@@ -341,10 +344,7 @@ def test_success_is_all_arrived_and_none_crashed():
 
 def anywhere(task):
     """Robots in the open, inside walls and inside each other, where only `load_state` puts them."""
-    if task == "jaxnav_5x5x1a":
-        env = envs.make("jaxnav_7x7x2a", num_envs=40, map_size=5, num_agents=1, fill=0.9)
-    else:
-        env = envs.make(task, num_envs=40, fill=0.5)
+    env = envs.make(task, num_envs=40, fill=0.5)
     env.reset(seed=2)
     W = env.options.map_size
     generator = torch.Generator().manual_seed(0)
@@ -448,6 +448,15 @@ def test_a_picture_of_any_state():
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
     assert not np.array_equal(picture, env.draw(env.state, 0))
     assert not np.array_equal(picture, env.draw(env.state, 1, trail=trail))
+
+
+def test_maps_of_any_size_and_team_can_be_named():
+    env = envs.make("jaxnav_31x31x7a")
+    assert env.reset().state.shape == (1, 29 * 29 + 9 * 7 + 1) and env.num_agents == 7
+    with pytest.raises(ValueError, match="unknown task 'jaxnav_7x9x2a'; did you mean jaxnav_7x7x2a"):
+        envs.make("jaxnav_7x9x2a")
+    with pytest.raises(ValueError, match="map_size is 32; it must be between 5 and 31"):
+        envs.make("jaxnav_32x32x2a")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
-"""JaxNav: N square robots drive to goals of their own on a walled grid map, seeing LiDAR ranges and the goal's direction.
+"""JaxNav: N square robots drive to goals of their own on a walled map, by LiDAR and the direction of the goal.
 
 Source: `JaxNav` (Rutherford et al. 2024) of the `jaxmarl` package 0.2.0 (JAX) with map `Grid-Rand-Poly`, matched step
 for step. The map has W x W cells of 1 m, x to the right, y up.
 
 | | shape | values |
 |---|---|---|
-| observation | [N, 205] | 200 ranges / 6 m - 0.5, from straight back counterclockwise; v / max_v - 0.5; w / max_w; goal's |
-| | | distance, at most 6 m, / 6 m - 0.5; its bearing / pi; rew_lambda - 0.5 |
+| observation | [N, 205] | 200 ranges / 6 m - 0.5, from straight back counterclockwise; v / max_v - 0.5; w / max_w; |
+| | | goal's distance, at most 6 m, / 6 m - 0.5; its bearing / pi; rew_lambda - 0.5 |
 | global state | [(W-2)^2 + 9N + 1] | inner cells (1 wall); positions, headings, goals, velocities, step, scaled; |
 | | | arrived and crashed flags |
 | action | [N, 2] | wanted v in [0, 1] m/s and w in [-pi/6, pi/6] rad/s; not clipped to that |

@@ -52,7 +52,7 @@ def _first_in_wall(place, across, along, aside, map_data, are_rows, constants, n
 
     The lines are crossed going `along` from `place`; beside them the beam goes `aside` from `across`.
     """
-    last, spacing, tiny = constants[0], constants[1], constants[5]
+    spacing, tiny = constants[1], constants[5]
     size = len(map_data)
     cell = np.floor(place)
     samples_per_cell = ONE / max(spacing * abs(along), tiny)
