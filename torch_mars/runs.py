@@ -337,7 +337,6 @@ class Run:
         print(f"{'see the curves':>20}  tensorboard --logdir {self.folder}")
         print(f"{'train on':>20}  python {script} --resume {self.folder} --total-steps {2 * self.args.total_steps}")
 
-
     def _other_metrics(self) -> str:
         """Of the absolute metric's episodes, the means of all that was measured besides the return."""
         names = [name for name in next(iter(self.absolute.values())) if name != "episode_return"]
