@@ -100,8 +100,10 @@ def compare_views(task, record, max_steps, every=1):
     obs, state = env.observe().obs.numpy(), env.observe().state
     ours, theirs = samples(obs), record["samples"].reshape(-1, *record["samples"].shape[2:])
     differs = np.argwhere(ours != theirs)
-    assert len(differs) < 5 + 1e-4 * ours.size  # robots that stand repeat the same beam
-    for b, i, v in differs:
+    episodes = record["goal"].shape[0]
+    apart = {(b % episodes, i, v): b for b, i, v in differs}  # robots that stand repeat the same beam at every step
+    assert len(apart) < 5 + 2e-5 * ours.size
+    for (_, i, v), b in apart.items():
         assert is_edge(env.state, b, i, v, theirs[b, i, v]), f"situation {b}, robot {i}, beam {v}"
     assert ((theirs < LAST) & (theirs > 0)).mean() > 0.3
     extra = record["extra_obs"].reshape(-1, *record["extra_obs"].shape[2:])
