@@ -76,6 +76,7 @@ class FixedCritic:
 def example_rollout(bootstrap):
     args = mars.Args(env="paxmen_4a", num_envs=1, rollout_length=6, bootstrap_truncation=bootstrap)
     env = envs.make("paxmen_4a")
+    env.reset()
     rollout = mars.Rollout(args, env, mars.Actor(env, 8, [torch.Generator()]))
     rollout.reward = double(REWARD).view(1, 6, 1, 1)
     rollout.state = double(VALUE).view(1, 7, 1, 1)
@@ -94,6 +95,27 @@ def test_a_time_limit_is_bootstrapped_only_on_request(bootstrap):
         expected[3], expected[4] = 2.8780605, 1.041
     torch.testing.assert_close(advantage.flatten(), double(expected), rtol=1e-6, atol=1e-7)
     assert value.flatten().tolist() == VALUE[:-1]
+
+
+@with_algorithms
+def test_each_agent_has_its_own_advantage_where_rewards_are_its_own(algorithm):
+    """The value of the team's state is every agent's baseline and regresses on every agent's return."""
+    module = lesson(algorithm)
+    args = module.Args(env="simple_spread_3ag", num_envs=4, rollout_length=30, hidden_size=8)
+    env = envs.make(args.env, 4)
+    learner = module.Learner(args, env, [0])
+    rollout = module.Rollout(args, env, learner.actor)
+    module.collect(rollout, env, env.reset(), learner)
+    advantage, value = module.advantages(rollout, learner, args)
+    assert advantage.shape == (1, 30, 4, 3) and value.shape == (1, 30, 4, 1)
+    values = learner.value(rollout.state).detach()
+    for i in range(3):
+        alone = module.compute_gae(rollout.reward[..., i], values, rollout.is_done, args.gamma, args.gae_lambda)
+        torch.testing.assert_close(advantage[..., i], alone)
+    assert (advantage[..., 0] != advantage[..., 1]).any(), "nobody touched anybody: the rewards were all the same"
+    before = weights(learner)
+    module.update(rollout, advantage, value, learner, args)
+    assert (weights(learner) != before).any()
 
 
 def test_advantages_are_normalised_with_the_population_deviation():
@@ -196,14 +218,13 @@ def trainer(algorithm="mars", seeds=(0,), **settings):
     args = module.Args(num_seeds=len(seeds), **settings)
     env_seeds = [rng.derive(s, "environment") for s in seeds]
     env = envs.make(args.env, len(seeds) * args.num_envs, "cpu", env_seeds)
+    env.reset()
     learner = module.Learner(args, env, list(seeds))
     rollout = module.Rollout(args, env, learner.actor)
-    holder = {"ts": env.reset()}
 
     def one_update():
-        holder["ts"] = module.collect(rollout, env, holder["ts"], learner)
-        advantage, value = module.advantages(rollout, learner, args)
-        return module.update(rollout, advantage, value, learner, args)
+        (env.state, learner.key), numbers = module.iteration((env.state, learner.key), env, rollout, learner, args)
+        return numbers
 
     return one_update, learner, env
 

@@ -24,6 +24,7 @@ from torch_mars.envs.core import allowed, make_options
 _BESIDE = Path(__file__).parent.parent / "yaml"  # in a checkout
 YAML_DIRECTORY = _BESIDE if _BESIDE.is_dir() else Path(__file__).parent / "yaml"  # in an installed wheel
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
+MATMUL_PRECISIONS = ("highest", "high", "medium")  # of torch.set_float32_matmul_precision
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
 
 
@@ -66,12 +67,24 @@ def parse(args_type: type, check_method: Callable[[Any], Any], algorithm: str, a
             from torch_mars.runs import saved_settings
 
             args = _resumed(args_type, saved_settings(given["resume"], algorithm), given)
+            check(args)
+            check_method(args)
         else:
-            args = _fresh(args_type, algorithm, given)
-        check(args)
-        check_method(args)
+            args = resolve(args_type, check_method, algorithm, given)
     except (UsageError, ValueError) as error:
         parser.error(str(error))
+    return args
+
+
+def resolve(args_type: type, check_method: Callable[[Any], Any], algorithm: str, given: dict[str, Any]) -> Any:
+    """The `Args` of a new run for which `given` was asked, checked.
+
+    Raises:
+        UsageError: a setting cannot be read or is out of range.
+    """
+    args = _fresh(args_type, algorithm, given)
+    check(args)
+    check_method(args)
     return args
 
 
@@ -249,6 +262,8 @@ def check(args: Any) -> None:
     per_update = steps
     require(args, "total_steps", args.total_steps >= per_update, f"one update alone takes {per_update} steps")
     check_device(args.device)
+    known = args.matmul_precision in MATMUL_PRECISIONS
+    require(args, "matmul_precision", known, allowed(args.matmul_precision, MATMUL_PRECISIONS))
     try:
         environment = envs.environment_class(args.env)
     except ValueError as error:

@@ -21,6 +21,7 @@ import shutil
 import signal
 import statistics
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ from torch_mars.config import UsageError, read_yaml
 
 CHECKPOINT = "checkpoint.pt"
 POLICY = "policy.pt"
-FORMAT = 1  # of a checkpoint; raised when an old one can no longer be read
+FORMAT = 2  # of a checkpoint; raised when an old one can no longer be read
 PLAIN_SECONDS = 10.0  # between lines of progress where the output is no terminal
 
 
@@ -215,15 +216,15 @@ class Run:
                         f"--actor-lr or --critic-lr may help{saved if (self.folder / CHECKPOINT).exists() else ''}"
                     )
         if any(metrics["episodes"]):
-            self.progress.show(metrics["episode_return"])
+            self.progress.show(metrics["episode_return"], metrics.get("won", []))
 
     def log_evaluation(self, update: int, episodes: dict[str, list[list[float]]]) -> None:
         """`episodes`: metric -> P lists of one number per evaluated episode; `episode_return` is one of them."""
         for seed, values in zip(self.seeds, _transposed(episodes)):
             self.evaluations.append(self._record("evaluation", seed, update, values))
         self._write_evaluations()
-        means = [statistics.fmean(values) for values in episodes["episode_return"]]
-        self.progress.evaluated(self.step(update), means)
+        means = [[statistics.fmean(values) for values in episodes.get(name, [])] for name in ("episode_return", "won")]
+        self.progress.evaluated(self.step(update), *means)
 
     def log_absolute(self, episodes: dict[str, list[list[float]]]) -> None:
         """The absolute metric: the best evaluated policies over ten times the episodes."""
@@ -235,6 +236,10 @@ class Run:
         self.metrics_file.flush()
         head = {"algorithm": self.algorithm, "task": self.args.env, "update": update, "seconds": self.seconds}
         save_checkpoint(self.folder / CHECKPOINT, {**head, **content})
+
+    def say(self, sentence: str) -> None:
+        """A line above the progress display."""
+        self.progress.bar.write(sentence, file=sys.stderr)
 
     def save_policy(self, content: dict[str, Any]) -> None:
         head = {"algorithm": self.algorithm, "task": self.args.env, "settings": dataclasses.asdict(self.args)}
@@ -319,17 +324,21 @@ class Run:
             print(f"\nStopped and saved. To go on:\n  python {script} --resume {self.folder}")
             return
         by_update: dict[int, list[float]] = {}
+        wins: dict[int, list[float]] = {}
         for record in self.evaluations:
             by_update.setdefault(record["step"], []).append(statistics.fmean(record["episode_return"]))
+            if "won" in record:
+                wins.setdefault(record["step"], []).append(statistics.fmean(record["won"]))
         print("\nReturn over evaluation episodes (mean, +- standard deviation over seeds)")
         if by_update:
             last, best = max(by_update), max(by_update, key=lambda step: statistics.fmean(by_update[step]))
-            print(f"{'final':>20}  {spread(by_update[last])} at step {last:,}")
-            print(f"{'best':>20}  {spread(by_update[best])} at step {best:,}")
+            for name, step in (("final", last), ("best", best)):
+                print(f"{name:>20}  {result(by_update[step], wins.get(step, []))} at step {step:,}")
         if self.absolute:
             means = [statistics.fmean(v["episode_return"]) for v in self.absolute.values()]
             count = len(next(iter(self.absolute.values()))["episode_return"])
             print(f"{'best, again':>20}  {spread(means)}: each seed's best policy over {count} new episodes")
+            print(textwrap.fill(self._other_metrics(), 110, initial_indent=" " * 22, subsequent_indent=" " * 22))
         print(f"{'time':>20}  {self.seconds:.0f} s")
         print(f"{'policy':>20}  {self.folder / POLICY}")
         print("Next")
@@ -337,6 +346,12 @@ class Run:
         print(f"{'measure it':>20}  python -m torch_mars.evaluate {self.folder}")
         print(f"{'watch it':>20}  python -m torch_mars.play {self.folder}")
         print(f"{'train on':>20}  python {script} --resume {self.folder} --total-steps {2 * self.args.total_steps}")
+
+    def _other_metrics(self) -> str:
+        """Of the absolute metric's episodes, the means of all that was measured besides the return."""
+        names = [name for name in next(iter(self.absolute.values())) if name != "episode_return"]
+        means = {name: [statistics.fmean(seed[name]) for seed in self.absolute.values()] for name in names}
+        return ", ".join(f"{name} {spread(values)}" for name, values in means.items())
 
 
 class BestWeights:
@@ -365,7 +380,7 @@ class BestWeights:
 
 
 class Progress:
-    """A bar on a terminal, a line now and then elsewhere: update, steps/s, time left, return with its spread."""
+    """A bar on a terminal, a line now and then elsewhere: update, steps/s, time left, return and win rate."""
 
     def __init__(self, first: int, last: int, steps_per_update: int):
         self.is_terminal = sys.stderr.isatty()
@@ -377,21 +392,23 @@ class Progress:
         self.started = self.printed = time.monotonic()
         self.count = 0
         self.returns: list[float] = []
+        self.wins: list[float] = []
 
-    def show(self, returns: list[float]) -> None:
-        """Mean training return of each seed, from the latest update in which episodes ended."""
+    def show(self, returns: list[float], wins: list[float]) -> None:
+        """Mean training return and win rate of each seed, from the latest update in which episodes ended."""
         self.returns = [r for r in returns if not math.isnan(r)] or self.returns
+        self.wins = [w for w in wins if not math.isnan(w)] or self.wins
 
-    def evaluated(self, step: int, means: list[float]) -> None:
+    def evaluated(self, step: int, returns: list[float], wins: list[float]) -> None:
         if self.count == 0 or not self.is_terminal:
             return
-        self.bar.write(f"step {step:>12,}  evaluation return {spread(means)}", file=sys.stderr)
+        self.bar.write(f"step {step:>12,}  evaluation return {result(returns, wins)}", file=sys.stderr)
 
     def advance(self) -> None:
         self.count, self.done = self.count + 1, self.done + 1
         now = time.monotonic()
         rate = self.count * self.steps_per_update / (now - self.started)
-        text = f"{rate:,.0f} steps/s" + (f", return {spread(self.returns)}" if self.returns else "")
+        text = f"{rate:,.0f} steps/s" + (f", return {result(self.returns, self.wins)}" if self.returns else "")
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update()
         is_due = now - self.printed > PLAIN_SECONDS or self.done == self.last
@@ -411,6 +428,11 @@ def spread(values: list[float]) -> str:
     return f"{statistics.fmean(values):.2f} +- {statistics.stdev(values):.2f}"
 
 
+def result(returns: list[float], wins: list[float]) -> str:
+    """`1.43, won 61%`: returns of the seeds and, in tasks that can be won, their win rates."""
+    return spread(returns) + (f", won {100 * statistics.fmean(wins):.0f}%" if wins else "")
+
+
 def guarded(main: Any, program: str) -> NoReturn:
     """Run a command: expected failures become one sentence and an exit code (2 usage, 1 failed, 130 stopped)."""
     try:
@@ -420,6 +442,9 @@ def guarded(main: Any, program: str) -> NoReturn:
         sys.exit(2)
     except RunError as error:
         print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that was taken away
+        print(f"{program}: {error.strerror or error}: {error.filename}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

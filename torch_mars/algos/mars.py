@@ -19,15 +19,17 @@ Axes: P seeds trained side by side, T steps of a rollout, B environments per see
 N for rewards per agent. Every weight has a leading P axis; seeds share nothing but the process.
 """
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torch_mars import config, envs, runs
+from torch_mars import config, envs, runs, speed
 from torch_mars.envs import rng
-from torch_mars.envs.core import BatchedEnv, TimeStep
+from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.layers import Linear
 
 ALGORITHM = "mars"
 
@@ -90,6 +92,10 @@ class Args:
     """whether evaluation takes the most likely action instead of sampling"""
     checkpoint_every: int = 10
     """updates between checkpoints"""
+    cuda_graphs: bool = True
+    """whether a GPU replays each iteration as one CUDA graph: the same numbers, several times faster"""
+    matmul_precision: str = "highest"
+    """highest: float32; high, medium: shorter factors (tf32, bfloat16) where the hardware has them, sums in float32"""
     env_options: dict = field(default_factory=dict)
     """options of the environment that differ from the task's, e.g. '{max_steps: 50}'"""
     name: str = "run"
@@ -141,31 +147,19 @@ def bound(log_ratio: Tensor, limit: float = 20.0) -> Tensor:
 # ---- networks ----
 
 
-class Linear(nn.Module):
-    """P linear layers, one per seed: [P, rows, inputs] -> [P, rows, outputs]."""
-
-    def __init__(self, inputs: int, outputs: int, gain: float, generators: list[torch.Generator]):
-        super().__init__()
-        weights = [nn.init.orthogonal_(torch.empty(outputs, inputs), gain, generator=g).T for g in generators]
-        self.weight = nn.Parameter(torch.stack(weights))
-        self.bias = nn.Parameter(torch.zeros(len(generators), 1, outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x, self.weight)
-
-
 class Network(nn.Module):
     """Two hidden layers: [P, ..., inputs] -> [P, ..., outputs]."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, gain: float, generators: list[torch.Generator]):
         super().__init__()
-        self.hidden_1 = Linear(inputs, hidden, 2**0.5, generators)
-        self.hidden_2 = Linear(hidden, hidden, 2**0.5, generators)
+        self.hidden_1 = Linear(inputs, hidden, 2**0.5, generators, relu=True)
+        self.hidden_2 = Linear(hidden, hidden, 2**0.5, generators, relu=True)
         self.head = Linear(hidden, outputs, gain, generators)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = F.relu(self.hidden_2(F.relu(self.hidden_1(x.flatten(1, -2)))))
-        return self.head(rows).view(*x.shape[:-1], -1)
+        portions = speed.cache_sized(x.flatten(1, -2))
+        outputs = [self.head(self.hidden_2(self.hidden_1(rows))) for rows in portions]
+        return torch.cat(outputs, 1).view(*x.shape[:-1], -1)
 
 
 class Categorical:
@@ -209,11 +203,11 @@ class TanhNormal:
         """Summed over the dimensions of the action."""
         u = action.clamp(-self.EDGE, self.EDGE).atanh()
         density = self._normal(u) - _log_tanh_slope(u)
-        u_edge = torch.atanh(torch.tensor(self.EDGE, dtype=action.dtype, device=action.device))
+        edge = torch.full((), self.EDGE, dtype=action.dtype, device=action.device)
+        u_edge = edge.atanh()
         above = torch.special.log_ndtr((self.mean - u_edge) / self.std)
         below = torch.special.log_ndtr((-u_edge - self.mean) / self.std)
-        log_width = torch.log1p(torch.tensor(-self.EDGE, dtype=action.dtype, device=action.device))
-        tail = torch.where(action > 0, above, below) - log_width
+        tail = torch.where(action > 0, above, below) - torch.log1p(-edge)
         return torch.where(action.abs() < self.EDGE, density, tail).sum(-1)
 
     def entropy(self, noise: Tensor) -> Tensor:
@@ -272,7 +266,7 @@ class Learner:
         generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
         self.actor = Actor(env, args.hidden_size, generators).to(env.device)
         self.critic = Network(env.state_size, args.hidden_size, 1, 1.0, generators).to(env.device)
-        adam = {"eps": args.adam_eps, "fused": True}
+        adam = {"eps": args.adam_eps, "fused": True, "capturable": True}
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), args.actor_lr, **adam)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.critic_lr, **adam)
         self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
@@ -307,7 +301,8 @@ class Rollout:
         self.obs = zeros(P, T, B, N, N + env.observation_size)
         self.obs[..., :N] = torch.eye(N, device=env.device)  # the agent's id, written once
         self.state = zeros(P, T + 1, B, env.state_size)
-        self.mask: Tensor | None = None  # bool [P, T, B, N, A], where the environment has masks
+        mask = env.observe().action_mask
+        self.mask = None if mask is None else zeros(P, T, B, *mask.shape[1:], dtype=torch.bool)
         self.action = zeros(P, T, B, N, *actor.action_shape, dtype=torch.int64 if actor.is_discrete else torch.float32)
         self.log_prob = zeros(P, T, B, N)
         self.reward = zeros(P, T, B, K)
@@ -318,17 +313,16 @@ class Rollout:
 
 
 @torch.no_grad()
-def collect(rollout: Rollout, env: BatchedEnv, ts: TimeStep, learner: Learner) -> TimeStep:
-    """Fill the rollout from the TimeStep `ts` on; the TimeStep after it."""
+def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
+    """Fill the rollout with T steps of the environments from where they are."""
     P, T, B, N = rollout.log_prob.shape
+    ts = env.observe()
     noise, learner.key = learner.actor.noise(learner.key, T, B, N)
     for t in range(T):
         rollout.obs[:, t, ..., N:] = ts.obs.view(P, B, N, -1)
         rollout.state[:, t] = ts.state.view(P, B, -1)
         mask = None if ts.action_mask is None else ts.action_mask.view(P, B, N, -1)
         if mask is not None:
-            if rollout.mask is None:
-                rollout.mask = mask.new_zeros(P, T, B, *mask.shape[2:])
             rollout.mask[:, t] = mask
         policy = learner.actor(rollout.obs[:, t], mask)
         action = policy.sample(noise[:, t])
@@ -343,7 +337,6 @@ def collect(rollout: Rollout, env: BatchedEnv, ts: TimeStep, learner: Learner) -
         for name, values in rollout.info.items():
             values[:, t] = ts.info[name].view(P, B)
     rollout.state[:, T] = ts.state.view(P, B, -1)
-    return ts
 
 
 # ---- advantages ----
@@ -482,6 +475,20 @@ def episode_means(rollout: Rollout) -> dict[str, Tensor]:
     return {"episodes": count, **{name: total / count for name, total in sums.items()}}
 
 
+Carry = tuple[State, Tensor]  # of the environments, and the keys of the policy's random numbers
+
+
+def iteration(
+    carry: Carry, env: BatchedEnv, rollout: Rollout, learner: Learner, args: Args
+) -> tuple[Carry, dict[str, Tensor]]:
+    """Rollout, advantages, update; the numbers to log [P]. What is not in `carry` is changed in place."""
+    env.state, learner.key = carry
+    collect(rollout, env, learner)
+    advantage, value = advantages(rollout, learner, args)
+    diagnostics = update(rollout, advantage, value, learner, args)
+    return (env.state, learner.key), {**episode_means(rollout), **diagnostics}
+
+
 # ---- evaluation ----
 
 
@@ -523,22 +530,23 @@ def main(argv: list[str] | None = None) -> int:
         seeds = seeds_for("environment")
         return envs.make(args.env, args.num_seeds * num_envs, args.device, seeds, **args.env_options)
 
+    speed.prepare(args.device, args.matmul_precision)
     env, eval_env = make(args.num_envs), make(args.eval_episodes)
+    env.reset()
     learner = Learner(args, env, run.seeds)
     rollout, best = Rollout(args, env, learner.actor), runs.BestWeights(learner.actor)
-    ts = env.reset()
     if run.checkpoint:
         learner.load_state_dict(run.checkpoint["learner"])
         best.load_state_dict(run.checkpoint["best"])
         env.load_state(run.checkpoint["env"])
-        ts = env.observe()
     run.announce(env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
 
+    iterate = functools.partial(iteration, env=env, rollout=rollout, learner=learner, args=args)
+    if args.cuda_graphs and env.device.type == "cuda":
+        iterate = speed.CudaGraph(iterate, run.say)
     for number in run.updates():
-        ts = collect(rollout, env, ts, learner)
-        advantage, value = advantages(rollout, learner, args)
-        diagnostics = update(rollout, advantage, value, learner, args)
-        run.log_update(number, {**episode_means(rollout), **diagnostics})
+        (env.state, learner.key), numbers = iterate((env.state, learner.key))
+        run.log_update(number, numbers)
         if run.should_evaluate(number):
             episodes = evaluate(eval_env, learner.actor, seeds_for("evaluation", number), args)
             best.consider(learner.actor, episodes["episode_return"])

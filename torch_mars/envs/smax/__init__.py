@@ -1,0 +1,9 @@
+"""SMAX: two teams of simple combat units on an open field; a script commands the enemies.
+
+Rules: `env.py`; units, scenarios and how a battle begins: `scenarios.py`; the script: `opponents.py`; pictures:
+`draw.py`.
+"""
+
+from torch_mars.envs.smax.env import SMAX as ENVIRONMENT
+
+__all__ = ["ENVIRONMENT"]

@@ -1,0 +1,466 @@
+"""SMAX: a team of simple combat units against a scripted one on a 32 x 32 field. Shared reward.
+
+Source: JaxMARL 0.2.0, `HeuristicEnemySMAX` with the settings of Mava, matched step for step. The learners are the N
+allies (units 0 to N - 1), the E enemies follow (`opponents.py`); U = N + E. Units, scenarios: `scenarios.py`.
+
+| | shape | values |
+|---|---|---|
+| observation | [N, 13 (U - 1) + 10] | every other unit in sight (13 each, 0 if not), then oneself (10); 0 if dead |
+| global state | [12 U] | 10 per unit, 0 if dead; then team (0 or 1) of every unit; then type of every unit |
+| action | [N] in 0..4 + E | 0 up, 1 right, 2 down, 3 left, 4 stop, 5 + k attack enemy k |
+| or | [N, 4] in 0..1 | `action_type="continuous"`, see `_decode_continuous` |
+| mask | [N, 5 + E] | 0 to 4 if alive; 5 + k if enemy k is alive and in reach; the dead may only stop |
+| reward | [N] | the team's: mean over the enemies of the share of health lost, and 1 for a won battle |
+| end | | a team is wiped out; or the time limit, which is step max_steps + 1 = 101 |
+
+Another unit in an observation: health / maximum, (dx, dy) / own sight range, direction (2) and attack action / largest
+attack action of its latest orders, cooldown / full cooldown within 0..1, type one-hot (6). Oneself: health / maximum,
+x / 32, y / 32, cooldown likewise, type. A unit in the global state: health / maximum, x, y, cooldown in seconds, type.
+
+One step is half a second: 8 sub-steps under the same orders. In each, all at once: units with a target in reach and a
+weapon ready fire; units walk; the border kills; overlapping units push each other apart.
+
+Metrics at an episode's end: `won`, `lost`, `draw` (both teams died in one step), `timeout`, `allies_alive`,
+`enemies_alive`. `info["won_episode"]` is `won` as a bool.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_mars.envs.core import BatchedEnv, State, allowed, may_look
+from torch_mars.envs.rng import uniform
+from torch_mars.envs.smax import loops, opponents
+from torch_mars.envs.smax.opponents import FAR, FIRST_ATTACK, NOBODY
+from torch_mars.envs.smax.scenarios import (
+    DT,
+    FIELD_SIZE,
+    NO_RADIUS,
+    NUM_TYPES,
+    SCENARIOS,
+    SUBSTEPS,
+    TOUCHING,
+    UNIT_TYPES,
+    drawn_types,
+    facing_positions,
+    scattered_positions,
+)
+
+STOP = 4
+DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0), (0, 0))  # (x, y) of up, right, down, left, stop
+SHOT_JITTER = (-DT, 2 * DT)  # a shot's cooldown is the type's and a uniform number of this range
+OTHER_FEATURES, OWN_FEATURES = 7 + NUM_TYPES, 4 + NUM_TYPES
+CHUNK = 1 << 17  # numbers per tensor when pairs are worked on: half a MB stays in a core's cache
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `make` may override. Defaults: Mava's settings, then JaxMARL's."""
+
+    scenario: str = "2s3z"
+    max_steps: int = 100  # the original's count, which lets an episode last max_steps + 1 steps
+    see_enemy_actions: bool = True
+    walls_cause_death: bool = True
+    attack_mode: str = "closest"  # or "random": whom an enemy attacks
+    enemy_shoots: bool = True
+    won_battle_bonus: float = 1.0
+    use_self_play_reward: bool = False  # only the bonus, and its negative for a lost battle
+    action_type: str = "discrete"  # or "continuous"
+
+    def __post_init__(self):
+        if self.scenario not in SCENARIOS:
+            raise ValueError(f"scenario is {self.scenario!r}; {allowed(self.scenario, SCENARIOS)}")
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps is {self.max_steps!r}; it must be 1 or more")
+        for name, values in (("attack_mode", ("closest", "random")), ("action_type", ("discrete", "continuous"))):
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {values[0]!r} and {values[1]!r}")
+
+
+@dataclass
+class SMAXState(State):
+    """U units, allies first. Attack actions of enemies count the allies backwards: 5 + m attacks ally N - 1 - m."""
+
+    unit_positions: Tensor  # float32 [B, U, 2]: x, y of the centres
+    unit_alive: Tensor  # bool [B, U]
+    unit_health: Tensor  # float32 [B, U], 0 when dead
+    unit_types: Tensor  # int64 [B, U]: index into UNIT_TYPES
+    unit_weapon_cooldowns: Tensor  # float32 [B, U]: seconds until the unit may fire; falls below 0 without bound
+    prev_movement_actions: Tensor  # float32 [B, U, 2]: direction ordered in the latest step
+    prev_attack_actions: Tensor  # int64 [B, U]: attack action (>= 5) of the latest step, else 0
+    enemy_default_target: Tensor  # float32 [B, E, 2]: where the script walks with nobody in sight; (0, 0): not set yet
+    enemy_last_attacked: Tensor  # int64 [B, E]: m of the script's latest target, -1 for none
+
+
+@dataclass
+class Units:
+    """The units inside a step. With B last, work on pairs of units runs along it."""
+
+    position: Tensor  # [2, U, B]: x and y
+    health: Tensor  # [U, B]
+    cooldown: Tensor  # [U, B], s
+    is_alive: Tensor  # bool [U, B]
+
+
+@dataclass
+class Kinds:
+    """What the units' types say: tensors [U, B]."""
+
+    speed: Tensor
+    damage: Tensor
+    attack_range: Tensor
+    sight_range: Tensor
+    radius: Tensor
+    max_health: Tensor
+    cooldown: Tensor  # s, of a shot
+
+
+@dataclass
+class Orders:
+    """What every unit does for the whole step."""
+
+    direction: Tensor  # [2, U, B]; its length, at most 1, scales the speed
+    attack: Tensor  # int64 [U, B]: attack action, 0 for none
+
+
+class SMAX(BatchedEnv):
+    Options = Options
+    metrics = dict.fromkeys(("won", "lost", "draw", "timeout", "allies_alive", "enemies_alive"), "last")
+
+    def setup(self) -> None:
+        self.scenario = SCENARIOS[self.options.scenario]
+        self.num_agents, self.num_enemies = self.scenario.num_allies, self.scenario.num_enemies
+        self.num_units = U = self.num_agents + self.num_enemies
+        self.max_steps = self.options.max_steps + 1
+        self.is_continuous = self.options.action_type == "continuous"
+        if self.is_continuous:
+            self.action_space = gymnasium.spaces.Box(0.0, 1.0, (4,), np.float32)
+        else:
+            self.action_space = gymnasium.spaces.Discrete(FIRST_ATTACK + self.num_enemies)
+        size = OTHER_FEATURES * (U - 1) + OWN_FEATURES
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, ((OWN_FEATURES + 2) * U,), np.float32)
+
+        def constant(values, dtype=torch.float32):
+            return torch.tensor(values, dtype=dtype, device=self.device)
+
+        names = ("speed", "damage", "attack_range", "sight_range", "radius", "max_health", "cooldown")
+        self._of_type = constant([[getattr(kind, name) for kind in UNIT_TYPES] for name in names])  # [7, types]
+        stats = [[kind.max_health, kind.cooldown, kind.sight_range, kind.attack_range] for kind in UNIT_TYPES]
+        self._seen_of_type = torch.cat([torch.eye(NUM_TYPES, device=self.device), constant(stats)], 1)  # [types, 10]
+        self._nowhere = FAR * constant([[2.0 + i, 0.0] for i in range(U)])  # of unit i when dead
+        self._directions = constant(DIRECTIONS).T  # [2, 5]
+        self._team = constant([0] * self.num_agents + [1] * self.num_enemies)
+        largest = [FIRST_ATTACK + self.num_enemies - 1] * self.num_agents
+        largest += [FIRST_ATTACK + self.num_agents - 1] * self.num_enemies
+        self._largest_action = constant(largest)
+        # target of attack action a: unit _first_target + _count * a
+        n = self.num_agents
+        first = [n - FIRST_ATTACK] * n + [n - 1 + FIRST_ATTACK] * self.num_enemies
+        self._first_target = constant(first, torch.int64)[:, None]
+        self._target_sign = constant([1] * n + [-1] * self.num_enemies, torch.int64)[:, None]
+        others = [[j for j in range(U) if j != i] for i in range(n)]
+        self._others = constant(others, torch.int64)  # [N, U - 1]
+        self._minus_one = constant(-1.0)
+        if self.scenario.types is not None:
+            self._types = constant(self.scenario.types, torch.int64)
+
+    # ---- reset ----
+
+    def initial_state(self, rng: Tensor) -> SMAXState:
+        B, U, E = rng.shape[0], self.num_units, self.num_enemies
+        if self.scenario.types is None:
+            positions, rng = scattered_positions(rng, self.num_agents)
+            types, rng = drawn_types(rng, self.num_agents)
+        else:
+            positions, rng = facing_positions(rng, self.num_agents, E)
+            types = self._types.repeat(B, 1)
+        is_alive = torch.ones(B, U, dtype=torch.bool, device=rng.device)
+        position = self._push(_planes(positions), is_alive.T, self._of_type[4][types.T])
+        return SMAXState(
+            **self.episode_start(rng),
+            unit_positions=_pairs(position),
+            unit_alive=is_alive,
+            unit_health=self._of_type[5][types],
+            unit_types=types,
+            unit_weapon_cooldowns=torch.zeros(B, U, device=rng.device),
+            prev_movement_actions=torch.zeros(B, U, 2, device=rng.device),
+            prev_attack_actions=torch.zeros(B, U, dtype=torch.int64, device=rng.device),
+            enemy_default_target=torch.zeros(B, E, 2, device=rng.device),
+            enemy_last_attacked=torch.full((B, E), NOBODY, device=rng.device),
+        )
+
+    # ---- step ----
+
+    def transition(self, state: SMAXState, actions: Tensor):
+        N = self.num_agents
+        before, kinds = self._line_up(state)
+        draws, rng = self._draw_numbers(state.rng)
+        enemy_actions, memory = self._command_enemies(state, before, kinds, draws)
+        orders = self._decode(state, before, actions, enemy_actions, draws)
+        units = self._fight(before, kinds, orders, draws["shot"])
+
+        ally_lives, enemy_lives = units.is_alive[:N].any(0), units.is_alive[N:].any(0)
+        reward = self._reward(before, units, kinds, ally_lives, enemy_lives)
+        terminated = ~(ally_lives & enemy_lives)
+        metrics = {
+            "won": (ally_lives & ~enemy_lives).float(),
+            "lost": (enemy_lives & ~ally_lives).float(),
+            "draw": (~ally_lives & ~enemy_lives).float(),
+            "timeout": ((state.step + 1 >= self.max_steps) & ~terminated).float(),
+            "allies_alive": units.is_alive[:N].sum(0),
+            "enemies_alive": units.is_alive[N:].sum(0),
+            "won_episode": ally_lives & ~enemy_lives,
+        }
+        state = dataclasses.replace(
+            state,
+            rng=rng,
+            unit_positions=_pairs(units.position),
+            unit_alive=units.is_alive.T.contiguous(),
+            unit_health=units.health.T.contiguous(),
+            unit_weapon_cooldowns=units.cooldown.T.contiguous(),
+            prev_movement_actions=_pairs(orders.direction),
+            prev_attack_actions=orders.attack.T.contiguous(),
+            enemy_default_target=_pairs(memory.default_target),
+            enemy_last_attacked=memory.last_attacked.T.contiguous(),
+        )
+        return state, reward[:, None].repeat(1, N), terminated, metrics
+
+    def _line_up(self, state: SMAXState) -> tuple[Units, Kinds]:
+        """The State's units, and what their types say."""
+        per_unit = (state.unit_health, state.unit_weapon_cooldowns, state.unit_alive)
+        units = Units(_planes(state.unit_positions), *(field.T.contiguous() for field in per_unit))
+        return units, Kinds(*self._of_type[:, state.unit_types.T])
+
+    def _draw_numbers(self, rng: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """All chance of a step: uniform numbers [units, B] by what they decide, and the keys moved on."""
+        counts = {"shot": self.num_units, "walk": self.num_enemies}
+        if self.options.attack_mode == "random":
+            counts["attack"] = self.num_enemies
+        if self.is_continuous:
+            counts |= {"moves": self.num_agents, "nearest": self.num_agents}
+        drawn, rng = uniform(rng, sum(counts.values()))
+        return dict(zip(counts, drawn.T.contiguous().split(list(counts.values())))), rng
+
+    def _command_enemies(self, state: SMAXState, units: Units, kinds: Kinds, draws: dict[str, Tensor]):
+        """The script's actions, int64 [E, B], and its new memory."""
+        N = self.num_agents
+        memory = opponents.Memory(_planes(state.enemy_default_target), state.enemy_last_attacked.T.contiguous())
+        allies, enemies = (
+            opponents.Side(units.position[:, team], units.is_alive[team]) for team in (slice(N), slice(N, None))
+        )
+        ranges = (kinds.sight_range[N:], kinds.attack_range[N:])
+        shoots = self.options.enemy_shoots
+        return opponents.choose(enemies, allies, *ranges, memory, draws["walk"], draws.get("attack"), shoots)
+
+    def _decode(self, state: SMAXState, units: Units, actions: Tensor, enemy_actions: Tensor, draws) -> Orders:
+        """Directions and attack actions of all units. Who attacks does not walk."""
+        if not self.is_continuous:
+            return self._decode_discrete(torch.cat([actions.T, enemy_actions]))
+        allies, enemies = self._decode_continuous(state, units, actions, draws), self._decode_discrete(enemy_actions)
+        direction = torch.cat([allies.direction, enemies.direction], 1)
+        return Orders(direction, torch.cat([allies.attack, enemies.attack]))
+
+    def _decode_discrete(self, actions: Tensor) -> Orders:
+        return Orders(self._directions[:, actions.clamp(max=STOP)], actions * (actions >= FIRST_ATTACK))
+
+    def _decode_continuous(self, state: SMAXState, units: Units, actions: Tensor, draws) -> Orders:
+        """(c0, c1, r, w) [B, N, 4]: a point at distance r, at angle 2 pi w; walk to it with probability c1.
+
+        Otherwise attack: with probability c0 the enemy nearest to the point (be it dead or out of reach), else
+        whatever the unit attacked in the step before.
+        """
+        N = self.num_agents
+        nearest_chance, move_chance, distance, turn = actions.clamp(0, 1).permute(2, 1, 0)
+        way = torch.stack([distance * torch.cos(2 * math.pi * turn), distance * torch.sin(2 * math.pi * turn)])
+        point = units.position[:, :N] + way
+        nearest = FIRST_ATTACK + opponents.length(units.position[:, None, N:] - point[:, :, None]).min(1).indices
+        attack = torch.where(draws["nearest"] < nearest_chance, nearest, state.prev_attack_actions.T[:N])
+        moves = draws["moves"] < move_chance
+        return Orders(way * moves, attack * ~moves)
+
+    def _fight(self, units: Units, kinds: Kinds, orders: Orders, shot_draw: Tensor) -> Units:
+        """The units after eight sub-steps under the same orders; on CPU by `loops.fight`, the same faster."""
+        target = self.targets(orders.attack)
+        reach = torch.where(orders.attack > 0, kinds.attack_range, -1.0)  # who is ordered no attack reaches nobody
+        shot_cooldown = kinds.cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * shot_draw)
+        way = orders.direction * kinds.speed * DT
+        if may_look(way):
+            changing = (*units.position, units.health, units.cooldown)
+            planes = torch.stack([*changing, *way, reach, kinds.damage, shot_cooldown, kinds.radius])
+            is_alive = units.is_alive.clone()
+            loops.fight(planes.numpy(), is_alive.numpy(), target.numpy(), self.options.walls_cause_death)
+            return Units(planes[:2], planes[2], planes[3], is_alive)
+        loss = -kinds.damage
+        for _ in range(SUBSTEPS):
+            health, cooldown = self._fire(units, target, reach, loss, shot_cooldown)
+            position = self._walk(units, way)
+            if self.options.walls_cause_death:
+                health = self._die_at_the_border(position, health)
+            is_alive = health > 0
+            units = Units(self._push(position, is_alive, kinds.radius), health, cooldown, is_alive)
+        return units
+
+    def targets(self, attack: Tensor) -> Tensor:
+        """The unit that an attack action means, int64 [U, B]; any unit where it is 0."""
+        return (self._first_target + self._target_sign * attack) * (attack > 0)
+
+    def _fire(
+        self, units: Units, target: Tensor, reach: Tensor, loss: Tensor, shot_cooldown: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Health and cooldowns after the shots of a sub-step. Who dies in it still fires."""
+        distance = opponents.length(units.position - units.position.gather(1, target.expand(2, -1, -1)))
+        fires = (distance < reach) & units.is_alive & units.is_alive.gather(0, target) & (units.cooldown <= 0)
+        health = units.health.scatter_add(0, target, loss * fires).clamp_(min=0)
+        return health, torch.where(fires, shot_cooldown, units.cooldown - DT)
+
+    def _walk(self, units: Units, way: Tensor) -> Tensor:
+        """The living walk, and are kept within the border, which is deadly itself."""
+        return torch.where(units.is_alive, (units.position + way).clamp_(0, FIELD_SIZE), units.position)
+
+    def _die_at_the_border(self, position: Tensor, health: Tensor) -> Tensor:
+        room = position * (FIELD_SIZE - position)  # positive inside
+        return torch.minimum(*room).sign_().clamp_(min=0).mul_(health)
+
+    def _push(self, position: Tensor, is_alive: Tensor, radius: Tensor) -> Tensor:
+        """Overlapping living units move apart, by half of what would part them; possibly over the border."""
+        radius = torch.where(is_alive, radius, NO_RADIUS)
+        pushed = torch.empty_like(position)
+        for envs in _chunks(position, 2, self.num_units**2):
+            here, r = position[..., envs], radius[:, envs]
+            way = here[:, None] - here[:, :, None]  # [2, U, U, B']: to every unit (second U) from every other
+            distance = opponents.length(way).add_(TOUCHING)
+            overlap = torch.addcdiv(self._minus_one, r[:, None] + r, distance).relu_()
+            pushed[..., envs] = _sum_of_rows(way.mul_(overlap).transpose(0, 1)).mul_(0.5).add_(here)
+        return pushed
+
+    def _reward(self, before: Units, after: Units, kinds: Kinds, ally_lives: Tensor, enemy_lives: Tensor) -> Tensor:
+        """Of the team, [B]."""
+        c, N = self.options, self.num_agents
+        bonus = c.won_battle_bonus * (ally_lives & ~enemy_lives)
+        if c.use_self_play_reward:
+            return bonus - c.won_battle_bonus * (enemy_lives & ~ally_lives)
+        lost = (after.health[N:] - before.health[N:]) / kinds.max_health[N:]
+        return _sum_of_rows(lost).abs() / self.num_enemies + bonus
+
+    # ---- what is seen ----
+
+    def perceive(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Observation and mask read the same distances, all three the same features."""
+        B, N, U = len(state.step), self.num_agents, self.num_units
+        share, kind, sight_range, attack_range = self._shares(state)
+        own = self._own_features(state, share, kind)
+        others = self._features_of_others(state, share, kind)
+        # the dead see nobody and are seen by nobody: for distances, they are far from everybody
+        place = torch.where(state.unit_alive[..., None], state.unit_positions, self._nowhere).permute(2, 0, 1)
+        place = place.contiguous()  # [2, B, U]
+
+        obs = own.new_empty(B, N, self.observation_size)
+        mask = torch.empty(B, N, FIRST_ATTACK + self.num_enemies, dtype=torch.bool, device=obs.device)
+        mask[..., :FIRST_ATTACK] = state.unit_alive[:, :N, None]
+        mask[..., STOP] = True
+        obs[..., -OWN_FEATURES:] = own[:, :N]
+        for envs in _chunks(own, 0, N * self.observation_size):
+            here, sight, table = place[:, envs], sight_range[envs, :, None], others[envs]
+            way = self._without_self(here[:, :, None] - here[:, :, :N, None])  # [2, B', N, U - 1]
+            distance = opponents.length(way)
+            mask[envs, :, FIRST_ATTACK:] = distance[..., N - 1 :] < attack_range[envs, :, None]
+            is_seen = distance < sight
+            row = torch.where(is_seen, self._others, U)
+            row += (U + 1) * torch.arange(len(table), device=row.device)[:, None, None]
+            block = obs[envs, :, :-OWN_FEATURES].unflatten(2, (U - 1, OTHER_FEATURES))
+            block.copy_(table.flatten(0, 1).index_select(0, row.flatten()).view(block.shape))
+            block[..., 1], block[..., 2] = way.div_(sight).mul_(is_seen)
+        return obs, self._state_features(state, share, kind), None if self.is_continuous else mask
+
+    def observation(self, state: SMAXState) -> Tensor:
+        return self.perceive(state)[0]
+
+    def global_state(self, state: SMAXState) -> Tensor:
+        return self.perceive(state)[1]
+
+    def action_mask(self, state: SMAXState) -> Tensor | None:
+        return self.perceive(state)[2]
+
+    def _without_self(self, pairs: Tensor) -> Tensor:
+        """[..., N, U - 1] of [..., N, U]: one entry is left out of every row, in the next row one further right.
+
+        So those that stay lie in runs of U, one entry apart.
+        """
+        N, U = pairs.shape[-2:]
+        flat, runs = pairs.flatten(-2), N - 1
+        kept = pairs.new_empty(*pairs.shape[:-2], N, U - 1)
+        kept_flat = kept.flatten(-2)
+        kept_flat[..., : runs * U].unflatten(-1, (runs, U)).copy_(
+            flat[..., 1 : 1 + runs * (U + 1)].unflatten(-1, (runs, U + 1))[..., :U]
+        )
+        kept_flat[..., runs * U :] = flat[..., N - U :]
+        return kept
+
+    def _shares(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Health and cooldown as shares of the type's [B, U, 2], type one-hot [B, U, 6], the allies' ranges [B, N]."""
+        looked_up = self._seen_of_type.index_select(0, state.unit_types.flatten())
+        looked_up = looked_up.view(*state.unit_types.shape, -1)
+        kind, full, ranges = looked_up.split((NUM_TYPES, 2, 2), 2)
+        share = torch.stack([state.unit_health, state.unit_weapon_cooldowns], 2) / full
+        share[..., 1].clamp_(0, 1)
+        return share, kind, *ranges[:, : self.num_agents].unbind(2)
+
+    def _own_features(self, state: SMAXState, share: Tensor, kind: Tensor) -> Tensor:
+        """[B, U, 10], 0 for the dead."""
+        place = state.unit_positions / FIELD_SIZE
+        return torch.cat([share[..., :1], place, share[..., 1:], kind], 2) * state.unit_alive[..., None]
+
+    def _features_of_others(self, state: SMAXState, share: Tensor, kind: Tensor) -> Tensor:
+        """[B, U + 1, 13] of what does not depend on the observer; a row of zeros comes last."""
+        attack = state.prev_attack_actions / self._largest_action
+        move = state.prev_movement_actions
+        if not self.options.see_enemy_actions:
+            is_ally = self._team == 0
+            attack, move = attack * is_ally, move * is_ally[:, None]
+        features = [share[..., :1], torch.zeros_like(move), move, attack[..., None], share[..., 1:], kind]
+        return torch.nn.functional.pad(torch.cat(features, 2), (0, 0, 0, 1))
+
+    def _state_features(self, state: SMAXState, share: Tensor, kind: Tensor) -> Tensor:
+        """The global state [B, 12 U]."""
+        cooldown = state.unit_weapon_cooldowns[..., None]
+        units = torch.cat([share[..., :1], state.unit_positions, cooldown, kind], 2) * state.unit_alive[..., None]
+        return torch.cat([units.flatten(1), self._team.expand(len(units), -1), state.unit_types.float()], 1)
+
+    def draw(self, state: SMAXState, index: int = 0, show_ranges: bool = False) -> np.ndarray:
+        from torch_mars.envs.smax.draw import draw
+
+        return draw(self, state, index, show_ranges)
+
+
+def _planes(pairs: Tensor) -> Tensor:
+    """[2, K, B] of [B, K, 2]."""
+    return pairs.permute(2, 1, 0).contiguous()
+
+
+def _pairs(planes: Tensor) -> Tensor:
+    """[B, K, 2] of [2, K, B]."""
+    return planes.permute(2, 1, 0).contiguous()
+
+
+def _sum_of_rows(terms: Tensor) -> Tensor:
+    """[...] of [K, ...], in the same order whatever the shape, unlike Tensor.sum. Overwrites the terms."""
+    count = len(terms)
+    while count > 1:
+        half = count // 2
+        terms[:half] += terms[count - half : count]
+        count -= half
+    return terms[0]
+
+
+def _chunks(tensor: Tensor, axis: int, numbers: int) -> Iterator[slice]:
+    """Slices of the environments on an axis, so small that `numbers` for each fit into the cache; all off the CPU."""
+    count = tensor.shape[axis]
+    size = max(1, CHUNK // numbers) if may_look(tensor) else count
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))

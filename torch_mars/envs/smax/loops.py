@@ -1,0 +1,118 @@
+"""The sub-steps of a step on CPU as plain loops, compiled by numba: the rules of `SMAX._fight`.
+
+In the same order of operations; results differ only in the last digit of square roots, which torch on CPU leaves open.
+
+Tensor operations write every distance between two units to memory; here a block of environments stays in the cache
+from the first sub-step to the last. Other devices, and torch.compile, take the tensor operations.
+
+Axes: U units, B environments. A block holds WIDTH environments, so that the innermost loops become vector instructions.
+"""
+
+import numba
+import numpy as np
+
+from torch_mars.envs.smax.scenarios import DT, FIELD_SIZE, NO_RADIUS, SUBSTEPS, TOUCHING
+
+WIDTH = 64
+
+# single precision throughout, as in the tensors: a plain Python number would make it double
+_DT, _FIELD_SIZE, _TOUCHING, _NO_RADIUS = map(np.float32, (DT, FIELD_SIZE, TOUCHING, NO_RADIUS))
+_ZERO, _HALF, _ONE = map(np.float32, (0, 0.5, 1))
+_compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
+
+
+@_compiled
+def fight(planes, is_alive, target, walls_cause_death):
+    """Eight sub-steps, in place.
+
+    Args:
+        planes: float32 [10, U, B]: x, y, health, cooldown, which change; then the step's way in x and y, reach, damage,
+            cooldown after a shot, radius.
+        is_alive: bool [U, B], changes.
+        target: int64 [U, B].
+    """
+    U, B = is_alive.shape
+    block = np.zeros((len(planes), U, WIDTH), np.float32)
+    block_alive, block_target = np.zeros((U, WIDTH), np.bool_), np.zeros((U, WIDTH), np.int64)
+    for first in range(0, B, WIDTH):
+        count = min(WIDTH, B - first)
+        block[:, :, :count] = planes[:, :, first : first + count]
+        block_alive[:, :count] = is_alive[:, first : first + count]
+        block_target[:, :count] = target[:, first : first + count]
+        # not unpacked at once: numba would forget that the planes are contiguous, and give up vector instructions
+        x, y, health, cooldown, way_x, way_y = block[0], block[1], block[2], block[3], block[4], block[5]
+        reach, damage, shot_cooldown, radius = block[6], block[7], block[8], block[9]
+        for _ in range(SUBSTEPS):
+            _fire(x, y, health, cooldown, block_alive, block_target, reach, damage, shot_cooldown)
+            _walk(x, y, block_alive, way_x, way_y)
+            if walls_cause_death:
+                _die_at_the_border(x, y, health)
+            for i in range(U):
+                for b in range(WIDTH):
+                    block_alive[i, b] = health[i, b] > _ZERO
+            _push(x, y, block_alive, radius)
+        planes[:4, :, first : first + count] = block[:4, :, :count]
+        is_alive[:, first : first + count] = block_alive[:, :count]
+
+
+@_compiled
+def _fire(x, y, health, cooldown, is_alive, target, reach, damage, shot_cooldown):
+    for i in range(len(x)):
+        for b in range(WIDTH):
+            j = target[i, b]
+            way_x, way_y = x[i, b] - x[j, b], y[i, b] - y[j, b]
+            distance = np.sqrt(way_x * way_x + way_y * way_y)
+            if is_alive[i, b] and is_alive[j, b] and cooldown[i, b] <= _ZERO and distance < reach[i, b]:
+                health[j, b] -= damage[i, b]
+                cooldown[i, b] = shot_cooldown[i, b]
+            else:
+                cooldown[i, b] -= _DT
+    for i in range(len(x)):
+        for b in range(WIDTH):
+            health[i, b] = max(health[i, b], _ZERO)
+
+
+@_compiled
+def _walk(x, y, is_alive, way_x, way_y):
+    for i in range(len(x)):
+        for b in range(WIDTH):
+            if is_alive[i, b]:
+                x[i, b] = min(max(x[i, b] + way_x[i, b], _ZERO), _FIELD_SIZE)
+                y[i, b] = min(max(y[i, b] + way_y[i, b], _ZERO), _FIELD_SIZE)
+
+
+@_compiled
+def _die_at_the_border(x, y, health):
+    for i in range(len(x)):
+        for b in range(WIDTH):
+            if min(x[i, b], y[i, b]) <= _ZERO or max(x[i, b], y[i, b]) >= _FIELD_SIZE:
+                health[i, b] = _ZERO
+
+
+@_compiled
+def _push(x, y, is_alive, radius):
+    U = len(x)
+    living_radius = np.where(is_alive, radius, _NO_RADIUS)
+    push_x, push_y = np.empty_like(x), np.empty_like(y)
+    terms_x, terms_y = np.empty_like(x), np.empty_like(y)  # of all others on one unit
+    for i in range(U):
+        for j in range(U):
+            for b in range(WIDTH):
+                way_x, way_y = x[i, b] - x[j, b], y[i, b] - y[j, b]
+                distance = np.sqrt(way_x * way_x + way_y * way_y) + _TOUCHING
+                overlap = max((living_radius[j, b] + living_radius[i, b]) / distance - _ONE, _ZERO)
+                terms_x[j, b] = way_x * overlap
+                terms_y[j, b] = way_y * overlap
+        count = U
+        while count > 1:  # sums in the order of `_sum_of_rows`
+            half = count // 2
+            for j in range(half):
+                for b in range(WIDTH):
+                    terms_x[j, b] += terms_x[count - half + j, b]
+                    terms_y[j, b] += terms_y[count - half + j, b]
+            count -= half
+        push_x[i], push_y[i] = terms_x[0], terms_y[0]
+    for i in range(U):
+        for b in range(WIDTH):
+            x[i, b] += push_x[i, b] * _HALF
+            y[i, b] += push_y[i, b] * _HALF
