@@ -111,7 +111,8 @@ def matrix_product(device, hidden):
 
 def copy(device):
     source = torch.ones(COPIED_BYTES // 8, device=device)  # read and written: twice 4 bytes
-    return lambda target=torch.empty_like(source): target.copy_(source)
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
 
 
 def main():
@@ -138,8 +139,8 @@ def main():
     flop_rate = 2 * MATRIX_ROWS * hidden**2 / statistics.median(products)
     copy_rate = COPIED_BYTES / statistics.median(copies)
 
-    print(f"{platform.processor() or platform.machine()}, {options.device}, {torch.get_num_threads()} threads, ", end="")
-    print(f"torch {torch.__version__}, precision {options.matmul_precision}")
+    print(f"{platform.processor() or platform.machine()}, {options.device}, {torch.get_num_threads()} threads")
+    print(f"torch {torch.__version__}, precision of matrix products: {options.matmul_precision}")
     print(f"matrix products {flop_rate / 1e9:,.0f} GFLOP/s, copies {copy_rate / 1e9:.1f} GB/s read and written")
     print(f"{'task':>14} {'part':>12} {'GFLOP':>8} {'MB':>8} {'floor ms':>9} {'measured ms':>12} {'ratio':>7}")
     rows = []

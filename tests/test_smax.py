@@ -12,8 +12,8 @@ import torch
 from smax_comparison import FIELDS, assert_same_situation, kinds_of_end, step_like_the_original
 
 import torch_mars.envs as envs
-from torch_mars.envs.smax.env import DT, SMAX
-from torch_mars.envs.smax.scenarios import SCENARIOS, UNIT_TYPES
+from torch_mars.envs.smax.env import SMAX
+from torch_mars.envs.smax.scenarios import DT, SCENARIOS, UNIT_TYPES
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RECORDED = sorted(path.stem.removeprefix("smax_") for path in FIXTURES.glob("smax_*.npz"))
@@ -412,23 +412,14 @@ def test_starts_of_smacv2_are_mirrored_or_surrounded():
     assert (share - 1 / 6).abs().max() < 0.02
 
 
-def test_chunks_of_environments_change_nothing(monkeypatch):
-    """The cache-sized pieces of a step on CPU give what one piece gives."""
-    whole, pieces = (envs.make("smax_smacv2_10_units", num_envs=50, seed=4) for _ in range(2))
-    actions = torch.randint(0, 15, (30, 50, 10), generator=torch.Generator().manual_seed(0))
-    whole.reset(), pieces.reset()
-    for t, action in enumerate(actions):
-        monkeypatch.setattr("torch_mars.envs.smax.env.CHUNK", 1 << 40)
-        left = whole.step(action)
-        monkeypatch.setattr("torch_mars.envs.smax.env.CHUNK", 5000)
-        right = pieces.step(action)
-        assert torch.equal(left.obs, right.obs) and torch.equal(left.state, right.state), t
-        assert torch.equal(left.action_mask, right.action_mask) and torch.equal(left.reward, right.reward), t
-
-
 @pytest.mark.parametrize(
     "scenario, options",
-    [("2s3z", {}), ("27m_vs_30m", {}), ("smacv2_10_units", {}), ("smacv2_5_units", {"walls_cause_death": False})],
+    [
+        ("2s3z", {}),
+        ("27m_vs_30m", {}),
+        ("smacv2_10_units", {}),
+        ("smacv2_5_units", {"walls_cause_death": False, "see_enemy_actions": False}),
+    ],
 )
 def test_compiled_loops_do_what_the_tensor_operations_do(scenario, options, monkeypatch):
     """CPU runs loops, other devices tensor operations; 70 environments are more than one block of loops."""
@@ -447,6 +438,10 @@ def test_compiled_loops_do_what_the_tensor_operations_do(scenario, options, monk
             found, expected = getattr(loops.state, name), getattr(tensors.state, name)
             np.testing.assert_allclose(found, expected, rtol=0, atol=atol, err_msg=f"step {t}: {name}")
         assert torch.equal(left.reward, right.reward), f"step {t}"
+        assert torch.equal(left.action_mask, right.action_mask), f"step {t}"
+        for name in ("obs", "state", "final_obs", "final_state"):
+            found, expected = getattr(left, name), getattr(right, name)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4, err_msg=f"step {t}: {name}")
 
 
 @pytest.mark.slow

@@ -212,7 +212,8 @@ def _fresh(args_type: type, algorithm: str, given: dict[str, Any]) -> Any:
     return args
 
 
-CHANGEABLE = ("total_steps", "eval_every", "eval_episodes", "device", "checkpoint_every")  # when a run is resumed
+# when a run is resumed
+CHANGEABLE = ("total_steps", "eval_every", "eval_episodes", "device", "cuda_graphs", "checkpoint_every")
 
 
 def _resumed(args_type: type, saved: dict[str, Any], given: dict[str, Any]) -> Any:

@@ -443,15 +443,15 @@ def guarded(main: Any, program: str) -> NoReturn:
     except RunError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain when it exits
+        sys.exit(141)
     except OSError as error:  # a full disk, a folder that was taken away
         print(f"{program}: {error.strerror or error}: {error.filename}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain when it exits
-        sys.exit(141)
 
 
 # ---- helpers ----

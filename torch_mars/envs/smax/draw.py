@@ -3,8 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from torch_mars.envs.smax.opponents import FIRST_ATTACK
-from torch_mars.envs.smax.scenarios import FIELD_SIZE, UNIT_TYPES
+from torch_mars.envs.smax.scenarios import FIELD_SIZE, FIRST_ATTACK, UNIT_TYPES
 
 SIZE = 512  # pixels of the field's side
 MARGIN = 8  # around it

@@ -26,7 +26,6 @@ Metrics at an episode's end: `won`, `lost`, `draw` (both teams died in one step)
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import gymnasium
@@ -37,13 +36,17 @@ from torch import Tensor
 from torch_mars.envs.core import BatchedEnv, State, allowed, may_look
 from torch_mars.envs.rng import uniform
 from torch_mars.envs.smax import loops, opponents
-from torch_mars.envs.smax.opponents import FAR, FIRST_ATTACK, NOBODY
+from torch_mars.envs.smax.opponents import FAR, NOBODY
 from torch_mars.envs.smax.scenarios import (
     DT,
     FIELD_SIZE,
+    FIRST_ATTACK,
     NO_RADIUS,
     NUM_TYPES,
+    OTHER_FEATURES,
+    OWN_FEATURES,
     SCENARIOS,
+    STOP,
     SUBSTEPS,
     TOUCHING,
     UNIT_TYPES,
@@ -52,11 +55,8 @@ from torch_mars.envs.smax.scenarios import (
     scattered_positions,
 )
 
-STOP = 4
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0), (0, 0))  # (x, y) of up, right, down, left, stop
 SHOT_JITTER = (-DT, 2 * DT)  # a shot's cooldown is the type's and a uniform number of this range
-OTHER_FEATURES, OWN_FEATURES = 7 + NUM_TYPES, 4 + NUM_TYPES
-CHUNK = 1 << 17  # numbers per tensor when pairs are worked on: half a MB stays in a core's cache
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ class SMAX(BatchedEnv):
         names = ("speed", "damage", "attack_range", "sight_range", "radius", "max_health", "cooldown")
         self._of_type = constant([[getattr(kind, name) for kind in UNIT_TYPES] for name in names])  # [7, types]
         stats = [[kind.max_health, kind.cooldown, kind.sight_range, kind.attack_range] for kind in UNIT_TYPES]
-        self._seen_of_type = torch.cat([torch.eye(NUM_TYPES, device=self.device), constant(stats)], 1)  # [types, 10]
+        self._stats = constant(stats)
+        self._seen_of_type = torch.cat([torch.eye(NUM_TYPES, device=self.device), self._stats], 1)  # [types, 10]
         self._nowhere = FAR * constant([[2.0 + i, 0.0] for i in range(U)])  # of unit i when dead
         self._directions = constant(DIRECTIONS).T  # [2, 5]
         self._team = constant([0] * self.num_agents + [1] * self.num_enemies)
@@ -331,14 +332,10 @@ class SMAX(BatchedEnv):
     def _push(self, position: Tensor, is_alive: Tensor, radius: Tensor) -> Tensor:
         """Overlapping living units move apart, by half of what would part them; possibly over the border."""
         radius = torch.where(is_alive, radius, NO_RADIUS)
-        pushed = torch.empty_like(position)
-        for envs in _chunks(position, 2, self.num_units**2):
-            here, r = position[..., envs], radius[:, envs]
-            way = here[:, None] - here[:, :, None]  # [2, U, U, B']: to every unit (second U) from every other
-            distance = opponents.length(way).add_(TOUCHING)
-            overlap = torch.addcdiv(self._minus_one, r[:, None] + r, distance).relu_()
-            pushed[..., envs] = _sum_of_rows(way.mul_(overlap).transpose(0, 1)).mul_(0.5).add_(here)
-        return pushed
+        way = position[:, None] - position[:, :, None]  # [2, U, U, B]: to every unit (second U) from every other
+        distance = opponents.length(way).add_(TOUCHING)
+        overlap = torch.addcdiv(self._minus_one, radius[:, None] + radius, distance).relu_()
+        return _sum_of_rows(way.mul_(overlap).transpose(0, 1)).mul_(0.5).add_(position)
 
     def _reward(self, before: Units, after: Units, kinds: Kinds, ally_lives: Tensor, enemy_lives: Tensor) -> Tensor:
         """Of the team, [B]."""
@@ -352,31 +349,36 @@ class SMAX(BatchedEnv):
     # ---- what is seen ----
 
     def perceive(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Observation and mask read the same distances, all three the same features."""
+        """Observation, global state and mask; on CPU by `loops.see`, the same faster."""
         B, N, U = len(state.step), self.num_agents, self.num_units
+        obs = torch.empty(B, N, self.observation_size, device=self.device)
+        mask = torch.empty(B, N, FIRST_ATTACK + self.num_enemies, dtype=torch.bool, device=self.device)
+        if may_look(obs):
+            global_state = torch.empty(B, self.state_space.shape[0])
+            seen = (
+                state.unit_positions, state.unit_alive, state.unit_health, state.unit_types,
+                state.unit_weapon_cooldowns, state.prev_movement_actions, state.prev_attack_actions,
+            )  # fmt: skip
+            seen, given = ([t.numpy() for t in tensors] for tensors in (seen, (obs, global_state, mask)))
+            loops.see(*seen, self._stats.numpy(), self.options.see_enemy_actions, *given)
+            return obs, global_state, None if self.is_continuous else mask
+
         share, kind, sight_range, attack_range = self._shares(state)
-        own = self._own_features(state, share, kind)
-        others = self._features_of_others(state, share, kind)
         # the dead see nobody and are seen by nobody: for distances, they are far from everybody
         place = torch.where(state.unit_alive[..., None], state.unit_positions, self._nowhere).permute(2, 0, 1)
-        place = place.contiguous()  # [2, B, U]
-
-        obs = own.new_empty(B, N, self.observation_size)
-        mask = torch.empty(B, N, FIRST_ATTACK + self.num_enemies, dtype=torch.bool, device=obs.device)
+        way = self._without_self(place[:, :, None] - place[:, :, :N, None])  # [2, B, N, U - 1]
+        distance = opponents.length(way)
         mask[..., :FIRST_ATTACK] = state.unit_alive[:, :N, None]
         mask[..., STOP] = True
-        obs[..., -OWN_FEATURES:] = own[:, :N]
-        for envs in _chunks(own, 0, N * self.observation_size):
-            here, sight, table = place[:, envs], sight_range[envs, :, None], others[envs]
-            way = self._without_self(here[:, :, None] - here[:, :, :N, None])  # [2, B', N, U - 1]
-            distance = opponents.length(way)
-            mask[envs, :, FIRST_ATTACK:] = distance[..., N - 1 :] < attack_range[envs, :, None]
-            is_seen = distance < sight
-            row = torch.where(is_seen, self._others, U)
-            row += (U + 1) * torch.arange(len(table), device=row.device)[:, None, None]
-            block = obs[envs, :, :-OWN_FEATURES].unflatten(2, (U - 1, OTHER_FEATURES))
-            block.copy_(table.flatten(0, 1).index_select(0, row.flatten()).view(block.shape))
-            block[..., 1], block[..., 2] = way.div_(sight).mul_(is_seen)
+        mask[..., FIRST_ATTACK:] = distance[..., N - 1 :] < attack_range[..., None]
+
+        is_seen = distance < sight_range[..., None]
+        row = torch.where(is_seen, self._others, U) + (U + 1) * torch.arange(B, device=self.device)[:, None, None]
+        others = self._features_of_others(state, share, kind).flatten(0, 1)
+        block = obs[..., :-OWN_FEATURES].unflatten(2, (U - 1, OTHER_FEATURES))
+        block.copy_(others.index_select(0, row.flatten()).view(block.shape))
+        block[..., 1], block[..., 2] = way.div_(sight_range[..., None]).mul_(is_seen)
+        obs[..., -OWN_FEATURES:] = self._own_features(state, share, kind)[:, :N]
         return obs, self._state_features(state, share, kind), None if self.is_continuous else mask
 
     def observation(self, state: SMAXState) -> Tensor:
@@ -457,10 +459,3 @@ def _sum_of_rows(terms: Tensor) -> Tensor:
         terms[:half] += terms[count - half : count]
         count -= half
     return terms[0]
-
-
-def _chunks(tensor: Tensor, axis: int, numbers: int) -> Iterator[slice]:
-    """Slices of the environments on an axis, so small that `numbers` for each fit into the cache; all off the CPU."""
-    count = tensor.shape[axis]
-    size = max(1, CHUNK // numbers) if may_look(tensor) else count
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))

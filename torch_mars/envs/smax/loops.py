@@ -1,17 +1,27 @@
-"""The sub-steps of a step on CPU as plain loops, compiled by numba: the rules of `SMAX._fight`.
+"""What takes time on CPU, as plain loops compiled by numba: the sub-steps of a step, and what the allies see.
 
-In the same order of operations; results differ only in the last digit of square roots, which torch on CPU leaves open.
+They follow `SMAX._fight` and `SMAX.perceive`, which other devices and torch.compile take. Tensor operations write every
+distance between two units to memory; here a block of environments stays in the cache through all sub-steps. Results
+differ only in the last digit of square roots, which torch on CPU leaves open.
 
-Tensor operations write every distance between two units to memory; here a block of environments stays in the cache
-from the first sub-step to the last. Other devices, and torch.compile, take the tensor operations.
-
-Axes: U units, B environments. A block holds WIDTH environments, so that the innermost loops become vector instructions.
+Axes: U units, N allies, B environments. A block holds WIDTH environments: the innermost loops become vector
+instructions.
 """
 
 import numba
 import numpy as np
 
-from torch_mars.envs.smax.scenarios import DT, FIELD_SIZE, NO_RADIUS, SUBSTEPS, TOUCHING
+from torch_mars.envs.smax.scenarios import (
+    DT,
+    FIELD_SIZE,
+    FIRST_ATTACK,
+    NO_RADIUS,
+    OTHER_FEATURES,
+    OWN_FEATURES,
+    STOP,
+    SUBSTEPS,
+    TOUCHING,
+)
 
 WIDTH = 64
 
@@ -116,3 +126,63 @@ def _push(x, y, is_alive, radius):
         for b in range(WIDTH):
             x[i, b] += push_x[i, b] * _HALF
             y[i, b] += push_y[i, b] * _HALF
+
+
+@_compiled
+def see(positions, is_alive, health, types, cooldowns, moves, attacks, of_type, sees_enemy_actions, obs, state, mask):
+    """What `SMAX.perceive` gives, written into obs [B, N, O], state [B, S] and mask [B, N, A].
+
+    Args:
+        positions, is_alive, health, types, cooldowns, moves, attacks: of the State, [B, U] or [B, U, 2].
+        of_type: float32 [types, 4]: maximum health, cooldown, sight range, attack range.
+    """
+    B, U = is_alive.shape
+    N, A = mask.shape[1:]
+    num_types = len(of_type)
+    features = np.empty((U, OTHER_FEATURES), np.float32)  # as seen by others, but for the place
+    for b in range(B):
+        for j in range(U):
+            kind = types[b, j]
+            features[j] = _ZERO
+            features[j, 0] = health[b, j] / of_type[kind, 0]
+            if j < N or sees_enemy_actions:
+                features[j, 3], features[j, 4] = moves[b, j, 0], moves[b, j, 1]
+                largest = A - 1 if j < N else FIRST_ATTACK + N - 1
+                features[j, 5] = np.float32(attacks[b, j]) / np.float32(largest)
+            features[j, 6] = min(max(cooldowns[b, j] / of_type[kind, 1], _ZERO), _ONE)
+            features[j, 7 + kind] = _ONE
+            unit = state[b, OWN_FEATURES * j : OWN_FEATURES * (j + 1)]
+            unit[:] = _ZERO
+            if is_alive[b, j]:
+                unit[0], unit[1], unit[2] = features[j, 0], positions[b, j, 0], positions[b, j, 1]
+                unit[3], unit[4 + kind] = cooldowns[b, j], _ONE
+            state[b, OWN_FEATURES * U + j] = _ONE if j >= N else _ZERO
+            state[b, (OWN_FEATURES + 1) * U + j] = kind
+        for i in range(N):
+            mask[b, i] = is_alive[b, i]
+            mask[b, i, STOP] = True
+            if not is_alive[b, i]:
+                obs[b, i] = _ZERO
+                continue
+            x, y = positions[b, i]
+            sight_range, attack_range = of_type[types[b, i], 2], of_type[types[b, i], 3]
+            start = 0  # of the unit's features
+            for j in range(U):
+                if j == i:
+                    continue
+                way_x, way_y = positions[b, j, 0] - x, positions[b, j, 1] - y
+                distance = np.sqrt(way_x * way_x + way_y * way_y)
+                if j >= N:
+                    mask[b, i, FIRST_ATTACK + j - N] = is_alive[b, j] and distance < attack_range
+                if is_alive[b, j] and distance < sight_range:
+                    for f in range(OTHER_FEATURES):
+                        obs[b, i, start + f] = features[j, f]
+                    obs[b, i, start + 1], obs[b, i, start + 2] = way_x / sight_range, way_y / sight_range
+                else:
+                    for f in range(OTHER_FEATURES):
+                        obs[b, i, start + f] = _ZERO
+                start += OTHER_FEATURES
+            obs[b, i, start], obs[b, i, start + 3] = features[i, 0], features[i, 6]
+            obs[b, i, start + 1], obs[b, i, start + 2] = x / _FIELD_SIZE, y / _FIELD_SIZE
+            for kind in range(num_types):
+                obs[b, i, start + 4 + kind] = features[i, 7 + kind]

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_mars.envs.smax.scenarios import CENTRE
+from torch_mars.envs.smax.scenarios import CENTRE, FIRST_ATTACK
 
 NOBODY = -1
 FAR = 1e6  # further than anybody
-FIRST_ATTACK = 5  # action FIRST_ATTACK + m attacks number m
 
 
 class Memory(NamedTuple):

@@ -1,4 +1,4 @@
-"""Unit types, the eleven scenarios, and where the units of a battle begin.
+"""Unit types and other constants, the eleven scenarios, and where the units of a battle begin.
 
 Source: JaxMARL 0.2.0 (`jaxmarl.environments.smax`).
 """
@@ -13,6 +13,8 @@ from torch_mars.envs.rng import integers, uniform
 
 FIELD_SIZE = 32.0  # the field is a square; y grows upwards
 CENTRE = FIELD_SIZE / 2
+STOP = 4  # action; 0 to 3 are up, right, down, left
+FIRST_ATTACK = 5  # action FIRST_ATTACK + m attacks enemy m; enemies count the allies backwards
 SUBSTEPS = 8  # of a step
 DT = 1 / 16  # seconds of a sub-step
 TOUCHING = 1e-6  # added to distances between units in a push
@@ -44,6 +46,7 @@ UNIT_TYPES = (
 )
 MARINE, STALKER, ZEALOT, HYDRALISK = 0, 2, 3, 5  # the types of the fixed scenarios; their "z" is the zealot
 NUM_TYPES = len(UNIT_TYPES)
+OTHER_FEATURES, OWN_FEATURES = 7 + NUM_TYPES, 4 + NUM_TYPES  # of a unit as seen by others, and by itself
 
 
 @dataclass(frozen=True)
