@@ -2,51 +2,74 @@
 
     python benchmarks/train_throughput.py [--num-envs 128] [--num-seeds 1,2,5,10] [--device cpu] [--json FILE] [--quick]
 
-Both sides train MAPPO in float32: rollouts of 128 steps, 4 epochs of 4 minibatches, hidden layers 128-128. They take
-turns in processes of their own (`side_by_side.py` says why); "ratio" is ours / JAX, the median over pairs of turns.
+Both sides train MAPPO: rollouts of 128 steps, 4 epochs of 4 minibatches, hidden layers 128-128. They take turns in
+processes of their own (`side_by_side.py` says why); "ratio" is ours / JAX, the median over pairs of turns. Both
+multiply matrices in float32, or both in tf32 (JAX's default on a GPU) with `--matmul-precision high`.
 The side in JAX (`jax_mappo.py`) needs JAX (`pip install jax`, or "jax[cuda13]" for a GPU) and knows paxmen_5a only.
 """
 
 import argparse
+import functools
+import os
 import statistics
 import time
 from pathlib import Path
 
-from side_by_side import Player, alternate, facts, is_installed, median_ratio, print_facts, use_jax_on, write_json
+from side_by_side import (
+    Player,
+    alternate,
+    facts,
+    is_installed,
+    median_ratio,
+    print_facts,
+    seconds_per_call,
+    use_jax_on,
+    write_json,
+)
 
 JAX_TASK = "paxmen_5a"
 ROLLOUT_LENGTH = 128
+WARM_UP = 3  # iterations: until then, CUDA graphs are recorded and programs compiled
 PARTS = ("rollout", "advantages", "update")
 
 
-def ours(task: str, num_envs: int, num_seeds: int, device: str, seconds: float):
-    """A turn trains for about `seconds`: seconds per iteration of each of the PARTS."""
+def ours(task: str, num_envs: int, num_seeds: int, device: str, precision: str, seconds: float):
+    """A turn trains for about `seconds`: seconds of one iteration, and of each of the PARTS in one of its own.
+
+    Whole iterations run as in the lesson's main (on CUDA as one graph, which cannot be split); the parts run eagerly.
+    """
     import torch
 
-    from torch_mars import config, envs
+    from torch_mars import config, envs, speed
     from torch_mars.algos import mappo
     from torch_mars.envs import rng
 
     settings = {"env": task, "num_envs": num_envs, "num_seeds": num_seeds, "device": device}
-    settings["rollout_length"] = ROLLOUT_LENGTH
+    settings |= {"rollout_length": ROLLOUT_LENGTH, "matmul_precision": precision}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     args = config.parse(mappo.Args, mappo.ratio_range, mappo.ALGORITHM, flags)
+    speed.prepare(args.device, args.matmul_precision)
     seeds = list(range(num_seeds))
-    env = envs.make(task, num_seeds * num_envs, device, [rng.derive(seed, "environment") for seed in seeds])
+    env = envs.make(task, num_seeds * num_envs, args.device, [rng.derive(seed, "environment") for seed in seeds])
+    env.reset()
     learner = mappo.Learner(args, env, seeds)
     rollout = mappo.Rollout(args, env, learner.actor)
-    ts = env.reset()
+    iterate = functools.partial(mappo.iteration, env=env, rollout=rollout, learner=learner, args=args)
+    if env.device.type == "cuda":
+        iterate = speed.CudaGraph(iterate, lambda sentence: None)
 
     def clock() -> float:
         if env.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def iteration() -> list[float]:
-        """As in the lesson's main."""
-        nonlocal ts
+    def whole() -> None:
+        (env.state, learner.key), _ = iterate((env.state, learner.key))
+        clock()
+
+    def split() -> list[float]:
         marks = [clock()]
-        ts = mappo.collect(rollout, env, ts, learner)
+        mappo.collect(rollout, env, learner)
         marks.append(clock())
         advantage, value = mappo.advantages(rollout, learner, args)
         marks.append(clock())
@@ -54,41 +77,34 @@ def ours(task: str, num_envs: int, num_seeds: int, device: str, seconds: float):
         marks.append(clock())
         return [end - start for start, end in zip(marks, marks[1:])]
 
-    def turn() -> list[float]:
-        spent = [iteration()]
-        while sum(map(sum, spent)) < seconds:
-            spent.append(iteration())
-        return [statistics.mean(part) for part in zip(*spent)]
-
-    return turn
+    for _ in range(WARM_UP):
+        whole()
+    return lambda: [seconds_per_call(whole, seconds), *split()]
 
 
-def in_jax(num_envs: int, num_seeds: int, device: str, seconds: float):
+def in_jax(num_envs: int, num_seeds: int, device: str, precision: str, seconds: float):
     """A turn trains for about `seconds`: seconds per iteration."""
     use_jax_on(device)
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = {"highest": "highest", "high": "tensorfloat32"}[precision]
     import jax_mappo
 
-    def turn() -> float:
-        spent = jax_mappo.measure(num_envs, num_seeds, 1)
-        while sum(spent) < seconds:
-            spent += jax_mappo.measure(num_envs, num_seeds, 1)
-        return statistics.mean(spent)
-
-    return turn
+    jax_mappo.measure(num_envs, num_seeds, WARM_UP)
+    return lambda: seconds_per_call(lambda: jax_mappo.measure(num_envs, num_seeds, 1), seconds)
 
 
-def measure(task: str, num_envs: int, num_seeds: int, device: str, rounds: int, seconds: float) -> dict:
+def measure(task: str, num_envs: int, num_seeds: int, device: str, precision: str, rounds: int, seconds: float) -> dict:
     """One row of the table; "ours" and "jax" in environment steps per second, of all seeds together."""
-    players = [Player(ours, task, num_envs, num_seeds, device, seconds)]
+    how = (num_envs, num_seeds, device, precision, seconds)
+    players = [Player(ours, task, *how)]
     if task == JAX_TASK and is_installed("jax"):
-        players.append(Player(in_jax, num_envs, num_seeds, device, seconds))
-    parts, *in_jax_s = alternate(players, rounds)
+        players.append(Player(in_jax, *how))
+    answers, *in_jax_s = alternate(players, rounds)
     for player in players:
         player.end()
-    ours_s = [sum(one) for one in parts]
+    ours_s, *parts_s = zip(*answers)
     steps = num_seeds * num_envs * ROLLOUT_LENGTH
     row = {"task": task, "num_envs": num_envs, "num_seeds": num_seeds, "ours": steps / statistics.median(ours_s)}
-    row |= {f"{name}_s": statistics.median(times) for name, times in zip(PARTS, zip(*parts))}
+    row |= {f"{name}_s": statistics.median(times) for name, times in zip(PARTS, parts_s)}
     for jax_s in in_jax_s:
         row |= {"jax": steps / statistics.median(jax_s), "ratio": median_ratio(jax_s, ours_s)}
     return row
@@ -100,6 +116,7 @@ def main():
     parser.add_argument("--num-envs", type=int, default=128, help="per seed")
     parser.add_argument("--num-seeds", help="one row for each; 1,2,5,10 if left out, or 1 with --quick")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--matmul-precision", default="highest", choices=("highest", "high"), help="of both sides")
     parser.add_argument("--json", type=Path, help="write machine and rows to this file, too")
     parser.add_argument("--quick", action="store_true", help="within a minute")
     options = parser.parse_args()
@@ -114,7 +131,8 @@ def main():
     print(" ".join(f"{name:>{width}}" for name, width in zip(names, widths)), flush=True)
     rows = []
     for count in num_seeds:
-        row = measure(options.env, options.num_envs, count, options.device, rounds, seconds)
+        how = (options.device, options.matmul_precision, rounds, seconds)
+        row = measure(options.env, options.num_envs, count, *how)
         rows.append(row)
         cells = [row["task"], row["num_envs"], row["num_seeds"], f"{row['ours']:,.0f}"]
         cells += [f"{row['jax']:,.0f}", f"{row['ratio']:.2f}"] if "jax" in row else ["-", "-"]
