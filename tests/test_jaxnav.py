@@ -217,11 +217,11 @@ def test_starts_are_distributed_as_fresh_ones_of_the_original(task):
     stats = pytest.importorskip("scipy.stats")
     from record_jaxnav import starts
 
-    theirs = start_numbers(**starts(task, 4096, seed=7))
+    theirs = start_numbers(**starts(task, 1024, seed=7))
     env = envs.make(task, num_envs=4096, seed=7)
     env.reset()
     for name, ours in our_starts(env).items():
-        ours, other = (x.astype(float).reshape(4096, -1)[:, 0] for x in (ours, theirs[name]))
+        ours, other = (x.astype(float).reshape(len(x), -1)[:, 0] for x in (ours, theirs[name]))
         assert stats.ks_2samp(ours, other).pvalue > 1e-4, name
 
 
