@@ -4,7 +4,8 @@
 
 What `train_throughput.py` puts beside the lessons, written to be as fast as JAX allows: one program from the rollout's
 first action to the update's last step, starts from a pool (`jax_paxmen.py`), the fastest of JAX's random number
-generators, donated buffers, agents' ids as a bias. Nothing of it is needed to use torch_mars.
+generators, donated buffers, networks on flat rows, and on CPU in chunks that stay in a core's cache. A test holds its
+update to the lesson's, weight by weight (`tests/test_benchmarks.py`).
 
 Axes: T steps, B environments, N agents, O observation, S global state.
 """
@@ -17,11 +18,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-
-try:
-    from benchmarks.jax_paxmen import PaxMen, Pool, State
-except ImportError:  # run as a script
-    from jax_paxmen import PaxMen, Pool, State
+from jax_paxmen import PaxMen, Pool, State
 
 # The settings of the lessons on PaxMen: Args and yaml/paxmen.yaml.
 HIDDEN_SIZE = 128
