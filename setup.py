@@ -9,12 +9,21 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "torch_mars/__init__.py").read_text())[1]
 
 EXTRAS = {
-    "test": ["pytest>=8", "pytest-timeout>=2.3", "pygame>=2.6", "imageio-ffmpeg>=0.5"],
+    "test": [
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "pygame>=2.6",
+        "matplotlib>=3.8",
+        "optuna>=4",
+        "scipy>=1.13",
+        "jsonschema>=4",
+        "imageio-ffmpeg>=0.5",
+    ],
     "interop": ["torchrl>=0.14", "supersuit>=3.11", "stable-baselines3>=2.9", "jax>=0.10", "pygame>=2.6"],
     "render": ["pygame>=2.6"],
     "video": ["imageio-ffmpeg>=0.5"],
     "plots": ["matplotlib>=3.8"],
-    "tune": ["optuna>=4"],
+    "tune": ["optuna>=4", "matplotlib>=3.8"],
     "parity": ["jaxmarl==0.2.0", "jumanji==1.1.2"],
 }
 FOR_USERS = ("test", "render", "video", "plots", "tune")

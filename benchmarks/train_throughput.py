@@ -1,94 +1,144 @@
-"""Environment steps per second of training, and how much of the time is spent outside the networks.
+"""Environment steps per second of training, beside MAPPO in plain JAX of the same network and schedule.
 
-    python benchmarks/train_throughput.py [--env paxmen_5a] [--num-envs 128] [--num-seeds 1,2,5] [--json FILE] [--quick]
+    python benchmarks/train_throughput.py [--num-envs 128] [--num-seeds 1,2,5,10] [--device cpu] [--json FILE] [--quick]
 
-An iteration (rollout, advantages, update) alternates with the same networks' work alone: every forward pass, backward
-pass and optimiser step of the iteration, on the same tensors, and nothing else. The share outside the networks is
-1 - (time of the networks alone) / (time of the iteration), the median over pairs that follow one another.
+Both sides train MAPPO: rollouts of 128 steps, 4 epochs of 4 minibatches, hidden layers 128-128. They take turns in
+processes of their own (`side_by_side.py` says why); "ratio" is ours / JAX, the median over pairs of turns. Both
+multiply matrices in float32, or both in tf32 (JAX's default on a GPU) with `--matmul-precision high`.
+The side in JAX (`jax_mappo.py`) needs JAX (`pip install jax`, or "jax[cuda13]" for a GPU) and knows paxmen_5a only.
 """
 
 import argparse
-import json
+import functools
+import os
 import statistics
 import time
+from pathlib import Path
 
-import torch
+from side_by_side import (
+    Player,
+    alternate,
+    facts,
+    is_installed,
+    median_ratio,
+    print_facts,
+    seconds_per_call,
+    use_jax_on,
+    write_json,
+)
 
-import torch_mars.envs as envs
-from torch_mars.algos import mars
-from torch_mars.envs import rng
-
-
-def networks_alone(learner, rollout, args):
-    T = args.rollout_length
-    with torch.no_grad():
-        for t in range(T):
-            learner.actor.network(rollout.obs[:, t])
-        learner.value(rollout.state)
-    size = T * args.num_envs // args.minibatches
-    obs, state = rollout.obs.flatten(1, 2)[:, :size].contiguous(), rollout.state.flatten(1, 2)[:, :size].contiguous()
-    for _ in range(args.epochs * args.minibatches):
-        (learner.actor.network(obs).mean() + learner.value(state).mean()).backward()
-        for optimizer in (learner.actor_optimizer, learner.critic_optimizer):
-            optimizer.step()
-            optimizer.zero_grad()
+JAX_TASK = "paxmen_5a"
+ROLLOUT_LENGTH = 128
+WARM_UP = 3  # iterations: until then, CUDA graphs are recorded and programs compiled
+PARTS = ("rollout", "advantages", "update")
 
 
-def measure(args, repetitions):
-    seeds = list(range(args.num_seeds))
-    env = envs.make(
-        args.env, args.num_seeds * args.num_envs, args.device, [rng.derive(s, "environment") for s in seeds]
-    )
-    learner, copy = mars.Learner(args, env, seeds), mars.Learner(args, env, seeds)
-    rollout = mars.Rollout(args, env, learner.actor)
-    ts = env.reset()
-    parts = {"rollout": [], "advantages": [], "update": [], "networks alone": []}
+def ours(task: str, num_envs: int, num_seeds: int, device: str, precision: str, seconds: float):
+    """A turn trains for about `seconds`: seconds of one iteration, and of each of the PARTS in one of its own.
 
-    def clock():
+    Whole iterations run as in the lesson's main (on CUDA as one graph, which cannot be split); the parts run eagerly.
+    """
+    import torch
+
+    from torch_mars import config, envs, speed
+    from torch_mars.algos import mappo
+    from torch_mars.envs import rng
+
+    settings = {"env": task, "num_envs": num_envs, "num_seeds": num_seeds, "device": device}
+    settings |= {"rollout_length": ROLLOUT_LENGTH, "matmul_precision": precision}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    args = config.parse(mappo.Args, mappo.ratio_range, mappo.ALGORITHM, flags)
+    speed.prepare(args.device, args.matmul_precision)
+    seeds = list(range(num_seeds))
+    env = envs.make(task, num_seeds * num_envs, args.device, [rng.derive(seed, "environment") for seed in seeds])
+    env.reset()
+    learner = mappo.Learner(args, env, seeds)
+    rollout = mappo.Rollout(args, env, learner.actor)
+    iterate = functools.partial(mappo.iteration, env=env, rollout=rollout, learner=learner, args=args)
+    if env.device.type == "cuda":
+        iterate = speed.CudaGraph(iterate, lambda sentence: None)
+
+    def clock() -> float:
         if env.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    for _ in range(repetitions + 1):
+    def whole() -> None:
+        (env.state, learner.key), _ = iterate((env.state, learner.key))
+        clock()
+
+    def split() -> list[float]:
         marks = [clock()]
-        ts = mars.collect(rollout, env, ts, learner)
+        mappo.collect(rollout, env, learner)
         marks.append(clock())
-        advantage, value = mars.advantages(rollout, learner, args)
+        advantage, value = mappo.advantages(rollout, learner, args)
         marks.append(clock())
-        mars.update(rollout, advantage, value, learner, args)
+        mappo.update(rollout, advantage, value, learner, args)
         marks.append(clock())
-        networks_alone(copy, rollout, args)
-        marks.append(clock())
-        for name, start, end in zip(parts, marks, marks[1:]):
-            parts[name].append(end - start)
-    medians = {name: statistics.median(times[1:]) for name, times in parts.items()}  # the first warms up
-    totals = [sum(times) for times in zip(parts["rollout"], parts["advantages"], parts["update"])][1:]
-    outside = statistics.median(1 - alone / total for alone, total in zip(parts["networks alone"][1:], totals))
-    return {
-        "env": args.env, "num_envs": args.num_envs, "num_seeds": args.num_seeds,
-        "steps_per_second": round(args.num_seeds * args.num_envs * args.rollout_length / statistics.median(totals)),
-        **{f"{name} [s]": round(seconds, 4) for name, seconds in medians.items()},
-        "share outside networks": round(outside, 3),
-    }  # fmt: skip
+        return [end - start for start, end in zip(marks, marks[1:])]
+
+    for _ in range(WARM_UP):
+        whole()
+    return lambda: [seconds_per_call(whole, seconds), *split()]
+
+
+def in_jax(num_envs: int, num_seeds: int, device: str, precision: str, seconds: float):
+    """A turn trains for about `seconds`: seconds per iteration."""
+    use_jax_on(device)
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = {"highest": "highest", "high": "tensorfloat32"}[precision]
+    import jax_mappo
+
+    jax_mappo.measure(num_envs, num_seeds, WARM_UP)
+    return lambda: seconds_per_call(lambda: jax_mappo.measure(num_envs, num_seeds, 1), seconds)
+
+
+def measure(task: str, num_envs: int, num_seeds: int, device: str, precision: str, rounds: int, seconds: float) -> dict:
+    """One row of the table; "ours" and "jax" in environment steps per second, of all seeds together."""
+    how = (num_envs, num_seeds, device, precision, seconds)
+    players = [Player(ours, task, *how)]
+    if task == JAX_TASK and is_installed("jax"):
+        players.append(Player(in_jax, *how))
+    answers, *in_jax_s = alternate(players, rounds)
+    for player in players:
+        player.end()
+    ours_s, *parts_s = zip(*answers)
+    steps = num_seeds * num_envs * ROLLOUT_LENGTH
+    row = {"task": task, "num_envs": num_envs, "num_seeds": num_seeds, "ours": steps / statistics.median(ours_s)}
+    row |= {f"{name}_s": statistics.median(times) for name, times in zip(PARTS, parts_s)}
+    for jax_s in in_jax_s:
+        row |= {"jax": steps / statistics.median(jax_s), "ratio": median_ratio(jax_s, ours_s)}
+    return row
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env", default="paxmen_5a")
-    parser.add_argument("--num-envs", type=int, default=128)
-    parser.add_argument("--num-seeds", default="1")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json")
-    parser.add_argument("--quick", action="store_true", help="5 iterations each instead of 30")
+    parser.add_argument("--env", default=JAX_TASK, help=f"beside JAX: {JAX_TASK}")
+    parser.add_argument("--num-envs", type=int, default=128, help="per seed")
+    parser.add_argument("--num-seeds", help="one row for each; 1,2,5,10 if left out, or 1 with --quick")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--matmul-precision", default="highest", choices=("highest", "high"), help="of both sides")
+    parser.add_argument("--json", type=Path, help="write machine and rows to this file, too")
+    parser.add_argument("--quick", action="store_true", help="within a minute")
     options = parser.parse_args()
+    num_seeds = map(int, (options.num_seeds or ("1" if options.quick else "1,2,5,10")).split(","))
+    rounds, seconds = (5, 1.0) if options.quick else (9, 2.0)
+
+    machine = facts(options.device)
+    print_facts(machine)
+    print(f"{'':36} {'env steps/s, all seeds':>21} {'':7} {'ours, seconds per iteration':>33}")
+    names = ("task", "envs", "seeds", "ours", "JAX", "ratio", *PARTS)
+    widths = (24, 6, 5, 10, 10, 7, 11, 11, 11)
+    print(" ".join(f"{name:>{width}}" for name, width in zip(names, widths)), flush=True)
     rows = []
-    for num_seeds in map(int, options.num_seeds.split(",")):
-        args = mars.Args(env=options.env, num_envs=options.num_envs, num_seeds=num_seeds, device=options.device)
-        rows.append(measure(args, 5 if options.quick else 30))
-        print("  ".join(f"{name}: {value}" for name, value in rows[-1].items()))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=1)
+    for count in num_seeds:
+        how = (options.device, options.matmul_precision, rounds, seconds)
+        row = measure(options.env, options.num_envs, count, *how)
+        rows.append(row)
+        cells = [row["task"], row["num_envs"], row["num_seeds"], f"{row['ours']:,.0f}"]
+        cells += [f"{row['jax']:,.0f}", f"{row['ratio']:.2f}"] if "jax" in row else ["-", "-"]
+        cells += [f"{row[f'{part}_s']:.4f}" for part in PARTS]
+        print(" ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths)), flush=True)
+    write_json(options.json, machine, rows)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,9 @@ import torch
 import torch_mars.envs as envs
 from torch_mars import speed
 from torch_mars.algos import mars
-from torch_mars.envs import rng
 from torch_mars.runs import RunError
 
-TASKS = {"discrete": "paxmen_4a", "continuous": "aerojax_2v2"}
+TASKS = ("paxmen_4a", "aerojax_2v2", "smax_2s3z", "jaxnav_7x7x2a", "simple_spread_3ag")  # one of every environment
 
 
 def training(env_name, device, seeds=(0, 1), **settings):
@@ -25,12 +24,17 @@ def training(env_name, device, seeds=(0, 1), **settings):
         env=env_name, num_envs=4, rollout_length=6, hidden_size=8, num_seeds=len(seeds), device=device,
         minibatches=2, epochs=2, bootstrap_truncation=True, env_options={"max_steps": 4}, **settings,
     )  # fmt: skip
-    env_seeds = [rng.derive(s, "environment") for s in seeds]
-    env = envs.make(env_name, len(seeds) * args.num_envs, device, env_seeds, **args.env_options)
-    env.reset()
+    env = envs.make(env_name, len(seeds) * args.num_envs, device, list(seeds), **args.env_options)
+    started = envs.make(env_name, env.num_envs, "cpu", list(seeds), **args.env_options)  # starts may look at values
+    started.reset()
+    env.state = speed.tree_map(lambda field: field.to(device), started.state)
     learner = mars.Learner(args, env, list(seeds))
     rollout = mars.Rollout(args, env, learner.actor)
     return {"env": env, "rollout": rollout, "learner": learner, "args": args}
+
+
+def start_of(parts):
+    return parts["env"].state, parts["learner"].key
 
 
 def weights(parts):
@@ -44,11 +48,11 @@ def without_fused_adam(monkeypatch):
     monkeypatch.setattr(torch.optim, "Adam", lambda *args, fused, capturable, **kwargs: adam(*args, **kwargs))
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_an_iteration_never_waits_for_its_device_and_keeps_to_it(task, without_fused_adam):
     parts = training(task, "meta")
     for _ in range(2):  # the second finds the optimisers' moments in place
-        _, numbers = mars.iteration((parts["env"].state, parts["learner"].key), **parts)
+        _, numbers = mars.iteration(start_of(parts), **parts)
     assert {(values.device.type, *values.shape) for values in numbers.values()} == {("meta", 2)}
 
 
@@ -59,9 +63,9 @@ def test_an_iteration_never_waits_for_its_device_and_keeps_to_it(task, without_f
 def test_the_check_above_notices_a_slip(slip, without_fused_adam, monkeypatch):
     normalise = mars.normalise
     monkeypatch.setattr(mars, "normalise", lambda advantage: slip(normalise(advantage)))
-    parts = training(TASKS["discrete"], "meta")
+    parts = training(TASKS[0], "meta")
     with pytest.raises((RuntimeError, NotImplementedError)):
-        mars.iteration((parts["env"].state, parts["learner"].key), **parts)
+        mars.iteration(start_of(parts), **parts)
 
 
 class Recorder:
@@ -80,7 +84,7 @@ class Recorder:
 
 @pytest.fixture
 def recorder(monkeypatch):
-    """CUDA's recording replaced: `_record` leaves weights alone, as a recording does, and replaying runs the function."""
+    """CUDA's recording replaced: recording leaves weights alone, as it should, and replaying runs the function."""
     recorder = Recorder()
 
     class Graph:
@@ -108,14 +112,14 @@ def recorder(monkeypatch):
     return recorder
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_training_from_fixed_memory_gives_the_same_numbers(task, recorder):
     plain, replayed, said = training(task, "cpu"), training(task, "cpu"), []
     graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **replayed), said.append)
+    plain_carry, carry = start_of(plain), start_of(replayed)
     for number in range(6):
-        plain_carry, expected = mars.iteration((plain["env"].state, plain["learner"].key), **plain)
-        carry, numbers = graph((replayed["env"].state, replayed["learner"].key))
-        (plain["env"].state, plain["learner"].key), (replayed["env"].state, replayed["learner"].key) = plain_carry, carry
+        plain_carry, expected = mars.iteration(plain_carry, **plain)
+        carry, numbers = graph(carry)
         if number == 3:
             memory = carry[1].data_ptr()
         for name, values in expected.items():
@@ -127,9 +131,9 @@ def test_training_from_fixed_memory_gives_the_same_numbers(task, recorder):
 
 def test_what_cannot_be_recorded_is_one_sentence_with_the_way_out(recorder):
     recorder.fails = True
-    parts = training(TASKS["discrete"], "cpu")
+    parts = training(TASKS[0], "cpu")
     graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **parts), print)
-    carry = (parts["env"].state, parts["learner"].key)
+    carry = start_of(parts)
     for _ in range(speed.CudaGraph.WARM_UP):
         carry, _ = graph(carry)
     with pytest.raises(RunError, match=r"operation not permitted when stream is capturing\); use --no-cuda-graphs$"):
@@ -137,14 +141,14 @@ def test_what_cannot_be_recorded_is_one_sentence_with_the_way_out(recorder):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_a_real_graph_gives_the_numbers_of_eager_training(task):
     plain, replayed = training(task, "cuda"), training(task, "cuda")
     graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **replayed), print)
+    plain_carry, carry = start_of(plain), start_of(replayed)
     for _ in range(6):
-        plain_carry, expected = mars.iteration((plain["env"].state, plain["learner"].key), **plain)
-        carry, numbers = graph((replayed["env"].state, replayed["learner"].key))
-        (plain["env"].state, plain["learner"].key), (replayed["env"].state, replayed["learner"].key) = plain_carry, carry
+        plain_carry, expected = mars.iteration(plain_carry, **plain)
+        carry, numbers = graph(carry)
         for name, values in expected.items():
             torch.testing.assert_close(numbers[name], values, atol=1e-3, rtol=1e-3, equal_nan=True)
     torch.testing.assert_close(weights(plain), weights(replayed), atol=1e-4, rtol=1e-3)

@@ -97,6 +97,28 @@ def test_a_time_limit_is_bootstrapped_only_on_request(bootstrap):
     assert value.flatten().tolist() == VALUE[:-1]
 
 
+@with_algorithms
+def test_each_agent_has_its_own_advantage_where_rewards_are_its_own(algorithm):
+    """The value of the team's state is every agent's baseline and regresses on every agent's return."""
+    module = lesson(algorithm)
+    args = module.Args(env="simple_spread_3ag", num_envs=4, rollout_length=30, hidden_size=8)
+    env = envs.make(args.env, 4)
+    env.reset()
+    learner = module.Learner(args, env, [0])
+    rollout = module.Rollout(args, env, learner.actor)
+    module.collect(rollout, env, learner)
+    advantage, value = module.advantages(rollout, learner, args)
+    assert advantage.shape == (1, 30, 4, 3) and value.shape == (1, 30, 4, 1)
+    values = learner.value(rollout.state).detach()
+    for i in range(3):
+        alone = module.compute_gae(rollout.reward[..., i], values, rollout.is_done, args.gamma, args.gae_lambda)
+        torch.testing.assert_close(advantage[..., i], alone)
+    assert (advantage[..., 0] != advantage[..., 1]).any(), "nobody touched anybody: the rewards were all the same"
+    before = weights(learner)
+    module.update(rollout, advantage, value, learner, args)
+    assert (weights(learner) != before).any()
+
+
 def test_advantages_are_normalised_with_the_population_deviation():
     normalised = mars.normalise(double(DEFAULT_ADVANTAGE).view(1, 6, 1)).flatten()
     expected = [-0.252688362, -1.112240295, -1.061950546, 1.51614798, -0.199581207, 1.11031243]

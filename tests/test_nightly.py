@@ -4,7 +4,9 @@ python -m pytest -m slow tests/test_nightly.py
 """
 
 import collections
+import importlib.util
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -81,6 +83,28 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert (target / "torch_mars" / "py.typed").exists()
+
+
+@pytest.mark.timeout(1800)
+def test_the_readme_s_commands_lead_to_the_paper_s_figures(tmp_path):
+    """Word for word, but with the smoke budget."""
+    section = (ROOT / "README.md").read_text().split("## From training to the paper's figures")[1]
+    commands = [line for line in section.split("```")[1].splitlines() if line.startswith("python -m ")]
+    assert len(commands) == 6
+    for command in commands:
+        module, *arguments = shlex.split(command.replace("quick", "smoke"))[2:]
+        if importlib.util.find_spec(module) is None:
+            continue  # evaluate and play are still to be built
+        if module == "torch_mars.algos.mars":
+            arguments += ["--total-steps", "1024"]
+        runs = [str(path.parent.relative_to(tmp_path)) for path in tmp_path.glob("runs/paxmen_5a/mars/*/policy.pt")]
+        arguments = [runs[0] if argument.endswith("<run>") else argument for argument in arguments]
+        done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, (command, done.stderr)
+    for name in ("curves_paxmen", "iqm", "improvement", "ratios_paxmen", "objectives"):
+        assert (tmp_path / "figures" / f"{name}.png").exists(), name
+    assert (tmp_path / "print" / "iqm.pdf").exists()
+    assert "| PaxMen | 3 | 10 | " in (tmp_path / "print" / "table1.md").read_text()
 
 
 @pytest.mark.timeout(1800)

@@ -67,12 +67,24 @@ def parse(args_type: type, check_method: Callable[[Any], Any], algorithm: str, a
             from torch_mars.runs import saved_settings
 
             args = _resumed(args_type, saved_settings(given["resume"], algorithm), given)
+            check(args)
+            check_method(args)
         else:
-            args = _fresh(args_type, algorithm, given)
-        check(args)
-        check_method(args)
+            args = resolve(args_type, check_method, algorithm, given)
     except (UsageError, ValueError) as error:
         parser.error(str(error))
+    return args
+
+
+def resolve(args_type: type, check_method: Callable[[Any], Any], algorithm: str, given: dict[str, Any]) -> Any:
+    """The `Args` of a new run for which `given` was asked, checked.
+
+    Raises:
+        UsageError: a setting cannot be read or is out of range.
+    """
+    args = _fresh(args_type, algorithm, given)
+    check(args)
+    check_method(args)
     return args
 
 
@@ -200,7 +212,8 @@ def _fresh(args_type: type, algorithm: str, given: dict[str, Any]) -> Any:
     return args
 
 
-CHANGEABLE = ("total_steps", "eval_every", "eval_episodes", "device", "checkpoint_every")  # when a run is resumed
+# when a run is resumed
+CHANGEABLE = ("total_steps", "eval_every", "eval_episodes", "device", "cuda_graphs", "checkpoint_every")
 
 
 def _resumed(args_type: type, saved: dict[str, Any], given: dict[str, Any]) -> Any:

@@ -21,6 +21,7 @@ import shutil
 import signal
 import statistics
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Iterator
@@ -334,12 +335,10 @@ class Run:
             for name, step in (("final", last), ("best", best)):
                 print(f"{name:>20}  {result(by_update[step], wins.get(step, []))} at step {step:,}")
         if self.absolute:
-            means, won = (
-                [statistics.fmean(v[name]) for v in self.absolute.values() if name in v]
-                for name in ("episode_return", "won")
-            )
+            means = [statistics.fmean(v["episode_return"]) for v in self.absolute.values()]
             count = len(next(iter(self.absolute.values()))["episode_return"])
-            print(f"{'best, again':>20}  {result(means, won)}: each seed's best policy over {count} new episodes")
+            print(f"{'best, again':>20}  {spread(means)}: each seed's best policy over {count} new episodes")
+            print(textwrap.fill(self._other_metrics(), 110, initial_indent=" " * 22, subsequent_indent=" " * 22))
         print(f"{'time':>20}  {self.seconds:.0f} s")
         print(f"{'policy':>20}  {self.folder / POLICY}")
         print("Next")
@@ -347,6 +346,12 @@ class Run:
         print(f"{'measure it':>20}  python -m torch_mars.evaluate {self.folder}")
         print(f"{'watch it':>20}  python -m torch_mars.play {self.folder}")
         print(f"{'train on':>20}  python {script} --resume {self.folder} --total-steps {2 * self.args.total_steps}")
+
+    def _other_metrics(self) -> str:
+        """Of the absolute metric's episodes, the means of all that was measured besides the return."""
+        names = [name for name in next(iter(self.absolute.values())) if name != "episode_return"]
+        means = {name: [statistics.fmean(seed[name]) for seed in self.absolute.values()] for name in names}
+        return ", ".join(f"{name} {spread(values)}" for name, values in means.items())
 
 
 class BestWeights:
@@ -438,12 +443,15 @@ def guarded(main: Any, program: str) -> NoReturn:
     except RunError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain when it exits
         sys.exit(141)
+    except OSError as error:  # a full disk, a folder that was taken away
+        print(f"{program}: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 # ---- helpers ----

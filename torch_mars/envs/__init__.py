@@ -5,6 +5,7 @@ this version can make, with the extensions outside the 47.
 """
 
 import importlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,8 @@ _MAKEABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "paxmen_6a": ("paxmen", {"num_agents": 6}),
     **{f"aerojax_{n}v{n}": ("aerojax", {"n_allies": n, "n_enemies": n}) for n in (2, 3, 5, 8)},
     **{task: ("smax", {"scenario": task.removeprefix("smax_")}) for task in ENVIRONMENTS["smax"]},
+    **{f"simple_spread_{n}ag": ("mpe", {"num_agents": n}) for n in (3, 5, 10)},
+    **{f"jaxnav_{w}x{w}x{n}a": ("jaxnav", {"map_size": w, "num_agents": n}) for n, w in enumerate((7, 9, 11, 13), 2)},
     # extensions outside the 47
     "aerojax_5v5_mixed": (
         "aerojax",
@@ -54,8 +57,15 @@ _MAKEABLE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def _recipe(task: str) -> tuple[str, dict[str, Any]] | None:
+    """A task's environment and its options, also of the JaxNav tasks that have no entry above."""
+    if match := re.fullmatch(r"jaxnav_(\d+)x\1x(\d+)a", task):
+        return "jaxnav", {"map_size": int(match[1]), "num_agents": int(match[2])}
+    return _MAKEABLE.get(task)
+
+
 def tasks() -> tuple[str, ...]:
-    """The tasks that `make` accepts today."""
+    """The tasks that `make` accepts today; it takes JaxNav's of other sizes too, named `jaxnav_<W>x<W>x<N>a`."""
     return tuple(_MAKEABLE)
 
 
@@ -65,8 +75,8 @@ def family(task: str) -> str:
     Raises:
         ValueError: an unknown task, or one whose environment is not built yet.
     """
-    if task in _MAKEABLE:
-        return _MAKEABLE[task][0]
+    if recipe := _recipe(task):
+        return recipe[0]
     for environment, group in ENVIRONMENTS.items():
         if task in group:
             raise ValueError(
@@ -85,7 +95,7 @@ def environment_class(task: str) -> "type[BatchedEnv]":
 def task_options(task: str) -> dict[str, Any]:
     """The options that make an environment this task."""
     family(task)
-    return dict(_MAKEABLE[task][1])
+    return dict(_recipe(task)[1])
 
 
 def make(

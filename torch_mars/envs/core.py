@@ -124,6 +124,10 @@ class BatchedEnv:
         """What agent number `agent` sees, from its obs [O]: uint8 [h, h, 3]; None where numbers make no picture."""
         return None
 
+    def next_episode(self, state: State) -> State:
+        """The start that follows an ended episode; overridden where starts are prepared during the episode."""
+        return self.initial_state(state.rng)
+
     def perceive(self, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
         """Observation, global state and action mask at once; overridden where they share work."""
         return self.observation(state), self.global_state(state), self.action_mask(state)
@@ -164,7 +168,7 @@ class BatchedEnv:
         obs, global_state, mask = final_obs, final_state, final_mask
         if self.auto_reset:
             state, obs, global_state, mask = where_rows(
-                terminated | truncated, self._start, state.rng, (state, obs, global_state, mask)
+                terminated | truncated, self._restart, state, (state, obs, global_state, mask)
             )
         self.state = state
         return TimeStep(obs, global_state, mask, reward, terminated, truncated, final_obs, final_state, info)
@@ -226,8 +230,8 @@ class BatchedEnv:
 
     # ---- inside ----
 
-    def _start(self, rng: Tensor) -> tuple[State, Tensor, Tensor, Tensor | None]:
-        state = self.initial_state(rng)
+    def _restart(self, state: State) -> tuple[State, Tensor, Tensor, Tensor | None]:
+        state = self.next_episode(state)
         return state, *self.perceive(state)
 
     def _checked(self, actions: Tensor) -> Tensor:

@@ -1,0 +1,171 @@
+"""MPE simple spread: N discs on an unbounded plane cover N landmarks and should not touch each other. Dense reward.
+
+Source: `MPE_simple_spread_v3` of the `jaxmarl` package 0.2.0 (JAX), matched step for step. L = N landmarks.
+
+| | shape | values |
+|---|---|---|
+| observation | [N, 6N] | own velocity (2), own position (2), landmarks - own position (2L), |
+| | | others - own position, by index (2(N-1)), zeros (2(N-1)): their silent communication |
+| global state | [6N^2] | the observations of agent 0, 1, ... |
+| action | [N, 5] in [0, 1] | nothing, -x, +x, -y, +y: the thrust is 5 (a2 - a1, a4 - a3); not clipped |
+| | or [N] in 0..4 | with action_type="discrete": nothing, -x, +x, -y, +y at full thrust |
+| reward | [N] | (1 - local_ratio) x the team's - sum of landmarks' distances to their nearest agents, |
+| | | - local_ratio x the number of agents that this one touches |
+| end | | only by the time limit, 26 steps |
+
+Metrics: `collisions` (pairs touching, summed over the episode), `coverage` (share of landmarks with an agent closer
+than 0.15, at the end), `distance` (of a landmark to its nearest agent, mean over the episode; before its end, the part
+of it so far).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.envs.rng import uniform
+
+AGENT_RADIUS = 0.15
+LANDMARK_RADIUS = 0.05  # drawn only: landmarks collide with nothing
+TOUCH = 2 * AGENT_RADIUS  # distance below which two agents touch
+ACCELERATION = 5.0  # per unit of action; masses are 1
+DT = 0.1
+DAMPING = 0.25  # share of the velocity lost in a step
+CONTACT_FORCE = 100.0
+CONTACT_MARGIN = 0.001  # width of the soft contact
+THRUSTS = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # (x, y) per unit of each action
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `make` may override."""
+
+    num_agents: int = 3
+    action_type: str = "continuous"  # or "discrete"
+    local_ratio: float = 0.5  # weight of the individual part of the reward
+    max_steps: int = 26
+    raw_actions: bool = False  # the action space is [-1, 1] instead of [0, 1]; the rules are the same
+
+    def __post_init__(self):
+        for name in ("num_agents", "max_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 1 or more")
+        if self.action_type not in ("continuous", "discrete"):
+            raise ValueError(f"action_type is {self.action_type!r}; allowed are 'continuous' and 'discrete'")
+        if not 0 <= self.local_ratio <= 1:
+            raise ValueError(f"local_ratio is {self.local_ratio!r}; it must be between 0 and 1")
+
+
+@dataclass
+class SpreadState(State):
+    """Coordinates are x, y."""
+
+    agent_pos: Tensor  # float32 [B, N, 2]
+    agent_vel: Tensor  # float32 [B, N, 2]
+    landmark_pos: Tensor  # float32 [B, L, 2]
+
+
+class SimpleSpread(BatchedEnv):
+    Options = Options
+    metrics = {"collisions": "sum", "coverage": "last", "distance": "sum"}
+    has_shared_reward = False
+
+    def setup(self) -> None:
+        self.num_agents = self.options.num_agents
+        self.max_steps = self.options.max_steps
+        if self.options.action_type == "discrete":
+            self.action_space = gymnasium.spaces.Discrete(len(THRUSTS))
+        else:
+            low = -1.0 if self.options.raw_actions else 0.0
+            self.action_space = gymnasium.spaces.Box(low, 1.0, (len(THRUSTS),), np.float32)
+        size = 6 * self.num_agents
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.num_agents * size,), np.float32)
+
+        self._thrusts = torch.tensor(THRUSTS, device=self.device)
+        self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
+
+    # ---- reset ----
+
+    def initial_state(self, rng: Tensor) -> SpreadState:
+        """Agents and landmarks anywhere in [-1, 1)^2, at rest; they may overlap."""
+        numbers, rng = uniform(rng, 4 * self.num_agents)
+        agent_pos, landmark_pos = (2 * numbers - 1).view(-1, 2, self.num_agents, 2).unbind(1)
+        return SpreadState(
+            **self.episode_start(rng),
+            agent_pos=agent_pos,
+            agent_vel=torch.zeros_like(agent_pos),
+            landmark_pos=landmark_pos,
+        )
+
+    # ---- step ----
+
+    def transition(self, state: SpreadState, actions: Tensor):
+        force = self._thrust(actions) + self._contact(state.agent_pos)
+        agent_pos = state.agent_pos + DT * state.agent_vel  # the old velocity: thrust moves an agent a step later
+        agent_vel = (1 - DAMPING) * state.agent_vel + DT * force
+        state = dataclasses.replace(state, agent_pos=agent_pos, agent_vel=agent_vel)
+
+        touching = self._touching(agent_pos)
+        nearest = _apart(state.landmark_pos, agent_pos)[2].amin(2)  # distance from each landmark to its nearest agent
+        team_reward = -nearest.sum(1, keepdim=True)
+        ratio = self.options.local_ratio
+        reward = (1 - ratio) * team_reward - ratio * touching
+        metrics = {
+            "collisions": touching.sum(1) / 2,
+            "coverage": (nearest < AGENT_RADIUS).float().mean(1),
+            "distance": nearest.mean(1) / self.max_steps,
+        }
+        return state, reward, torch.zeros_like(state.step, dtype=torch.bool), metrics
+
+    def _thrust(self, actions: Tensor) -> Tensor:
+        """[B, N, 2] of actions int64 [B, N] or float32 [B, N, 5]."""
+        if self.options.action_type == "discrete":
+            return ACCELERATION * self._thrusts[actions]
+        return ACCELERATION * torch.stack([actions[..., 2] - actions[..., 1], actions[..., 4] - actions[..., 3]], -1)
+
+    def _contact(self, position: Tensor) -> Tensor:
+        """Sum of the forces [B, N, 2] with which the others push each agent away; zero between equal positions."""
+        x, y, distance = _apart(position, position)
+        divisor = torch.where(distance > 0, distance, 1.0)  # an agent and itself: no 0 / 0
+        overlap = F.softplus(TOUCH - distance, beta=1 / CONTACT_MARGIN)
+        push = CONTACT_FORCE * overlap / divisor
+        return torch.stack([(push * x).sum(2), (push * y).sum(2)], -1)
+
+    def _touching(self, position: Tensor) -> Tensor:
+        """How many others each agent touches: int64 [B, N]."""
+        return ((_apart(position, position)[2] < TOUCH) & ~self._is_self).sum(2)
+
+    # ---- what is seen ----
+
+    def perceive(self, state: SpreadState) -> tuple[Tensor, Tensor, None]:
+        B, N, _ = state.agent_pos.shape
+        points = torch.cat([state.landmark_pos, state.agent_pos], 1).flatten(1)  # [B, 2L + 2N]: x, y, x, y, ...
+        relative = points[:, None] - state.agent_pos.repeat(1, 1, 2 * N)
+        landmarks, agents = relative.split(2 * N, 2)
+        # without themselves: with the first of the N x N left out, they are the last of every N + 1
+        others = agents.reshape(B, N * N, 2)[:, 1:].unflatten(1, (N - 1, N + 1))[:, :, :-1].reshape(B, N, 2 * (N - 1))
+        obs = torch.cat([state.agent_vel, state.agent_pos, landmarks, others, torch.zeros_like(others)], 2)
+        return obs, obs.flatten(1), None
+
+    def observation(self, state: SpreadState) -> Tensor:
+        return self.perceive(state)[0]
+
+    def global_state(self, state: SpreadState) -> Tensor:
+        return self.perceive(state)[1]
+
+    def draw(self, state: SpreadState, index: int = 0) -> np.ndarray:
+        from torch_mars.envs.mpe.draw import draw
+
+        return draw(state, index)
+
+
+def _apart(to: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y and length of the ways from start [B, J, 2] to the points [B, I, 2]: [B, I, J] each."""
+    x, y = (to[:, :, None, axis] - start[:, None, :, axis] for axis in range(2))
+    return x, y, (x * x + y * y).sqrt()

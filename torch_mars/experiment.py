@@ -1,0 +1,358 @@
+"""A grid of trainings, methods x tasks x seeds, and at its end the paper's figures.
+
+    python -m torch_mars.experiment --algos mars,mappo,maspo --envs paxmen --seeds 10 --total-steps 40M
+
+Run the same line again after a Ctrl-C, a kill or a lost machine: what is done is skipped, what was cut is resumed, what
+is missing is trained. A run counts if its settings are those that the grid would give it, wherever it came from.
+"""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from torch_mars import envs, methods, plot, results, runs
+from torch_mars.config import Parser, UsageError, check_device, resolve_device, whole_number
+from torch_mars.envs.core import allowed
+from torch_mars.methods import Method
+from torch_mars.results import SavedRun
+from torch_mars.trainings import (
+    BUDGETS,
+    FINAL_STEPS,
+    StopSignals,
+    Training,
+    budget_settings,
+    duration,
+    make_folder,
+    only_one,
+    resolve,
+    settings_file,
+    write_settings,
+)
+
+FIRST_SEED = 10  # tuning has 0 to 4
+POLL_SECONDS, LOOK_SECONDS, PLAIN_SECONDS = 0.1, 2.0, 30.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one task: the settings of its runs, and the seeds that are wanted."""
+
+    task: str
+    method: Method
+    settings: dict[str, Any]  # as they go into a run's config.yaml, apart from `results.FREE`
+    given: dict[str, Any]  # what the lesson is told
+    seeds: range
+
+    def runs(self, run_dir: Path) -> list[SavedRun]:
+        """Runs on disk of this cell's method, task and settings, finished or not."""
+        folder = run_dir / self.task / self.method.lesson
+        found = []
+        for path in sorted(folder.glob("*/config.yaml")):
+            run = results.open_run(path.parent)
+            defaults = dataclasses.asdict(self.method.module.Args())
+            settings = {**defaults, **run.settings}
+            if run.method is self.method and all(settings[name] == value for name, value in self.settings.items()):
+                found.append(run)
+        return found
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: new, or a run to go on with."""
+
+    cell: Cell
+    seeds: range
+    run: SavedRun | None
+
+    @property
+    def steps(self) -> int:
+        """Environment steps left, over all its seeds."""
+        done = self.run.last_update()["step"] if self.run else 0
+        return max(0, self.cell.settings["total_steps"] - done) * len(self.seeds)
+
+    def __str__(self) -> str:
+        return f"{self.cell.method.label} on {self.cell.task}, {seeds_text(self.seeds)}"
+
+
+# ---- the grid ----
+
+
+def make_grid(args: Any) -> list[Cell]:
+    """Every task with every method, checked before anything is trained."""
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    grid = []
+    for task in tasks_named(args.envs):
+        for method in methods.listed(args.algos):
+            given = {**budget_settings(task, args.budget, FINAL_STEPS), **method.settings}
+            given |= tuned(args.tuned, task, method) | settings_file(args.config, method)
+            if args.total_steps is not None:
+                given["total_steps"] = args.total_steps
+            given |= {"env": task, "name": method.name, "run_dir": args.run_dir, "device": args.device}
+            resolved = dataclasses.asdict(resolve(method, given))
+            settings = {k: v for k, v in resolved.items() if k not in (*results.FREE, "config", "resume")}
+            for other in grid:
+                if other.task == task and other.settings == settings:
+                    results.note(f"{other.method.label} and {method.label} are the same training on {task} until tuned")
+            grid.append(Cell(task, method, settings, given, seeds))
+    return grid
+
+
+def tuned(folder: str | None, task: str, method: Method) -> dict[str, Any]:
+    """What `torch_mars.tune` found best for a method and task; {} without a folder or a file."""
+    if folder is None:
+        return {}
+    path = Path(folder) / task / f"{method.name}.yaml"
+    if not path.exists():
+        results.note(f"{method.label} on {task} is not tuned: there is no {path}")
+        return {}
+    return settings_file(str(path), method)
+
+
+def tasks_named(text: str) -> list[str]:
+    """`paxmen,aerojax_8v8` -> tasks: an environment stands for all its tasks that can be made."""
+    available = envs.tasks()
+    groups = {name: [t for t in group if t in available] for name, group in envs.ENVIRONMENTS.items()}
+    groups = {name: group for name, group in groups.items() if group}
+    found: list[str] = []
+    for name in (item.strip() for item in text.split(",")):
+        if name not in groups and name not in available:
+            try:
+                envs.family(name)
+            except ValueError as error:
+                known = name in envs.TASKS
+                raise UsageError(
+                    f"--envs: {error if known else f'unknown {name!r}; {allowed(name, (*groups, *available))}'}"
+                ) from None
+        found += groups.get(name, [name])
+    return list(dict.fromkeys(found))
+
+
+def jobs_of(cell: Cell, run_dir: Path, seeds_per_run: int) -> tuple[list[Job], list[SavedRun]]:
+    """What is left to train of a cell, and the finished runs that it has."""
+    found = cell.runs(run_dir)
+    finished = [run for run in found if run.is_finished()]
+    missing = [seed for seed in cell.seeds if not any(seed in run.seeds for run in finished)]
+    jobs = []
+    cut = [run for run in found if run not in finished and run.is_resumable()]
+    for run in sorted(cut, key=lambda run: -run.last_update()["update"]):
+        if any(seed in run.seeds for seed in missing):
+            jobs.append(Job(cell, run.seeds, run))
+            missing = [seed for seed in missing if seed not in run.seeds]
+    while missing:  # consecutive seeds side by side in one process
+        count = 1
+        while count < min(seeds_per_run, len(missing)) and missing[count] == missing[0] + count:
+            count += 1
+        jobs.append(Job(cell, range(missing[0], missing[0] + count), None))
+        missing = missing[count:]
+    return jobs, [run for run in finished if any(seed in run.seeds for seed in cell.seeds)]
+
+
+def seeds_text(seeds: range) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+
+
+def steps_per_second(grid: list[Cell], run_dir: Path) -> dict[str, float]:
+    """Measured so far, by task and, under "", in the mean; of runs with the grid's settings."""
+    rates: dict[str, list[float]] = {}
+    for cell in grid:
+        for run in cell.runs(run_dir):
+            last = run.last_update()
+            if last["seconds"] > 0:
+                rates.setdefault(cell.task, []).append(last["step"] * len(run.seeds) / last["seconds"])
+    means = {task: sum(values) / len(values) for task, values in rates.items()}
+    return {**means, "": sum(means.values()) / len(means)} if means else {}
+
+
+def show(grid: list[Cell], run_dir: Path, args: Any) -> list[Job]:
+    """Print what is done and what is left; the jobs."""
+    rates, everything = steps_per_second(grid, run_dir), []
+    width, label_width = max(len(c.task) for c in grid), max(len(c.method.label) for c in grid)
+    seconds = 0.0
+    for cell in grid:
+        jobs, finished = jobs_of(cell, run_dir, args.seeds_per_run)
+        everything += jobs
+        done = [f"{seeds_text(run.seeds)} done" for run in finished]
+        cut = [f"{seeds_text(j.seeds)} at {j.run.last_update()['update'] / j.run.updates:.0%}" for j in jobs if j.run]
+        todo = [f"{seeds_text(job.seeds)} to do" for job in jobs if not job.run]
+        print(f"  {cell.task:{width}}  {cell.method.label:{label_width}}  {'; '.join([*done, *cut, *todo])}")
+        rate = rates.get(cell.task, rates.get("", 0.0))
+        seconds += sum(job.steps for job in jobs) / rate if rate else 0.0
+    if not everything:
+        print("All done.", flush=True)
+        return []
+    steps = sum(job.steps for job in everything)
+    time_left = f"about {duration(seconds / args.workers)}" if rates else "time unknown until the first has begun"
+    count = f"{len(everything)} training{'s' * (len(everything) > 1)}"
+    print(f"Left: {count}, {steps:,} environment steps, {time_left}", flush=True)
+    return everything
+
+
+# ---- training ----
+
+
+class Progress:
+    """A bar over all steps that are left on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, jobs: list[Job]):
+        self.total = sum(job.steps for job in jobs)
+        self.is_terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=self.total, disable=not self.is_terminal, dynamic_ncols=True,
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}  {postfix}",
+        )  # fmt: skip
+        self.started = self.printed = time.monotonic()
+
+    def show(self, done: int, text: str) -> None:
+        """`done` steps of all that were left at the start."""
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update(done - self.bar.n)
+        now = time.monotonic()
+        if not self.is_terminal and now - self.printed > PLAIN_SECONDS and done:
+            left = (self.total - done) * (now - self.started) / done
+            self.say(f"{done / self.total:.0%} of the grid, {duration(left)} left; {text}")
+            self.printed = now
+
+    def say(self, text: str) -> None:
+        if self.is_terminal:
+            self.bar.write(text, file=sys.stderr)
+        else:
+            print(text, flush=True)
+
+
+def train(jobs: list[Job], args: Any, lock: Any) -> tuple[list[str], bool]:
+    """Run the jobs, `workers` at a time. What failed, one line each, and whether the user stopped it."""
+    logs = make_folder(Path(args.run_dir) / "logs", "--run-dir")
+    threads = None if args.workers == 1 else max(1, (os.cpu_count() or 1) // args.workers)
+    progress, failures = Progress(jobs), []
+    waiting, running, ended_steps = list(jobs), {}, 0
+    next_look = 0.0
+    with StopSignals() as signals:
+        while running or (waiting and not signals.is_stopping):
+            while waiting and len(running) < args.workers and not signals.is_stopping:
+                job = waiting.pop(0)
+                training = start(job, logs, args, lock, threads)
+                running[training] = (job, job.steps)
+                signals.trainings.append(training)
+                progress.say(f"{'resumed' if job.run else 'started'}: {job}")
+            time.sleep(POLL_SECONDS)
+            for training, (job, steps) in list(running.items()):
+                if training.poll() is None:
+                    continue
+                del running[training]
+                signals.trainings.remove(training)
+                ended_steps += steps
+                if training.poll() == 0:
+                    progress.say(f"done: {job}")
+                elif not signals.is_stopping:
+                    failures.append(f"{job}: {training.last_words()} (log: {training.log})")
+                    progress.say(f"failed: {failures[-1]}")
+            if time.monotonic() > next_look:
+                left = sum(current(job).steps for job, _ in running.values())
+                done = ended_steps + sum(steps for _, steps in running.values()) - left
+                progress.show(
+                    done, ", ".join(f"{job.cell.method.label} on {job.cell.task}" for job, _ in running.values())
+                )
+                next_look = time.monotonic() + LOOK_SECONDS
+    progress.bar.close()
+    return failures, signals.is_stopping
+
+
+def start(job: Job, logs: Path, args: Any, lock: Any, threads: int | None) -> Training:
+    """A process for the job."""
+    stem = f"{job.cell.task}-{job.cell.method.name}-{job.seeds[0]}-{job.seeds[-1]}"
+    if job.run:
+        arguments = ["--resume", job.run.folder, "--device", args.device]
+    else:
+        settings = {**job.cell.given, "seed": job.seeds[0], "num_seeds": len(job.seeds)}
+        write_settings(logs / f"{stem}.yaml", settings)
+        arguments = ["--config", logs / f"{stem}.yaml"]
+    return Training(job.cell.method.lesson, arguments, logs / f"{stem}.log", lock, threads)
+
+
+def current(job: Job) -> Job:
+    """The job with the run that its training has made by now."""
+    if job.run:
+        return job
+    run_dir = Path(job.cell.given["run_dir"])
+    made = [run for run in job.cell.runs(run_dir) if run.seeds == job.seeds and not run.is_finished()]
+    return Job(job.cell, job.seeds, made[-1]) if made else job
+
+
+# ---- the command ----
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="experiment",
+        description="Train a grid of methods, tasks and seeds, and draw the figures. The same line again goes on.",
+        epilog=f"Methods: {', '.join(methods.METHODS)}; ablations: the last four; all. "
+        "Exit codes: 0 all done, 1 some training failed, 2 wrong usage, 130 stopped.",
+        allow_abbrev=False,
+    )
+    whole = whole_number
+    parser.add_argument(
+        "--algos", default="mars,mappo,maspo", metavar="LIST", help="methods (default mars,mappo,maspo)"
+    )
+    parser.add_argument("--envs", required=True, metavar="LIST", help="tasks, or environments for all of their tasks")
+    parser.add_argument("--seeds", type=whole(1), default=10, metavar="N", help="seeds of each (default 10)")
+    parser.add_argument(
+        "--first-seed",
+        type=whole(0),
+        default=FIRST_SEED,
+        metavar="N",
+        help=f"the first of them (default {FIRST_SEED}; tuning has 0 to 4)",
+    )
+    parser.add_argument("--total-steps", type=whole(1), metavar="N", help="environment steps of a seed, such as 40M")
+    parser.add_argument(
+        "--budget", choices=BUDGETS, default="paper",
+        help="steps where --total-steps is left out: the paper's 80M (AeroJAX, JaxNav 240M), a twentieth of it, a few "
+        "updates of small networks (default paper)",
+    )  # fmt: skip
+    parser.add_argument("--tuned", metavar="DIR", help="use DIR/<task>/<method>.yaml, which torch_mars.tune writes")
+    parser.add_argument("--config", metavar="FILE", help="yaml with settings for all trainings, such as num_envs")
+    parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
+    parser.add_argument(
+        "--seeds-per-run", type=whole(1), default=10, metavar="N", help="seeds side by side in one process (default 10)"
+    )
+    parser.add_argument("--workers", type=whole(1), default=1, metavar="N", help="trainings at a time (default 1)")
+    parser.add_argument("--run-dir", default="runs", metavar="DIR", help="folder of all runs (default runs)")
+    parser.add_argument("--out", default="figures", metavar="DIR", help="folder of the figures (default figures)")
+    parser.add_argument("--no-plot", action="store_true", help="train only")
+    parser.add_argument("--dry-run", action="store_true", help="only show what is left, and how long it takes")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+    args.device = resolve_device(args.device)
+    check_device(args.device)
+    if not (args.no_plot or args.dry_run):
+        plot.need_matplotlib()  # before the days of training, not after
+    grid, run_dir = make_grid(args), Path(args.run_dir)
+    if args.dry_run:
+        show(grid, run_dir, args)
+        return 0
+    make_folder(run_dir, "--run-dir")
+    with only_one(run_dir / ".experiment.lock", str(run_dir)) as lock:
+        failures, is_stopped = train(show(grid, run_dir, args), args, lock)
+    if is_stopped:
+        print("Stopped and saved. The same command goes on.")
+        return 130
+    finished = [run.folder for cell in grid for run in jobs_of(cell, run_dir, args.seeds_per_run)[1]]
+    if finished and not args.no_plot:
+        for path in plot.plot(finished, Path(args.out)):
+            print(path)
+    if failures:
+        raise runs.RunError(f"{len(failures)} of the trainings failed; the first: {failures[0]}")
+    return 0
+
+
+if __name__ == "__main__":
+    runs.guarded(main, "experiment")

@@ -1,0 +1,526 @@
+"""Hyperparameter search as in the paper (D.1 to D.3): Optuna's TPE over each method's own space, with pruning.
+
+    python -m torch_mars.tune --algo mars --env paxmen_5a
+    python -m torch_mars.algos.mars --config tuned/paper/paxmen_5a/mars.yaml
+
+A trial trains a few fixed seeds one after another. A seed's score is its mean return over the last fifth of its
+evaluations; after each seed the median pruner sees the mean so far and may end the trial; the mean over all seeds is
+what is maximised. A seed that crashes or diverges scores minus infinity and ends its trial.
+
+Any number of workers, on one machine or many, may share a study: start the same command again. A worker that dies
+leaves its trial to the others, who go on from the trial's last checkpoint where they can see its files.
+"""
+
+import csv
+import io
+import math
+import os
+import socket
+import statistics as stdlib_statistics
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from torch_mars import methods, plot, results, runs, statistics
+from torch_mars.config import Parser, UsageError, check_device, resolve_device, whole_number
+from torch_mars.methods import Method
+from torch_mars.results import SavedRun
+from torch_mars.runs import RunError
+from torch_mars.trainings import (
+    BUDGETS,
+    TUNING_STEPS,
+    StopSignals,
+    Training,
+    budget_settings,
+    make_folder,
+    only_one,
+    resolve,
+    settings_file,
+    write_settings,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from optuna import Study, Trial
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+SAMPLER_SEED, START_UP_TRIALS = 0, 10  # random before TPE has something to go by
+PRUNER_START_UP_TRIALS = 5
+SEEDS = 5
+SMOKE_TRIALS, SMOKE_SEEDS = 3, 2
+ALIVE_SECONDS, DEAD_SECONDS = 60.0, 300.0  # between signs of life of a worker; without any it is given up
+POLL_SECONDS = 0.1
+
+
+class Stopped(Exception):
+    """The user asked to stop."""
+
+
+def need_optuna() -> Any:
+    """Optuna, quiet. UsageError where it is not installed."""
+    try:
+        import optuna
+    except ImportError:
+        raise UsageError("tuning needs Optuna: pip install 'torch_mars[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
+
+
+# ---- what is searched ----
+
+
+def search_space(method: Method, is_wide: bool, is_ablation: bool) -> dict[str, tuple[float, ...]]:
+    """Setting -> its candidates, which are a set: no order between them is assumed.
+
+    Args:
+        is_wide: learning rates may also be 1e-3.
+        is_ablation: MARS with the targets 1 + e_high and 1 - e_low of the asymmetric methods' e.
+
+    Raises:
+        UsageError: `is_ablation` for another method than MARS.
+    """
+    if is_ablation and method.name != "mars":
+        raise UsageError(
+            f"--ablation is the space of MARS in the paper's ablation; it cannot be had with {method.name}"
+        )
+    space = dict(methods.SHARED_SPACE)
+    if is_wide:
+        space |= {name: (*space[name], methods.WIDE_RATE) for name in ("actor_lr", "critic_lr")}
+    return space | (methods.ABLATION_SPACE if is_ablation else method.space)
+
+
+class Plan:
+    """A study as the command line asks for it: what is searched, how long a trial is, and where things lie."""
+
+    def __init__(self, args: Any):
+        is_smoke = args.budget == "smoke"
+        self.method, self.task = methods.named(args.algo), args.env
+        try:
+            fixed = budget_settings(self.task, args.budget, TUNING_STEPS)
+        except ValueError as error:
+            raise UsageError(f"--env: {error}") from None
+        self.space = search_space(self.method, args.wide, args.ablation)
+        self.trials = args.trials or (SMOKE_TRIALS if is_smoke else self.method.trials)
+        self.seeds = list(range(args.seeds or (SMOKE_SEEDS if is_smoke else SEEDS)))
+        own = settings_file(args.config, self.method)
+        tuned_twice = [name for name in own if name in self.space]
+        if tuned_twice:
+            raise UsageError(f"--config: {tuned_twice[0]} is searched and cannot be fixed")
+        self.kept = {"env": self.task, "name": self.method.name, **self.method.settings, **own}  # go into the best yaml
+        self.kept |= {name: value for name, value in fixed.items() if name != "total_steps"}
+        self.fixed = {**self.kept, "total_steps": fixed["total_steps"], **own}
+        self.device = args.device
+
+        ending = "-ablation" * args.ablation + "-wide" * args.wide
+        self.parent = Path(args.out) / args.budget / self.task
+        self.stem = self.method.name + ending
+        self.folder = self.parent / self.stem
+        self.best = self.parent / f"{self.stem}.yaml"
+        self.name = f"{self.task}-{self.stem}-{args.budget}"
+        self.storage = args.storage or str(self.folder / "study.journal")
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What all workers of a study must agree on; lists, as storages turn tuples into them."""
+        return {"seeds": self.seeds, "space": {k: list(v) for k, v in self.space.items()}, "fixed": self.fixed}
+
+    def check(self) -> None:
+        """UsageError if any candidate cannot be trained with: now, not in the thirtieth trial."""
+        settings = {**self.fixed, **{name: values[0] for name, values in self.space.items()}}
+        for name, values in self.space.items():
+            for value in values:
+                resolve(self.method, {**settings, name: value, "device": self.device})
+
+
+# ---- the study ----
+
+
+def open_storage(address: str) -> "BaseStorage":
+    """A file of Optuna's journal, which processes and machines may share, or any of Optuna's storage URLs.
+
+    Raises:
+        UsageError: it cannot be opened.
+    """
+    optuna = need_optuna()
+    try:
+        if "://" in address:
+            return optuna.storages.get_storage(address)
+        make_folder(Path(address).parent, "--storage")
+        _cut_torn_line(Path(address))
+        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(address))
+    except UsageError:
+        raise
+    except Exception as error:  # each kind of storage has exceptions of its own
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"--storage is {address!r}: cannot be opened as Optuna storage ({reason})") from None
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Drop the last line of a journal if a crash cut it short: Optuna could not read what comes after it."""
+    if not journal.exists():
+        return
+    lock = need_optuna().storages.journal.JournalFileSymlinkLock(str(journal))  # that of the journal's writers
+    lock.acquire()
+    try:
+        with open(journal, "rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def open_study(plan: Plan) -> "Study":
+    """The study of the plan, new or old. UsageError if an old one was made on other terms."""
+    optuna = need_optuna()
+    study = optuna.create_study(
+        storage=open_storage(plan.storage),
+        study_name=plan.name,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=PRUNER_START_UP_TRIALS, n_warmup_steps=0),
+    )
+    terms = study.user_attrs.get("terms")
+    if terms is None:
+        study.set_user_attr("terms", plan.terms)
+    elif terms != plan.terms:
+        name = next(name for name in plan.terms if terms.get(name) != plan.terms[name])
+        raise UsageError(
+            f"the study {plan.name!r} in {plan.storage} was begun with other {name} ({terms.get(name)}, now "
+            f"{plan.terms[name]}); use the same, or another --out or --storage"
+        )
+    return study
+
+
+def kept_trials(study: "Study") -> "list[FrozenTrial]":
+    """All trials but those that were given up, whose parameters wait or run again under another number."""
+    from optuna.trial import TrialState
+
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
+
+
+def finished_trials(study: "Study") -> "list[FrozenTrial]":
+    """Complete or pruned."""
+    return [trial for trial in kept_trials(study) if trial.state.is_finished()]
+
+
+def best_trial(study: "Study") -> "FrozenTrial | None":
+    """The complete trial with the highest objective; None before the first."""
+    from optuna.trial import TrialState
+
+    complete = [trial for trial in kept_trials(study) if trial.state == TrialState.COMPLETE]
+    return max(complete, key=lambda trial: trial.value, default=None)
+
+
+def give_back_abandoned(study: "Study") -> None:
+    """Let trials of workers that are gone be run again, from where they were cut."""
+    from optuna.trial import TrialState
+
+    for trial in kept_trials(study):
+        if trial.state == TrialState.RUNNING and _is_abandoned(trial):
+            try:
+                study.tell(trial.number, state=TrialState.FAIL)
+            except (RuntimeError, ValueError):  # another worker was faster
+                continue
+            study.enqueue_trial(trial.params, user_attrs={"folder": trial.user_attrs.get("folder", trial.number)})
+
+
+def _is_abandoned(trial: "FrozenTrial") -> bool:
+    host, process = trial.user_attrs.get("worker", (None, None))
+    if host == socket.gethostname():
+        return not _is_alive(process)
+    begun = trial.datetime_start.timestamp() if trial.datetime_start else time.time()
+    return time.time() - trial.user_attrs.get("alive", begun) > DEAD_SECONDS
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def next_trial(study: "Study", plan: Plan) -> "tuple[Trial, dict[str, Any]] | None":
+    """Ask for a trial and its parameters; None when there are enough.
+
+    What is drawn depends on the trial's number and on the trials before it, not on which worker draws, so that a study
+    that was interrupted does not draw its first trials again.
+    """
+    optuna = need_optuna()
+    give_back_abandoned(study)
+    waiting = [t for t in kept_trials(study) if t.state == optuna.trial.TrialState.WAITING]
+    if len(kept_trials(study)) - len(waiting) >= plan.trials:
+        return None
+    trial = study.ask()
+    earlier = [t for t in kept_trials(study) if t.number < trial.number]
+    if len(earlier) >= plan.trials:  # two workers wanted the last one
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return None
+    trial.set_user_attr("worker", (socket.gethostname(), os.getpid()))
+    seed = np.random.SeedSequence([SAMPLER_SEED, trial.number]).generate_state(1)
+    study.sampler = optuna.samplers.TPESampler(
+        n_startup_trials=START_UP_TRIALS, seed=int(seed[0]), constant_liar=True
+    )  # constant_liar: workers side by side do not all try the same
+    return trial, {name: trial.suggest_categorical(name, values) for name, values in plan.space.items()}
+
+
+# ---- a trial ----
+
+
+def run_trial(study: "Study", trial: "Trial", parameters: dict[str, Any], plan: Plan, signals: StopSignals) -> str:
+    """Train the trial's seeds until all are done or it is pruned; what became of it, for the user.
+
+    Raises:
+        Stopped: the user stopped it; it stays open, to be gone on with.
+        UsageError: the settings cannot be trained with, whatever the parameters.
+    """
+    from optuna.trial import TrialState
+
+    number = trial.user_attrs.get("folder", trial.number)  # of the trial that it goes on with
+    folder = make_folder(plan.folder / "trials" / str(number), "--out")
+    scores: list[float] = []
+    with only_one(folder / ".lock", f"trial {number}") as lock:
+        for seed in plan.seeds:
+            try:
+                scores.append(train_seed(trial, folder, parameters, plan, seed, lock, signals))
+            except RunError as error:
+                trial.report(-math.inf, len(scores))
+                trial.set_user_attr("crash", f"seed {seed}: {error}")
+                study.tell(trial, state=TrialState.PRUNED)
+                return f"seed {seed} failed: {error}"
+            mean = stdlib_statistics.fmean(scores)
+            trial.report(mean, len(scores) - 1)
+            if seed != plan.seeds[-1] and trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                return f"{mean:.3f}, pruned after {len(scores)} of {len(plan.seeds)} seeds"
+    study.tell(trial, mean)
+    return f"{mean:.3f}"
+
+
+def train_seed(
+    trial: "Trial", folder: Path, parameters: dict[str, Any], plan: Plan, seed: int, lock: IO, signals: StopSignals
+) -> float:
+    """Train one seed of a trial, or go on with it, or take its score if that is done.
+
+    Raises:
+        RunError: training failed or its score is not finite. Stopped, UsageError: as in `run_trial`.
+    """
+    run = run_of_seed(folder, seed)
+    if not (run and run.is_finished()):
+        if run and run.is_resumable():
+            arguments = ["--resume", run.folder, "--device", plan.device]
+        else:
+            settings = {**plan.fixed, **parameters, "seed": seed, "device": plan.device, "run_dir": str(folder)}
+            write_settings(folder / f"seed_{seed}.yaml", settings)
+            arguments = ["--config", folder / f"seed_{seed}.yaml"]
+        training = Training(plan.method.lesson, arguments, folder / f"seed_{seed}.log", lock)
+        signals.trainings.append(training)
+        if signals.is_stopping:  # asked to stop while it was starting
+            training.stop()
+        told = 0.0
+        while training.poll() is None:
+            if time.monotonic() - told > ALIVE_SECONDS:
+                trial.set_user_attr("alive", time.time())
+                told = time.monotonic()
+            time.sleep(POLL_SECONDS)
+        signals.trainings.remove(training)
+        if signals.is_stopping:
+            raise Stopped
+        if training.poll() == 2:
+            raise UsageError(training.last_words())
+        if training.poll() != 0:
+            raise RunError(training.last_words())
+        run = run_of_seed(folder, seed)
+    score = statistics.final_score(results.evaluation_means(run.evaluations()[f"run_{seed}"])[1])
+    if not math.isfinite(score):
+        raise RunError(f"its return is {score}")
+    return score
+
+
+def run_of_seed(folder: Path, seed: int) -> SavedRun | None:
+    """The run of a seed in a trial's folder that got furthest."""
+    found = [results.open_run(path.parent) for path in sorted(folder.glob("*/*/*/config.yaml"))]
+    return max((r for r in found if seed in r.seeds), key=lambda r: r.last_update()["update"], default=None)
+
+
+# ---- what comes out ----
+
+
+def write_results(study: "Study", plan: Plan) -> None:
+    """The best configuration as yaml that a lesson's --config takes, and all trials as a table and a figure."""
+    finished, best = finished_trials(study), best_trial(study)
+    make_folder(plan.folder, "--out")
+    if best:
+        heading = (
+            f"{plan.method.label} on {plan.task}: trial {best.number}, the best of {len(finished)}\n"
+            f"mean return {best.value:.4f} over {len(plan.seeds)} seeds, in the last fifth of the evaluations of "
+            f"{plan.fixed['total_steps']:,} environment steps"
+        )
+        write_settings(plan.best, {**plan.kept, **best.params}, heading)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "state", "objective", "seeds", *plan.space])
+    for trial in finished:
+        state = "failed" if "crash" in trial.user_attrs else trial.state.name.lower()
+        seen = trial.intermediate_values
+        writer.writerow([trial.number, state, _objective(trial), len(seen), *(trial.params[n] for n in plan.space)])
+    runs.write_whole(plan.folder / "trials.csv", text.getvalue().encode())
+
+
+def _objective(trial: "FrozenTrial") -> float:
+    """Of a complete trial its value, of a pruned one the mean over the seeds that it had."""
+    return trial.intermediate_values[max(trial.intermediate_values)]
+
+
+def study_figure(study: "Study", plan: Plan) -> "Figure":
+    """The objective by trial, then against every parameter: complete trials as dots, pruned ones as crosses."""
+    finished = [trial for trial in finished_trials(study) if math.isfinite(_objective(trial))]
+    is_complete = np.array([trial.state.name == "COMPLETE" for trial in finished], bool)
+    objective = np.array([_objective(trial) for trial in finished])
+    figure, axes = plot.panels(1 + len(plan.space), height=1.6)
+
+    def scatter(axis: Any, x: np.ndarray) -> None:
+        axis.plot(x[~is_complete], objective[~is_complete], "x", color="0.55", markersize=4, label="pruned")
+        axis.plot(x[is_complete], objective[is_complete], "o", color=plan.method.colour, markersize=4, label="complete")
+        axis.set_ylabel("mean return")
+
+    numbers = np.array([trial.number for trial in finished])
+    scatter(axes[0], numbers)
+    best = np.maximum.accumulate(np.where(is_complete, objective, -np.inf))
+    known = np.isfinite(best)
+    axes[0].plot(numbers[known], best[known], drawstyle="steps-post", color="black", linewidth=1, label="best so far")
+    axes[0].set_xlabel("trial")
+    spread = np.random.default_rng(0).uniform(-0.15, 0.15, len(finished))  # equal ones beside each other
+    for axis, (name, values) in zip(axes[1:], plan.space.items()):
+        values = sorted(values)
+        scatter(axis, np.array([values.index(trial.params[name]) for trial in finished]) + spread)
+        axis.set_xticks(range(len(values)), [f"{value:.3g}" for value in values])
+        axis.set_xlim(-0.5, len(values) - 0.5)
+        axis.set_xlabel(name)
+    plot.add_legend(figure, axes[:1], f"{plan.method.label} on {plan.task}")
+    return figure
+
+
+def report(study: "Study", plan: Plan) -> None:
+    """Write everything and say what was found.
+
+    Raises:
+        UsageError: no trial is finished.
+    """
+    finished, best = finished_trials(study), best_trial(study)
+    if not finished:
+        raise UsageError(f"the study {plan.name!r} in {plan.storage} is empty: no trial is finished")
+    write_results(study, plan)
+    import matplotlib
+
+    with matplotlib.rc_context(plot.STYLE):
+        picture = io.BytesIO()
+        study_figure(study, plan).savefig(picture, format="png")
+    runs.write_whole(plan.folder / "study.png", picture.getvalue())
+    pruned = sum(trial.state.name == "PRUNED" for trial in finished)
+    print(f"{len(finished)} of {plan.trials} trials are finished, {pruned} of them pruned")
+    print(f"all trials: {plan.folder / 'trials.csv'}, {plan.folder / 'study.png'}")
+    if best is None:
+        raise RunError("no trial was completed, so there is no best configuration")
+    print(f"best: trial {best.number} with {best.value:.3f}")
+    for name, value in best.params.items():
+        print(f"{name:>16}  {value:g}")
+    print(f"train with it:\n  python -m torch_mars.algos.{plan.method.lesson} --config {plan.best}")
+
+
+# ---- the command ----
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="tune",
+        description="Search a method's hyperparameters on a task (Optuna, TPE, pruning). The same line again goes on, "
+        "or, while the first is running, is a further worker on the same study.",
+        epilog=f"Methods: {', '.join(methods.METHODS)}. The best configuration is written to "
+        "OUT/BUDGET/TASK/METHOD.yaml, the study to the folder of that name. Exit codes: 0 done, 1 no trial "
+        "succeeded, 2 wrong usage, 130 stopped.",
+        allow_abbrev=False,
+    )
+    whole = whole_number
+    parser.add_argument("--algo", required=True, metavar="METHOD", help="which method")
+    parser.add_argument("--env", required=True, metavar="TASK", help="one of torch_mars.envs.tasks()")
+    parser.add_argument(
+        "--trials", type=whole(1), metavar="N",
+        help="trials of the study, over all workers (default as in the paper: 40, with two targets 80; smoke: 3)",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=whole(1), metavar="N", help="seeds of a trial: 0, 1, ... (default 5; smoke: 2)")
+    parser.add_argument(
+        "--budget", choices=BUDGETS, default="paper",
+        help="environment steps of a seed: the paper's 40M (AeroJAX, JaxNav 120M), a twentieth, a few updates of small "
+        "networks (default paper)",
+    )  # fmt: skip
+    parser.add_argument("--wide", action="store_true", help="let learning rates also be 1e-3")
+    parser.add_argument(
+        "--ablation", action="store_true", help="MARS in the space of its asymmetric neighbours, as in the ablation"
+    )
+    parser.add_argument("--config", metavar="FILE", help="yaml with settings that stay fixed, such as num_envs")
+    parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
+    parser.add_argument(
+        "--storage", metavar="FILE_OR_URL",
+        help="where workers share the study: a file, or a URL that Optuna knows, such as sqlite:///study.db "
+        "(default: study.journal in the study's folder)",
+    )  # fmt: skip
+    parser.add_argument("--out", default="tuned", metavar="DIR", help="folder of all studies (default tuned)")
+    parser.add_argument("--show", action="store_true", help="only show and draw what a study has found so far")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+    need_optuna()
+    plot.need_matplotlib()
+    args.device = resolve_device(args.device)
+    check_device(args.device)
+    plan = Plan(args)
+    plan.check()
+    if args.show and "://" not in plan.storage and not Path(plan.storage).exists():
+        raise UsageError(f"there is no study yet: {plan.storage} does not exist")
+    study = open_study(plan)
+    if args.show:
+        report(study, plan)
+        return 0
+    make_folder(plan.folder, "--out")
+    steps = f"{plan.fixed['total_steps']:,} environment steps each"
+    print(f"{plan.method.label} on {plan.task}: {plan.trials} trials of {len(plan.seeds)} seeds, {steps}")
+    print(f"{'study':>16}  {plan.storage}", flush=True)
+    for name, values in plan.space.items():
+        print(f"{name:>16}  {', '.join(f'{value:.4g}' for value in values)}", flush=True)
+    with StopSignals() as signals:
+        while not signals.is_stopping and (asked := next_trial(study, plan)):
+            trial, parameters = asked
+            try:
+                outcome = run_trial(study, trial, parameters, plan, signals)
+            except Stopped:
+                break
+            except UsageError:
+                from optuna.trial import TrialState
+
+                study.tell(trial, state=TrialState.FAIL)
+                raise
+            write_results(study, plan)
+            best = best_trial(study)
+            print(f"trial {trial.number}: {outcome}" + (f"; best {best.value:.3f}" if best else ""), flush=True)
+    if signals.is_stopping:
+        print("Stopped. The same command goes on.")
+        return 130
+    running = len(kept_trials(study)) - len(finished_trials(study))
+    if running:
+        print(f"{running} more are being run by other workers")
+    report(study, plan)
+    return 0
+
+
+if __name__ == "__main__":
+    runs.guarded(main, "tune")
