@@ -4,6 +4,7 @@ python -m pytest -m slow tests/test_nightly.py
 """
 
 import collections
+import importlib
 import json
 import shutil
 import subprocess
@@ -96,3 +97,16 @@ def test_aerojax_is_learned_from_its_sparse_reward(tmp_path):
         sum(r["episodes"] * r[name] for r in last) / games for name in ("episode_kills", "episode_return")
     )
     assert kills > 0.25 and returned > -0.12, (kills, returned)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("algorithm", ["mappo", "maspo", "mars"])
+def test_simple_spread_is_learned_with_per_agent_rewards(algorithm, tmp_path):
+    """Random play returns -26.4."""
+    settings = "--env simple_spread_3ag --total-steps 600k --eval-every 10M --device cpu".split()
+    lesson = importlib.import_module(f"torch_mars.algos.{algorithm}")
+    assert lesson.main([*settings, "--run-dir", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob("*/*/*/metrics.jsonl")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    last = [r["episode_return"] for r in records if r["kind"] == "update" and r["step"] > 500_000]
+    assert sum(last) / len(last) > -23.5, last
