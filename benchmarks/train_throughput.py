@@ -4,7 +4,7 @@
 
 Both sides train MAPPO: rollouts of 128 steps, 4 epochs of 4 minibatches, hidden layers 128-128. They take turns in
 processes of their own (`side_by_side.py` says why); "ratio" is ours / JAX, the median over pairs of turns. Both
-multiply matrices in float32, or both in tf32 (JAX's default on a GPU) with `--matmul-precision high`.
+multiply matrices in float32.
 The side in JAX (`jax_mappo.py`) needs JAX (`pip install jax`, or "jax[cuda13]" for a GPU) and knows paxmen_5a only.
 """
 
@@ -33,7 +33,7 @@ WARM_UP = 3  # iterations: until then, CUDA graphs are recorded and programs com
 PARTS = ("rollout", "advantages", "update")
 
 
-def ours(task: str, num_envs: int, num_seeds: int, device: str, precision: str, seconds: float):
+def ours(task: str, num_envs: int, num_seeds: int, device: str, seconds: float):
     """A turn trains for about `seconds`: seconds of one iteration, and of each of the PARTS in one of its own.
 
     Whole iterations run as in the lesson's main (on CUDA as one graph, which cannot be split); the parts run eagerly.
@@ -45,10 +45,10 @@ def ours(task: str, num_envs: int, num_seeds: int, device: str, precision: str, 
     from torch_mars.envs import rng
 
     settings = {"env": task, "num_envs": num_envs, "num_seeds": num_seeds, "device": device}
-    settings |= {"rollout_length": ROLLOUT_LENGTH, "matmul_precision": precision}
+    settings["rollout_length"] = ROLLOUT_LENGTH
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     args = config.parse(mappo.Args, mappo.ratio_range, mappo.ALGORITHM, flags)
-    speed.prepare(args.device, args.matmul_precision)
+    speed.prepare(args.device)
     seeds = list(range(num_seeds))
     env = envs.make(task, num_seeds * num_envs, args.device, [rng.derive(seed, "environment") for seed in seeds])
     env.reset()
@@ -82,19 +82,19 @@ def ours(task: str, num_envs: int, num_seeds: int, device: str, precision: str, 
     return lambda: [seconds_per_call(whole, seconds), *split()]
 
 
-def in_jax(num_envs: int, num_seeds: int, device: str, precision: str, seconds: float):
+def in_jax(num_envs: int, num_seeds: int, device: str, seconds: float):
     """A turn trains for about `seconds`: seconds per iteration."""
     use_jax_on(device)
-    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = {"highest": "highest", "high": "tensorfloat32"}[precision]
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # float32, as ours; on a GPU the default would be tf32
     import jax_mappo
 
     jax_mappo.measure(num_envs, num_seeds, WARM_UP)
     return lambda: seconds_per_call(lambda: jax_mappo.measure(num_envs, num_seeds, 1), seconds)
 
 
-def measure(task: str, num_envs: int, num_seeds: int, device: str, precision: str, rounds: int, seconds: float) -> dict:
+def measure(task: str, num_envs: int, num_seeds: int, device: str, rounds: int, seconds: float) -> dict:
     """One row of the table; "ours" and "jax" in environment steps per second, of all seeds together."""
-    how = (num_envs, num_seeds, device, precision, seconds)
+    how = (num_envs, num_seeds, device, seconds)
     players = [Player(ours, task, *how)]
     if task == JAX_TASK and is_installed("jax"):
         players.append(Player(in_jax, *how))
@@ -116,7 +116,6 @@ def main():
     parser.add_argument("--num-envs", type=int, default=128, help="per seed")
     parser.add_argument("--num-seeds", help="one row for each; 1,2,5,10 if left out, or 1 with --quick")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    parser.add_argument("--matmul-precision", default="highest", choices=("highest", "high"), help="of both sides")
     parser.add_argument("--json", type=Path, help="write machine and rows to this file, too")
     parser.add_argument("--quick", action="store_true", help="within a minute")
     options = parser.parse_args()
@@ -131,7 +130,7 @@ def main():
     print(" ".join(f"{name:>{width}}" for name, width in zip(names, widths)), flush=True)
     rows = []
     for count in num_seeds:
-        how = (options.device, options.matmul_precision, rounds, seconds)
+        how = (options.device, rounds, seconds)
         row = measure(options.env, options.num_envs, count, *how)
         rows.append(row)
         cells = [row["task"], row["num_envs"], row["num_seeds"], f"{row['ours']:,.0f}"]

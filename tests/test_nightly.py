@@ -4,6 +4,7 @@ python -m pytest -m slow tests/test_nightly.py
 """
 
 import collections
+import importlib
 import importlib.util
 import json
 import shlex
@@ -133,3 +134,16 @@ def test_smax_2s3z_is_won(lesson, tmp_path):
     last = [r for r in records if r["kind"] == "update" and r["episodes"] and r["step"] > 720_000]
     won = sum(r["episodes"] * r["won"] for r in last) / sum(r["episodes"] for r in last)
     assert won > 0.6, won
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("algorithm", ["mappo", "maspo", "mars"])
+def test_simple_spread_is_learned_with_per_agent_rewards(algorithm, tmp_path):
+    """Random play returns -26.4."""
+    settings = "--env simple_spread_3ag --total-steps 600k --eval-every 10M --device cpu".split()
+    lesson = importlib.import_module(f"torch_mars.algos.{algorithm}")
+    assert lesson.main([*settings, "--run-dir", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob("*/*/*/metrics.jsonl")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    last = [r["episode_return"] for r in records if r["kind"] == "update" and r["step"] > 500_000]
+    assert sum(last) / len(last) > -23.5, last

@@ -24,7 +24,6 @@ from torch_mars.envs.core import allowed, make_options
 _BESIDE = Path(__file__).parent.parent / "yaml"  # in a checkout
 YAML_DIRECTORY = _BESIDE if _BESIDE.is_dir() else Path(__file__).parent / "yaml"  # in an installed wheel
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
-MATMUL_PRECISIONS = ("highest", "high", "medium")  # of torch.set_float32_matmul_precision
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
 
 
@@ -263,8 +262,6 @@ def check(args: Any) -> None:
     per_update = steps
     require(args, "total_steps", args.total_steps >= per_update, f"one update alone takes {per_update} steps")
     check_device(args.device)
-    known = args.matmul_precision in MATMUL_PRECISIONS
-    require(args, "matmul_precision", known, allowed(args.matmul_precision, MATMUL_PRECISIONS))
     try:
         environment = envs.environment_class(args.env)
     except ValueError as error:

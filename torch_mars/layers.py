@@ -33,7 +33,7 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-        y = _product(x, weight, bias, relu)
+        y = product(x, weight, bias, relu)
         ctx.save_for_backward(x, weight, y if relu else None)
         return y
 
@@ -42,17 +42,17 @@ class _Affine(torch.autograd.Function):
         x, weight, y = ctx.saved_tensors
         if y is not None:
             grad = torch.ops.aten.threshold_backward(grad, y, 0)
-        x_grad = _product(grad, weight.mT) if ctx.needs_input_grad[0] else None
+        x_grad = product(grad, weight.mT) if ctx.needs_input_grad[0] else None
         return x_grad, _weight_grad(x, grad), grad.sum(1, keepdim=True), None
 
 
 def _weight_grad(x: Tensor, grad: Tensor) -> Tensor:
     """[P, outputs, inputs]: a product with a long inner axis, which is faster with the shorter of the others first."""
     inputs, outputs = x.shape[2], grad.shape[2]
-    return _product(grad.mT, x.mT) if outputs <= inputs else (x.mT @ grad).mT
+    return product(grad.mT, x.mT) if outputs <= inputs else (x.mT @ grad).mT
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """x W' + b and a ReLU: [P, rows, inputs], [P, outputs, inputs], [P, 1, outputs] -> [P, rows, outputs].
 
     On CPU by oneDNN, which comes with PyTorch: bias and ReLU cost nothing there, and on AMD's processors its float32

@@ -1,4 +1,4 @@
-"""What makes training fast on the machine at hand and belongs to no method: memory, matrix products, CUDA graphs."""
+"""What makes training fast on the machine at hand and belongs to no method: memory and CUDA graphs."""
 
 import ctypes
 import sys
@@ -15,9 +15,8 @@ from torch_mars.runs import RunError
 CACHED_ROWS = 4096  # of a layer's output with 128 columns: 2 MB, so that the next layer finds them in the cache
 
 
-def prepare(device: str, matmul_precision: str) -> None:
+def prepare(device: str) -> None:
     """Settings of the process, to be made before training."""
-    torch.set_float32_matmul_precision(matmul_precision)
     if torch.device(device).type == "cpu":
         keep_freed_memory()
 

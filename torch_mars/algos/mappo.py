@@ -94,8 +94,6 @@ class Args:
     """updates between checkpoints"""
     cuda_graphs: bool = True
     """whether a GPU replays each iteration as one CUDA graph: the same numbers, several times faster"""
-    matmul_precision: str = "highest"
-    """highest: float32; high, medium: shorter factors (tf32, bfloat16) where the hardware has them, sums in float32"""
     env_options: dict = field(default_factory=dict)
     """options of the environment that differ from the task's, e.g. '{max_steps: 50}'"""
     name: str = "run"
@@ -527,7 +525,7 @@ def main(argv: list[str] | None = None) -> int:
         seeds = seeds_for("environment")
         return envs.make(args.env, args.num_seeds * num_envs, args.device, seeds, **args.env_options)
 
-    speed.prepare(args.device, args.matmul_precision)
+    speed.prepare(args.device)
     env, eval_env = make(args.num_envs), make(args.eval_episodes)
     env.reset()
     learner = Learner(args, env, run.seeds)
