@@ -76,3 +76,13 @@ def test_normal_integers_and_permutations():
 def test_the_most_extreme_normal_numbers_are_finite_and_symmetric():
     extremes = rng._inverse_normal(torch.tensor([0, -1]))  # all bits 0, all bits 1
     assert extremes.tolist() == pytest.approx([-6.34, 6.34], abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", [rng.bits, rng.uniform, lambda key, count: rng.integers(key, count, 7)])
+def test_compiled_draws_are_the_plain_ones(draw):
+    """By torch.compile's own backend, whose arithmetic of indices is wider than 64 bits."""
+    keys = rng.keys(5, 8)
+    compiled = torch.compile(lambda key: draw(key, 20), fullgraph=True)
+    for found, expected in zip(compiled(keys), draw(keys, 20)):
+        assert torch.equal(found, expected)

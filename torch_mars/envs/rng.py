@@ -80,7 +80,8 @@ def keys(seed: int | Sequence[int], count: int, device: torch.device | str = "cp
 
 def bits(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`count` words of 64 random bits, int64 [..., count], behind keys [...]; and the keys moved past them."""
-    counter = torch.arange(1, count + 1, device=key.device) * _GOLDEN
+    # `| 0` changes nothing, but hides the multiplication from torch.compile, which would do it with wider integers
+    counter = (torch.arange(1, count + 1, device=key.device) | 0) * _GOLDEN
     return mix(key.unsqueeze(-1) + counter), key + signed(count * GOLDEN)
 
 

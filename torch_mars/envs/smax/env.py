@@ -182,12 +182,12 @@ class SMAX(BatchedEnv):
         else:
             positions, rng = facing_positions(rng, self.num_agents, E)
             types = self._types.repeat(B, 1)
-        is_alive = torch.ones(B, U, dtype=torch.bool, device=rng.device)
-        position = self._push(_planes(positions), is_alive.T, self._of_type[4][types.T])
+        is_alive = torch.ones(U, B, dtype=torch.bool, device=rng.device)
+        position = self._push(_planes(positions), is_alive, self._of_type[4][types].T.contiguous())
         return SMAXState(
             **self.episode_start(rng),
             unit_positions=_pairs(position),
-            unit_alive=is_alive,
+            unit_alive=is_alive.T.contiguous(),
             unit_health=self._of_type[5][types],
             unit_types=types,
             unit_weapon_cooldowns=torch.zeros(B, U, device=rng.device),
@@ -331,11 +331,15 @@ class SMAX(BatchedEnv):
 
     def _push(self, position: Tensor, is_alive: Tensor, radius: Tensor) -> Tensor:
         """Overlapping living units move apart, by half of what would part them; possibly over the border."""
+        if may_look(position):
+            position = position.clone()
+            loops.push(*position.numpy(), is_alive.numpy(), radius.numpy())
+            return position
         radius = torch.where(is_alive, radius, NO_RADIUS)
         way = position[:, None] - position[:, :, None]  # [2, U, U, B]: to every unit (second U) from every other
         distance = opponents.length(way).add_(TOUCHING)
         overlap = torch.addcdiv(self._minus_one, radius[:, None] + radius, distance).relu_()
-        return _sum_of_rows(way.mul_(overlap).transpose(0, 1)).mul_(0.5).add_(position)
+        return position + way.mul_(overlap).sum(1) / 2
 
     def _reward(self, before: Units, after: Units, kinds: Kinds, ally_lives: Tensor, enemy_lives: Tensor) -> Tensor:
         """Of the team, [B]."""
@@ -344,7 +348,7 @@ class SMAX(BatchedEnv):
         if c.use_self_play_reward:
             return bonus - c.won_battle_bonus * (enemy_lives & ~ally_lives)
         lost = (after.health[N:] - before.health[N:]) / kinds.max_health[N:]
-        return _sum_of_rows(lost).abs() / self.num_enemies + bonus
+        return sum(lost).abs() / self.num_enemies + bonus
 
     # ---- what is seen ----
 
@@ -449,13 +453,3 @@ def _planes(pairs: Tensor) -> Tensor:
 def _pairs(planes: Tensor) -> Tensor:
     """[B, K, 2] of [2, K, B]."""
     return planes.permute(2, 1, 0).contiguous()
-
-
-def _sum_of_rows(terms: Tensor) -> Tensor:
-    """[...] of [K, ...], in the same order whatever the shape, unlike Tensor.sum. Overwrites the terms."""
-    count = len(terms)
-    while count > 1:
-        half = count // 2
-        terms[:half] += terms[count - half : count]
-        count -= half
-    return terms[0]

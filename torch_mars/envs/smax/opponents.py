@@ -6,6 +6,7 @@ Axes: E enemies, N allies, B environments last, so that the work on pairs runs a
 backwards: number m is ally N - 1 - m.
 """
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -101,9 +102,7 @@ def _number(is_candidate: Tensor) -> tuple[Tensor, Tensor]:
 
 def _drawn(is_candidate: Tensor, draw: Tensor) -> Tensor:
     """One of the candidates, all equally likely, if there are any: [E, N, B] of 1 (this one) and 0."""
-    rank_of = is_candidate.clone()  # candidates up to this one
-    for before, here in zip(rank_of.unbind(1), rank_of.unbind(1)[1:]):
-        here += before
+    rank_of = torch.stack(list(itertools.accumulate(is_candidate.unbind(1))), 1)  # candidates up to this one
     rank = (draw * rank_of[:, -1]).floor_() + 1  # 1 .. their number
     return torch.eq(rank_of, rank[:, None], out=torch.empty_like(rank_of)).mul_(is_candidate)
 
