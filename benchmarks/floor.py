@@ -97,9 +97,16 @@ class Task:
 
 def counted(part):
     """Floating-point operations of the matrix products of `part`."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ONEDNN_FLOPS) as counter:
         part()
     return counter.get_total_flops()
+
+
+def linear_flops(x_shape, weight_shape, *args, out_shape=None, **kwargs):
+    return 2 * x_shape[0] * x_shape[1] * weight_shape[0]
+
+
+ONEDNN_FLOPS = {torch.ops.mkldnn._linear_pointwise: linear_flops} if layers.HAS_ONEDNN else {}
 
 
 def matrix_product(device, hidden):
