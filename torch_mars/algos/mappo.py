@@ -527,14 +527,15 @@ def main(argv: list[str] | None = None) -> int:
 
     speed.prepare(args.device)
     env, eval_env = make(args.num_envs), make(args.eval_episodes)
-    env.reset()
     learner = Learner(args, env, run.seeds)
-    rollout, best = Rollout(args, env, learner.actor), runs.BestWeights(learner.actor)
+    best = runs.BestWeights(learner.actor)
+    run.announce(env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
+    env.reset()
+    rollout = Rollout(args, env, learner.actor)
     if run.checkpoint:
         learner.load_state_dict(run.checkpoint["learner"])
         best.load_state_dict(run.checkpoint["best"])
         env.load_state(run.checkpoint["env"])
-    run.announce(env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
 
     iterate = functools.partial(iteration, env=env, rollout=rollout, learner=learner, args=args)
     if args.cuda_graphs and env.device.type == "cuda":
