@@ -44,6 +44,8 @@ from torch_mars.envs.paxmen.layouts import (
 )
 from torch_mars.envs.rng import integers, permutation
 
+OFF_THE_FLOOR = "agent_pos has an agent off the floor; positions are (row, col) of floor cells of the layout"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -199,7 +201,8 @@ class PaxMen(BatchedEnv):
             global_state = torch.empty(len(obs), num_cells)
             seen = (state.layout, state.agent_pos, state.dot_pos, state.dot_active)
             given = (x.contiguous().numpy() for x in seen)
-            loops.look(self._tables, *given, obs.numpy(), global_state.numpy())
+            if not loops.look(self._tables, *given, obs.numpy(), global_state.numpy()):
+                raise ValueError(OFF_THE_FLOOR)
             return obs, global_state, None
         agent_cell = self._cells(state.layout, state.agent_pos)
         dot_cell = self._cells(state.layout, state.dot_pos)

@@ -101,20 +101,18 @@ def _eat(actions, dot_pos, agent_pos, dot_active, gain, eaters, b):
         eaters[dot] = 0
     for agent in range(actions.shape[1]):
         if actions[b, agent] == EAT:
+            row, col = agent_pos[b, agent, 0], agent_pos[b, agent, 1]
             for dot in range(len(eaters)):
-                eaters[dot] += dot_active[b, dot] and _is_on(agent_pos, agent, dot_pos, dot, b)
+                if dot_pos[b, dot, 0] == row and dot_pos[b, dot, 1] == col and dot_active[b, dot]:
+                    eaters[dot] += 1
     for agent in range(actions.shape[1]):
         share = _ZERO
         if actions[b, agent] == EAT:
+            row, col = agent_pos[b, agent, 0], agent_pos[b, agent, 1]
             for dot in range(len(eaters)):
-                if eaters[dot] > 0 and _is_on(agent_pos, agent, dot_pos, dot, b):
+                if eaters[dot] > 0 and dot_pos[b, dot, 0] == row and dot_pos[b, dot, 1] == col:
                     share += _ONE / np.float32(eaters[dot])
         gain[b, agent] = share * _DOT_REWARD if share > _ZERO else _IDLE_PENALTY
-
-
-@_compiled
-def _is_on(agent_pos, agent, dot_pos, dot, b):
-    return agent_pos[b, agent, 0] == dot_pos[b, dot, 0] and agent_pos[b, agent, 1] == dot_pos[b, dot, 1]
 
 
 @_compiled

@@ -14,6 +14,7 @@ from numba import njit
 
 from torch_mars.envs.engine import ScalarEngine
 from torch_mars.envs.paxmen import loops
+from torch_mars.envs.paxmen.env import OFF_THE_FLOOR
 from torch_mars.envs.paxmen.layouts import DOTS_PER_ROOM, NUM_LAYOUTS, ROOM_CELLS, WINDOW
 from torch_mars.envs.rng_scalar import next_integer, next_permutation
 
@@ -70,5 +71,7 @@ class ScalarPaxMen(ScalarEngine):
         batch, board = self._batch, self.rules.board
         obs = np.empty((1, self.rules.num_agents, WINDOW * WINDOW), np.float32)
         state = np.empty((1, board.num_cells), np.float32)
-        loops.look(self._tables, batch["layout"], batch["agent_pos"], batch["dot_pos"], batch["dot_active"], obs, state)
+        seen = batch["layout"], batch["agent_pos"], batch["dot_pos"], batch["dot_active"]
+        if not loops.look(self._tables, *seen, obs, state):
+            raise ValueError(OFF_THE_FLOOR)
         return obs[0], state[0], None
