@@ -130,7 +130,7 @@ class PaxMen(BatchedEnv):
         dot_active = dot_active | is_cleared[:, None]
         state = dataclasses.replace(state, rng=rng, agent_pos=agent_pos, dot_pos=dot_pos, dot_active=dot_active)
         team_reward = gain.sum(1, keepdim=True)
-        return state, team_reward.repeat(1, self.num_agents), torch.zeros_like(is_cleared), metrics
+        return state, team_reward.expand(-1, self.num_agents).contiguous(), torch.zeros_like(is_cleared), metrics
 
     def _advance_in_loops(self, state: PaxMenState, actions: Tensor):
         """What `_advance` does, faster on CPU."""
