@@ -131,6 +131,59 @@ def test_an_agent_sees_others_but_not_itself():
     assert obs[0, 1, 1] == pytest.approx(0.1) and obs[0, 3, 3] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("num_agents", TEAMS)
+def test_compiled_loops_do_what_the_tensor_operations_do(num_agents, monkeypatch):
+    """CPU runs loops, other devices tensor operations: equal bit for bit over two episodes. Agents are put onto dots at
+    times, two of them together, so that dots are shared and boards cleared."""
+    count = 60
+    loops, tensors = (envs.make(f"paxmen_{num_agents}a", count, seed=3) for _ in range(2))
+    generator = torch.Generator().manual_seed(num_agents)
+    boards_cleared = shared_bites = ends = 0
+    for t in range(2 * loops.max_steps + 1):
+        actions = torch.randint(5, (num_agents, count), generator=generator).T  # of any memory order
+        left = loops.step(actions) if t else loops.reset()
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr("torch_mars.envs.paxmen.env.may_look", lambda tensor: False)
+            right = tensors.step(actions) if t else tensors.reset()
+        assert_equal_fields(loops.state, tensors.state, f"step {t}")
+        assert_equal_fields(left, right, f"step {t}")
+        if t:
+            dots_eaten, boards = (left.info[name] - sums for name, sums in zip(("dots_eaten", "boards_cleared"), before))
+            eaters = num_agents - (dots_eaten - left.reward[:, 0]) / 0.025
+            shared_bites += int((eaters > dots_eaten + 0.5).sum())
+            boards_cleared += int(boards.sum())
+            ends += int(left.truncated.sum())
+        before = loops.state.totals[:, 1:3].T
+        if t % 2:
+            dots = torch.randint(3 * num_agents, (count, num_agents), generator=generator)
+            dots[:, 1] = dots[:, 0]  # together
+            agent_pos = loops.state.dot_pos[torch.arange(count)[:, None], dots]
+            for env in (loops, tensors):
+                env.load_state({"agent_pos": agent_pos})
+    assert boards_cleared > 20 and shared_bites > 20 and ends == 2 * count  # what this test is about did happen
+
+
+def assert_equal_fields(left, right, where):
+    """Two dataclasses or dictionaries of tensors: the same bits."""
+    left, right = (x if isinstance(x, dict) else vars(x) for x in (left, right))
+    assert left.keys() == right.keys()
+    for name, expected in right.items():
+        if isinstance(expected, dict):
+            assert_equal_fields(left[name], expected, f"{where}: {name}")
+        elif expected is not None:
+            assert (left[name].dtype, left[name].shape) == (expected.dtype, expected.shape), f"{where}: {name}"
+            assert left[name].numpy().tobytes() == expected.numpy().tobytes(), f"{where}: {name}"
+
+
+@pytest.mark.parametrize("position", [(0, 0), (-1, 5), (10**9, 3), (20, 45)])
+def test_an_agent_off_the_floor_is_an_error(position):
+    env = one_situation(agent_pos=np.array([position] * 4))
+    with pytest.raises(ValueError, match="off the floor"):
+        env.observe()
+    with pytest.raises(ValueError, match="off the floor"):
+        env.step(torch.full((1, 4), EAT))
+
+
 @pytest.mark.parametrize("num_agents, expected", [(4, -9.3), (5, -13.7), (6, -18.6)])
 def test_random_play_returns_what_the_original_does(num_agents, expected):
     env = envs.make(f"paxmen_{num_agents}a", num_envs=2048, seed=0)

@@ -550,7 +550,7 @@ def test_the_batched_face_stays_on_the_device_and_never_waits_for_it(task):
 
 def test_importing_the_door_stays_light():
     code = (
-        "import sys, torch_mars.envs as envs; envs.make('paxmen_4a').reset();"
+        "import sys, torch_mars.envs as envs; envs.make('aerojax_2v2').reset();"
         "print([name for name in ('numba', 'pettingzoo', 'pygame', 'PIL') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

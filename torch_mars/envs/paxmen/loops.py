@@ -1,0 +1,167 @@
+"""The rules of PaxMen once more, as a rule book: plain loops over environments, compiled with numba.
+
+A batch on CPU takes them: bit for bit what `PaxMen.transition` and `PaxMen.perceive` do as tensor operations, which
+other devices and torch.compile take, without their dozens of small tensors. `scalar.py` takes them for one environment.
+
+Places come from `load_state`, too, and numba checks no index: what is outside the board counts as a wall, and `look`
+tells of agents on walls. It raises no error itself: functions that may raise count references, which takes most of
+their time.
+
+The compiled loops are cached on disk. numba renews them when this file changes, but not for a changed constant of
+`layouts.py`: touch this file then.
+
+Axes: B environments, N agents, D = 3N dots, F floor cells, G x G grid.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from torch_mars.envs.paxmen.layouts import (
+    AGENT,
+    CENTRE,
+    DOT,
+    DOT_REWARD,
+    DOTS_PER_ROOM,
+    EAT,
+    FLOOR,
+    IDLE_PENALTY,
+    MOVES,
+    NUM_LAYOUTS,
+    WALL,
+    WINDOW,
+    Board,
+)
+
+_MOVES = np.array(MOVES)
+# single precision throughout, as in the tensors: a plain Python number would make it double
+_WALL, _FLOOR, _DOT, _AGENT = map(np.float32, (WALL, FLOOR, DOT, AGENT))
+_DOT_REWARD, _IDLE_PENALTY, _ZERO, _ONE = map(np.float32, (DOT_REWARD, IDLE_PENALTY, 0, 1))
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")  # no ZeroDivisionError
+
+
+class Tables(NamedTuple):
+    """What the loops read of a `layouts.Board`: small, to stay in the cache, and unsigned, which needs no wrapping."""
+
+    cell_at: np.ndarray  # uint16 [4, G, G]: number of the floor cell, F at a wall
+    window: np.ndarray  # uint16 [4, F, 25]
+
+
+def tables(board: Board) -> Tables:
+    """The board for the loops."""
+    cell_at = board.cell_at.reshape(NUM_LAYOUTS, board.grid_size, board.grid_size)
+    return Tables(cell_at.astype(np.uint16), board.window.astype(np.uint16))
+
+
+@_compiled
+def advance(tables, layout, actions, dot_pos, agent_pos, dot_active, gain, counts):
+    """One step of every environment. A cleared board has no active dot afterwards: new ones are the caller's to draw.
+
+    Args:
+        layout, actions, dot_pos: int64 [B], [B, N], [B, D, 2].
+        agent_pos, dot_active: int64 [B, N, 2], bool [B, D], change.
+        gain: float32 [B, N], the result: each agent's part of the team's reward.
+        counts: int64 [3, B], the result: dots eaten, boards cleared (0 or 1), rooms that were full and lost a dot.
+    """
+    num_dots = dot_active.shape[1]
+    eaters = np.empty(num_dots, np.int64)
+    for b in range(len(layout)):
+        _move(tables, layout, actions, agent_pos, b)
+        _eat(actions, dot_pos, agent_pos, dot_active, gain, eaters, b)
+        dots_eaten = dots_left = rooms_eaten_in = 0
+        for first in range(0, num_dots, DOTS_PER_ROOM):
+            active_here = eaten_here = 0
+            for dot in range(first, first + DOTS_PER_ROOM):
+                active_here += dot_active[b, dot]
+                if eaters[dot] > 0:
+                    eaten_here += 1
+                    dot_active[b, dot] = False
+            dots_eaten += eaten_here
+            dots_left += active_here - eaten_here
+            rooms_eaten_in += active_here == DOTS_PER_ROOM and eaten_here > 0
+        counts[0, b], counts[1, b], counts[2, b] = dots_eaten, dots_left == 0, rooms_eaten_in
+
+
+@_compiled
+def _move(tables, layout, actions, agent_pos, b):
+    """Walls stop an agent; agents and dots never do."""
+    wall = tables.window.shape[1]
+    for agent in range(actions.shape[1]):
+        move = actions[b, agent]
+        row, col = agent_pos[b, agent, 0] + _MOVES[move, 0], agent_pos[b, agent, 1] + _MOVES[move, 1]
+        if _cell(tables, layout[b], row, col) != wall:
+            agent_pos[b, agent, 0], agent_pos[b, agent, 1] = row, col
+
+
+@_compiled
+def _eat(actions, dot_pos, agent_pos, dot_active, gain, eaters, b):
+    """Who eats: `gain`; how many agents eat each dot: eaters [D]."""
+    for dot in range(len(eaters)):
+        eaters[dot] = 0
+    for agent in range(actions.shape[1]):
+        if actions[b, agent] == EAT:
+            row, col = agent_pos[b, agent, 0], agent_pos[b, agent, 1]
+            for dot in range(len(eaters)):
+                if dot_pos[b, dot, 0] == row and dot_pos[b, dot, 1] == col and dot_active[b, dot]:
+                    eaters[dot] += 1
+    for agent in range(actions.shape[1]):
+        share = _ZERO
+        if actions[b, agent] == EAT:
+            row, col = agent_pos[b, agent, 0], agent_pos[b, agent, 1]
+            for dot in range(len(eaters)):
+                if eaters[dot] > 0 and dot_pos[b, dot, 0] == row and dot_pos[b, dot, 1] == col:
+                    share += _ONE / np.float32(eaters[dot])
+        gain[b, agent] = share * _DOT_REWARD if share > _ZERO else _IDLE_PENALTY
+
+
+@_compiled
+def look(tables, layout, agent_pos, dot_pos, dot_active, obs, state):
+    """What every environment shows.
+
+    Args:
+        layout, agent_pos, dot_pos, dot_active: of the State.
+        obs, state: float32 [B, N, 25], [B, F], the result.
+
+    Returns:
+        whether all agents stand on floor cells; if not, the result is incomplete.
+    """
+    num_agents, num_cells = agent_pos.shape[1], state.shape[1]
+    cells = np.empty(num_cells + 1, np.float32)  # the last one stands for every wall
+    cell_of = np.empty(num_agents, np.int64)
+    beneath = np.empty(num_agents, np.float32)  # what an agent stands on
+    for b in range(len(layout)):
+        cells[:] = _FLOOR
+        for dot in range(dot_active.shape[1]):
+            if dot_active[b, dot]:
+                cells[_cell(tables, layout[b], dot_pos[b, dot, 0], dot_pos[b, dot, 1])] = _DOT
+        cells[num_cells] = _WALL
+
+        for agent in range(num_agents):
+            cell = _cell(tables, layout[b], agent_pos[b, agent, 0], agent_pos[b, agent, 1])
+            if cell == num_cells:
+                return False
+            cell_of[agent], beneath[agent] = cell, cells[cell]
+        for agent in range(num_agents):
+            cells[cell_of[agent]] = _AGENT
+        for cell in range(num_cells):
+            state[b, cell] = cells[cell]
+
+        for agent in range(num_agents):
+            for i in range(WINDOW * WINDOW):
+                obs[b, agent, i] = cells[tables.window[layout[b], cell_of[agent], i]]
+            is_alone = True
+            for other in range(num_agents):
+                is_alone &= other == agent or cell_of[other] != cell_of[agent]
+            if is_alone:  # nobody sees itself
+                obs[b, agent, CENTRE] = beneath[agent]
+    return True
+
+
+@_compiled
+def _cell(tables, layout, row, col):
+    """The number of the floor cell at a place, F at a wall and outside the board."""
+    layouts, rows, cols = tables.cell_at.shape
+    if 0 <= layout < layouts and 0 <= row < rows and 0 <= col < cols:
+        return np.int64(tables.cell_at[layout, row, col])
+    return tables.window.shape[1]
