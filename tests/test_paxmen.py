@@ -139,21 +139,21 @@ def test_compiled_loops_do_what_the_tensor_operations_do(num_agents, monkeypatch
     loops, tensors = (envs.make(f"paxmen_{num_agents}a", count, seed=3) for _ in range(2))
     generator = torch.Generator().manual_seed(num_agents)
     boards_cleared = shared_bites = ends = 0
-    for t in range(2 * loops.max_steps + 1):
+    loops.reset(), tensors.reset()
+    for t in range(2 * loops.max_steps):
         actions = torch.randint(5, (num_agents, count), generator=generator).T  # of any memory order
-        left = loops.step(actions) if t else loops.reset()
+        _, dots_before, boards_before, _ = loops.state.totals.T
+        left = loops.step(actions)
         with monkeypatch.context() as elsewhere:
             elsewhere.setattr("torch_mars.envs.paxmen.env.may_look", lambda tensor: False)
-            right = tensors.step(actions) if t else tensors.reset()
+            right = tensors.step(actions)
         assert_equal_fields(loops.state, tensors.state, f"step {t}")
         assert_equal_fields(left, right, f"step {t}")
-        if t:
-            dots_eaten, boards = (left.info[name] - sums for name, sums in zip(("dots_eaten", "boards_cleared"), before))
-            eaters = num_agents - (dots_eaten - left.reward[:, 0]) / 0.025
-            shared_bites += int((eaters > dots_eaten + 0.5).sum())
-            boards_cleared += int(boards.sum())
-            ends += int(left.truncated.sum())
-        before = loops.state.totals[:, 1:3].T
+        dots_eaten = left.info["dots_eaten"] - dots_before
+        eaters = num_agents - (dots_eaten - left.reward[:, 0]) / 0.025
+        shared_bites += int((eaters > dots_eaten + 0.5).sum())
+        boards_cleared += int((left.info["boards_cleared"] - boards_before).sum())
+        ends += int(left.truncated.sum())
         if t % 2:
             dots = torch.randint(3 * num_agents, (count, num_agents), generator=generator)
             dots[:, 1] = dots[:, 0]  # together
