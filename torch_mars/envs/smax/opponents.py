@@ -81,8 +81,8 @@ def choose(
 
 def length(way: Tensor) -> Tensor:
     """[...] of [2, ...]."""
-    square = way * way
-    return square[0].add_(square[1]).sqrt_()
+    x, y = way
+    return (x * x + y * y).sqrt()
 
 
 def _closest(distance: Tensor, is_candidate: Tensor) -> tuple[Tensor, Tensor]:
