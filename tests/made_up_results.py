@@ -90,6 +90,20 @@ class FakeTraining:
     outcome = staticmethod(lambda settings: -5.0)
     log_of_all: list = []  # (arguments' first word, settings) of every training
 
+    @classmethod
+    def replace_in(cls, command, monkeypatch, folder):
+        """Make up the trainings of a command run in `folder`; the list of their (--config or --resume, settings)."""
+        monkeypatch.setattr(command, "Training", cls)
+        monkeypatch.setattr(command, "POLL_SECONDS", 0.0)
+        monkeypatch.setattr(cls, "log_of_all", [])
+        monkeypatch.chdir(folder)
+        return cls.log_of_all
+
+    @classmethod
+    def leave(cls, outcome, monkeypatch):
+        """From now on, trainings end with outcome(settings)."""
+        monkeypatch.setattr(cls, "outcome", staticmethod(outcome))
+
     def __init__(self, lesson, arguments, log, lock, threads=None):
         assert not lock.closed
         self.log, (how, path) = log, arguments[:2]

@@ -18,16 +18,7 @@ TINY = ["--envs", "paxmen_4a", "--seeds", "2", "--budget", "smoke", "--device", 
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
-    """Trainings are made up; the list of (--config or --resume, settings) of all of them."""
-    monkeypatch.setattr(experiment, "Training", FakeTraining)
-    monkeypatch.setattr(experiment, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(FakeTraining, "log_of_all", [])
-    monkeypatch.chdir(tmp_path)
-    return FakeTraining.log_of_all
-
-
-def outcomes(monkeypatch, function):
-    monkeypatch.setattr(FakeTraining, "outcome", staticmethod(function))
+    return FakeTraining.replace_in(experiment, monkeypatch, tmp_path)
 
 
 def what(trained):
@@ -60,7 +51,7 @@ def test_only_missing_seeds_are_trained(trained):
 
 
 def test_what_was_cut_is_resumed_and_the_rest_goes_on(trained, monkeypatch, capsys):
-    outcomes(monkeypatch, lambda settings: "cut" if len(trained) == 2 else -5.0)
+    FakeTraining.leave(lambda settings: "cut" if len(trained) == 2 else -5.0, monkeypatch)
     with pytest.raises(Killed):
         experiment.main([*TINY, "--algos", "mars,mappo,maspo", "--no-plot"])
     capsys.readouterr()
@@ -74,7 +65,7 @@ def test_what_was_cut_is_resumed_and_the_rest_goes_on(trained, monkeypatch, caps
 
 
 def test_a_run_without_a_checkpoint_is_begun_again(trained, tmp_path, monkeypatch):
-    outcomes(monkeypatch, lambda settings: "cut" if len(trained) == 1 else -5.0)
+    FakeTraining.leave(lambda settings: "cut" if len(trained) == 1 else -5.0, monkeypatch)
     with pytest.raises(Killed):
         experiment.main([*TINY, "--algos", "mars", "--no-plot"])
     (checkpoint,) = tmp_path.rglob("checkpoint.pt")
@@ -92,7 +83,7 @@ def test_runs_with_other_settings_do_not_count(trained):
 
 
 def test_a_failed_training_is_reported_and_the_others_go_on(trained, monkeypatch, capsys, tmp_path):
-    outcomes(monkeypatch, lambda settings: 1 if settings["name"] == "mappo" else -5.0)
+    FakeTraining.leave(lambda settings: 1 if settings["name"] == "mappo" else -5.0, monkeypatch)
     code, said = fails(capsys, *TINY, "--algos", "mappo,mars")
     assert code == 1 and "1 of the trainings failed; the first: MAPPO on paxmen_4a, seeds 10 to 11: " in said
     assert len(trained) == 2 and (tmp_path / "figures" / "table1.md").exists()

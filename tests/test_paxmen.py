@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import check
 
 import torch_mars.envs as envs
 from torch_mars.envs.paxmen.layouts import ARMS, L, M, S, board
@@ -219,10 +220,7 @@ def test_a_picture_of_any_state(num_agents):
     env.reset()
     env.step(torch.randint(0, 5, (3, num_agents), generator=torch.Generator().manual_seed(0)))
     pictures = [env.draw(env.state, index) for index in range(3)]
-    for picture in pictures:
-        assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
-    assert not np.array_equal(pictures[0], pictures[1])
+    check(pictures)
     assert not np.array_equal(pictures[0], env.draw(env.state, 0, show_windows=False))
 
 

@@ -1,7 +1,6 @@
 """The PettingZoo faces: PettingZoo's own tests for every environment, the same numbers as `make`, clear refusals."""
 
 import copy
-import dataclasses
 import pickle
 import re
 import subprocess
@@ -45,10 +44,6 @@ every_task = pytest.mark.parametrize("task", EVERY_TASK)
 one_task_each = pytest.mark.parametrize("task", REPRESENTATIVES)
 
 
-def has_time_limit_option(task):
-    return any(field.name == "max_steps" for field in dataclasses.fields(envs.environment_class(task).Options))
-
-
 def sample_actions(env):
     return {agent: env.action_space(agent).sample() for agent in env.agents}
 
@@ -72,10 +67,9 @@ def batched_samples(env, generator):
 
 @every_task
 def test_parallel_api(task):
-    options = {"max_steps": 1200} if has_time_limit_option(task) else {}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        parallel_api_test(envs.parallel_env(task, **options), num_cycles=1100)
+        parallel_api_test(envs.parallel_env(task, max_steps=1200), num_cycles=1100)
         parallel_api_test(envs.parallel_env(task), num_cycles=1100)  # through the end of episodes
 
 
@@ -105,9 +99,6 @@ def test_render_in_every_mode(task, monkeypatch):
 
 @one_task_each
 def test_max_cycles(task):
-    if not has_time_limit_option(task):
-        pytest.skip("the time limit of this environment is no option")
-
     rules = envs.make(task)
     # an episode of SMAX may last one step more than its option says
     beyond = rules.max_steps - (rules.options.max_steps or rules.max_steps)

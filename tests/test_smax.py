@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import check
 from smax_comparison import FIELDS, assert_same_situation, kinds_of_end, step_like_the_original
 
 import torch_mars.envs as envs
@@ -498,10 +499,7 @@ def test_a_picture_of_any_state(scenario):
     for _ in range(12):
         ts = env.step((torch.rand(ts.action_mask.shape, generator=generator) * ts.action_mask).argmax(2))
     pictures = [env.draw(env.state, index) for index in range(2)]
-    for picture in pictures:
-        assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
-    assert not np.array_equal(pictures[0], pictures[1])
+    check(pictures)
     assert not np.array_equal(pictures[0], env.draw(env.state, 0, show_ranges=True))
 
 

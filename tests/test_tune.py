@@ -14,16 +14,7 @@ NARROW = ["--algo", "mars", "--env", "paxmen_4a", "--budget", "smoke"]
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
-    """Trainings are made up; the list of (--config or --resume, settings) of all of them."""
-    monkeypatch.setattr(tune, "Training", FakeTraining)
-    monkeypatch.setattr(tune, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(FakeTraining, "log_of_all", [])
-    monkeypatch.chdir(tmp_path)
-    return FakeTraining.log_of_all
-
-
-def outcomes(monkeypatch, function):
-    monkeypatch.setattr(FakeTraining, "outcome", staticmethod(function))
+    return FakeTraining.replace_in(tune, monkeypatch, tmp_path)
 
 
 def study_of(*argv):
@@ -95,7 +86,7 @@ def test_budgets(budget, steps):
 
 
 def test_a_trial_is_the_mean_over_fixed_seeds_of_the_last_fifth(trained, monkeypatch, capsys):
-    outcomes(monkeypatch, lambda settings: -5.0 if settings["seed"] == 0 else -4.0)
+    FakeTraining.leave(lambda settings: -5.0 if settings["seed"] == 0 else -4.0, monkeypatch)
     assert tune.main([*NARROW, "--trials", "1", "--seeds", "3"]) == 0
     assert [settings["seed"] for _, settings in trained] == [0, 1, 2]
     study, plan = study_of("--seeds", "3")
@@ -115,7 +106,8 @@ def test_a_trial_is_the_mean_over_fixed_seeds_of_the_last_fifth(trained, monkeyp
 
 
 def test_hopeless_trials_are_pruned_between_seeds(trained, monkeypatch):
-    outcomes(monkeypatch, lambda settings: -2.0 if len(trained) <= 5 * 2 else -8.0)  # five good trials of two seeds
+    # five good trials of two seeds
+    FakeTraining.leave(lambda settings: -2.0 if len(trained) <= 5 * 2 else -8.0, monkeypatch)
     assert tune.main([*NARROW, "--trials", "6"]) == 0
     study, _ = study_of()
     assert [trial.state.name for trial in tune.finished_trials(study)] == ["COMPLETE"] * 5 + ["PRUNED"]
@@ -124,7 +116,7 @@ def test_hopeless_trials_are_pruned_between_seeds(trained, monkeypatch):
 
 @pytest.mark.parametrize("result", [1, -9, float("nan")])
 def test_a_crashed_or_diverged_seed_scores_minus_infinity_and_ends_its_trial(result, trained, monkeypatch, capsys):
-    outcomes(monkeypatch, lambda settings: result if len(trained) == 1 else -3.0)
+    FakeTraining.leave(lambda settings: result if len(trained) == 1 else -3.0, monkeypatch)
     assert tune.main([*NARROW, "--trials", "2"]) == 0
     study, plan = study_of()
     first, second = tune.finished_trials(study)
@@ -135,13 +127,13 @@ def test_a_crashed_or_diverged_seed_scores_minus_infinity_and_ends_its_trial(res
 
 
 def test_settings_that_cannot_be_trained_with_stop_everything(trained, monkeypatch, capsys):
-    outcomes(monkeypatch, lambda settings: 2)
+    FakeTraining.leave(lambda settings: 2, monkeypatch)
     code, said = fails(capsys, *NARROW)
     assert code == 2 and "seed_0 failed with code 2" in said and len(trained) == 1
 
 
 def test_no_successful_trial_is_exit_code_1(trained, monkeypatch, capsys):
-    outcomes(monkeypatch, lambda settings: 1)
+    FakeTraining.leave(lambda settings: 1, monkeypatch)
     code, said = fails(capsys, *NARROW, "--trials", "1")
     assert code == 1 and "no best configuration" in said
 
@@ -163,7 +155,8 @@ def test_a_longer_study_goes_on_as_if_it_had_never_stopped(trained):
 
 
 def test_a_killed_worker_s_trial_is_gone_on_with(trained, monkeypatch):
-    outcomes(monkeypatch, lambda settings: "cut" if len(trained) == 4 else -3.0)  # in the second seed of the second
+    # in the second seed of the second trial
+    FakeTraining.leave(lambda settings: "cut" if len(trained) == 4 else -3.0, monkeypatch)
     with pytest.raises(Killed):
         tune.main([*NARROW, "--trials", "3"])
     monkeypatch.setattr(tune, "_is_alive", lambda process: False)  # it was this process

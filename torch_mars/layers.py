@@ -7,6 +7,7 @@ from torch import Tensor, nn
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _LINEAR = torch.ops.mkldnn._linear_pointwise.default if HAS_ONEDNN else None
 
+
 class Linear(nn.Module):
     """P linear layers, one per seed: [P, rows, inputs] -> [P, rows, outputs], with or without a ReLU behind.
 

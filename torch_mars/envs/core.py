@@ -8,6 +8,7 @@ Axes: B environments, N agents, O observation, S global state, A actions.
 
 import dataclasses
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -44,7 +45,7 @@ class TimeStep:
     info: dict[str, Tensor]  # [B] each
 
 
-class BatchedEnv:
+class BatchedEnv(ABC):
     """B independent copies of one task, stepped together as tensors.
 
     A subclass provides the class attributes below, `setup` (which sets `num_agents`, `max_steps`, `observation_space`,
@@ -99,26 +100,33 @@ class BatchedEnv:
 
     # ---- the rules: a subclass writes these ----
 
+    @abstractmethod
     def setup(self) -> None:
-        raise NotImplementedError
+        """Set the sizes, spaces and constants of the task that `self.options` describe."""
 
+    @abstractmethod
     def initial_state(self, rng: Tensor) -> State:
-        raise NotImplementedError
+        """The start of an episode for each key in rng [B]."""
 
+    @abstractmethod
     def transition(self, state: State, actions: Tensor) -> tuple[State, Tensor, Tensor, dict[str, Tensor]]:
-        raise NotImplementedError
+        """One step: the new State, reward [B, N], terminated [B], and metrics [B] by name."""
 
+    @abstractmethod
     def observation(self, state: State) -> Tensor:
-        raise NotImplementedError
+        """What each agent sees, [B, N, O]."""
 
+    @abstractmethod
     def global_state(self, state: State) -> Tensor:
-        raise NotImplementedError
+        """What the critic sees, [B, S]."""
 
     def action_mask(self, state: State) -> Tensor | None:
+        """Which actions are allowed, [B, N, A]; None where everything always is."""
         return None
 
+    @abstractmethod
     def draw(self, state: State, index: int = 0) -> np.ndarray:
-        raise NotImplementedError
+        """A picture of environment number `index`, uint8 [H, W, 3]."""
 
     def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray | None:
         """What agent number `agent` sees, from its obs [O]: uint8 [h, h, 3]; None where numbers make no picture."""
