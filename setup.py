@@ -40,7 +40,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["torch_mars", "torch_mars.*"]), "torch_mars.yaml"],
     package_dir={"torch_mars.yaml": "yaml"},
-    package_data={"torch_mars": ["py.typed"], "torch_mars.yaml": ["*.yaml"]},
+    package_data={"torch_mars": ["py.typed", "teams/*.pt"], "torch_mars.yaml": ["*.yaml"]},
     install_requires=[
         "torch>=2.9",
         "numpy>=2.0",

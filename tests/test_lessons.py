@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import torch_mars.envs as envs
+from torch_mars import config
 from torch_mars.algos import mars
 from torch_mars.envs import rng
 
@@ -69,8 +70,9 @@ def test_advantages_cut_at_every_end():
 class FixedCritic:
     """Stands for a Learner whose value of a state is the state's only number."""
 
-    def value(self, state):
-        return state.squeeze(-1)
+    @staticmethod
+    def critic(state):
+        return state
 
 
 def example_rollout(bootstrap):
@@ -98,25 +100,53 @@ def test_a_time_limit_is_bootstrapped_only_on_request(bootstrap):
 
 
 @with_algorithms
-def test_each_agent_has_its_own_advantage_where_rewards_are_its_own(algorithm):
-    """The value of the team's state is every agent's baseline and regresses on every agent's return."""
+@pytest.mark.parametrize("values", [1, 3])
+def test_each_agent_has_its_own_advantage_where_rewards_are_its_own(algorithm, values):
+    """The one value of the team's state is every agent's baseline, or each agent has its own."""
     module = lesson(algorithm)
-    args = module.Args(env="simple_spread_3ag", num_envs=4, rollout_length=30, hidden_size=8)
+    settings = {"num_envs": 4, "rollout_length": 30, "hidden_size": 8, "value_per_agent": values == 3}
+    args = module.Args(env="simple_spread_3ag", **settings)
     env = envs.make(args.env, 4)
     env.reset()
     learner = module.Learner(args, env, [0])
     rollout = module.Rollout(args, env, learner.actor)
     module.collect(rollout, env, learner)
     advantage, value = module.advantages(rollout, learner, args)
-    assert advantage.shape == (1, 30, 4, 3) and value.shape == (1, 30, 4, 1)
-    values = learner.value(rollout.state).detach()
+    assert advantage.shape == (1, 30, 4, 3) and value.shape == (1, 30, 4, values)
+    baseline = learner.critic(rollout.state).detach().expand(1, 31, 4, 3)
     for i in range(3):
-        alone = module.compute_gae(rollout.reward[..., i], values, rollout.is_done, args.gamma, args.gae_lambda)
+        alone = module.compute_gae(rollout.reward[..., i], baseline[..., i], rollout.is_done, args.gamma, args.gae_lambda)
         torch.testing.assert_close(advantage[..., i], alone)
     assert (advantage[..., 0] != advantage[..., 1]).any(), "nobody touched anybody: the rewards were all the same"
     before = weights(learner)
     module.update(rollout, advantage, value, learner, args)
     assert (weights(learner) != before).any()
+
+
+@with_algorithms
+def test_values_per_agent_regress_on_each_agent_s_own_return(algorithm):
+    """Paid 0, 1 and 2 a step, agents are worth 0, 10 and 20 in episodes of 10 steps without discount."""
+    module = lesson(algorithm)
+    args = module.Args(
+        env="simple_spread_3ag", num_envs=8, rollout_length=10, value_per_agent=True, gamma=1, gae_lambda=1,
+        critic_lr=0.01, value_clip=100, epochs=200, minibatches=1, max_grad_norm=100,
+    )  # fmt: skip
+    env = envs.make(args.env, 8)
+    env.reset()
+    learner = module.Learner(args, env, [0])
+    rollout = module.Rollout(args, env, learner.actor)
+    module.collect(rollout, env, learner)
+    rollout.reward[:] = torch.arange(3.0)
+    rollout.is_done[:, -1] = True
+    module.update(rollout, *module.advantages(rollout, learner, args), learner, args)
+    at_start = learner.critic(rollout.state)[0, 0].mean(0)
+    torch.testing.assert_close(at_start, torch.tensor([0.0, 10.0, 20.0]), atol=1.5, rtol=0)
+
+
+def test_values_per_agent_are_refused_where_the_team_is_paid_as_one():
+    args = mars.Args(env="paxmen_4a", value_per_agent=True)
+    with pytest.raises(config.UsageError, match="--value-per-agent is True; all agents of this task are paid alike"):
+        mars.Learner(args, envs.make("paxmen_4a"), [0])
 
 
 def test_advantages_are_normalised_with_the_population_deviation():

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from toy_environments import toys_registered
 
 import torch_mars.envs as envs
-from torch_mars import evaluate, film, play
+from torch_mars import evaluate, film, play, policies
 
 ROOT = Path(__file__).parent.parent
 
@@ -223,12 +223,32 @@ def test_a_gif_decodes_to_the_very_colours_of_its_palette():
             assert np.abs(np.asarray(image.convert("RGB")).astype(int) - picture).max() < 8, i
 
 
-def test_a_task_alone_films_a_random_team(short_tasks, tmp_path, capsys):
+@pytest.fixture
+def teams(monkeypatch, tmp_path):
+    """The folder of installed teams, empty."""
+    folder = tmp_path / "teams"
+    folder.mkdir()
+    monkeypatch.setattr(policies, "TEAMS", folder)
+    return folder
+
+
+def test_a_task_alone_films_the_team_that_is_installed_for_it(short_tasks, teams, tiny_run, tmp_path, capsys):
+    shutil.copy(tiny_run / "policy.pt", teams / "paxmen_5a.pt")
     assert play.main(["paxmen_5a"]) == 0
+    said = capsys.readouterr().out
+    assert "paxmen_5a: MARS, best policy, seed " in said and "wrote paxmen_5a-mars.gif" in said
+    assert play.main(["paxmen_5a", "--random"]) == 0
     said = capsys.readouterr().out
     assert "paxmen_5a: random team" in said and "wrote paxmen_5a.gif" in said
     with Image.open(tmp_path / "paxmen_5a.gif") as image:
         assert image.n_frames == 5
+
+
+def test_without_an_installed_team_a_random_one_is_filmed(short_tasks, teams, tmp_path, capsys):
+    assert play.main(["paxmen_5a"]) == 0
+    assert "paxmen_5a: random team" in capsys.readouterr().out
+    with pytest.raises(play.UsageError, match="--greedy is about a trained policy, not for paxmen_5a, for which no"):
+        play.main(["paxmen_5a", "--greedy"])
     assert play.main(["paxmen_4a", "--out", "Sheet.PNG"]) == 0
     with Image.open(tmp_path / "Sheet.PNG") as image:
         stage, episode = an_episode("paxmen_4a")
@@ -297,8 +317,9 @@ def test_live_says_what_it_needs(short_tasks, monkeypatch):
         (["runs/nothing"], "no run or checkpoint at runs/nothing; there is no folder runs either"),
         (["paxmen_5a", "--out", "team.avi"], "--out is 'team.avi'; it must end in .gif, .mp4 or .png"),
         (["paxmen_5a", "--out", "films/team.gif"], "--out is 'films/team.gif', but there is no folder films"),
-        (["paxmen_5a", "--greedy"], "--greedy is about a trained policy, but paxmen_5a is a task"),
-        (["paxmen_5a", "--policy-seed", "1"], "--policy-seed is about a trained policy"),
+        (["paxmen_5a", "--random", "--greedy"], "--greedy is about a trained policy, not for --random"),
+        (["paxmen_5a", "--random", "--policy-seed", "1"], "--policy-seed is about a trained policy"),
+        (["runs/nothing", "--random"], "--random wants the name of a task, not 'runs/nothing'; allowed are"),
     ],
 )
 def test_what_cannot_be_played_is_told_before_anything_is(arguments, message, capsys):

@@ -1,7 +1,7 @@
-"""Watch a team: a film of what a run has learned, or of a task with a team that acts at random.
+"""Watch a team: a film of what a run has learned, or of a task with the team installed for it or one that acts at random.
 
-    python -m torch_mars.play runs/paxmen_5a/mars/<run> --out team.gif
     python -m torch_mars.play paxmen_5a
+    python -m torch_mars.play runs/paxmen_5a/mars/<run> --out team.gif
 
 What is in the pictures and how they become a file is in `film.py`.
 """
@@ -17,7 +17,7 @@ from torch_mars.config import Parser, UsageError, whole_number
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, allowed
 from torch_mars.envs.window import Window
-from torch_mars.policies import Policy, read
+from torch_mars.policies import Policy, installed_teams, read
 
 
 def random_team(env: BatchedEnv, seed: int) -> Callable:
@@ -38,19 +38,25 @@ def random_team(env: BatchedEnv, seed: int) -> Callable:
     return policy
 
 
-def team(what: str, seed: int, greedy: bool, policy_seed: int | None) -> tuple[BatchedEnv, Callable, str, str]:
+def team(
+    what: str, seed: int, greedy: bool, policy_seed: int | None, is_random: bool = False
+) -> tuple[BatchedEnv, Callable, str, str]:
     """Environment (B = 1), policy, title and subtitle for a run, a checkpoint, or the name of a task.
 
     Raises:
         UsageError: it is none of them.
     """
-    if what in envs.tasks():
+    is_task = what in envs.tasks()
+    if is_random and not is_task:
+        raise UsageError(f"--random wants the name of a task, not {what!r}; {allowed(what, envs.tasks())}")
+    if is_random or (is_task and what not in installed_teams()):
         for flag, given in (("--greedy", greedy), ("--policy-seed", policy_seed is not None)):
             if given:
-                raise UsageError(f"{flag} is about a trained policy, but {what} is a task; give a run's folder")
+                what_for = "--random" if is_random else f"{what}, for which no team is installed; give a run's folder"
+                raise UsageError(f"{flag} is about a trained policy, not for {what_for}")
         env = envs.make(what, seed=seed, auto_reset=False)
         return env, random_team(env, seed), what, "random team"
-    if not Path(what).exists() and "/" not in what and not what.endswith(".pt"):
+    if not is_task and not Path(what).exists() and "/" not in what and not what.endswith(".pt"):
         raise UsageError(f"there is no run {what}; {_no_task(what)}")
     trained = read(what)
     policy = Policy(trained, "cpu", greedy, seed, policy_seed)
@@ -72,7 +78,8 @@ def _no_task(what: str) -> str:
 def make_parser() -> Parser:
     parser = Parser(
         prog="play",
-        description="Film a trained team, or (given a task) a team that acts at random.",
+        description="Film a trained team: of a run, or (given a task) the best that is installed; where none is, or "
+        "with --random, a team that acts at random.",
         epilog="examples:\n"
         "  python -m torch_mars.play runs/paxmen_5a/mars/<run>\n"
         "  python -m torch_mars.play runs/paxmen_5a/mars/<run> --out team.mp4 --episodes 3\n"
@@ -84,6 +91,7 @@ def make_parser() -> Parser:
     add("what", metavar="RUN_OR_TASK", help="a run's folder, its policy.pt or checkpoint.pt, or the name of a task")
     add("--out", metavar="FILE", help=".gif, .mp4 (film) or .png (sheet of six moments); "
         "left out: <task>-<algorithm>.gif, or <task>.gif for a random team")  # fmt: skip
+    add("--random", action="store_true", help="of a task: a team that acts at random")
     add("--live", action="store_true", help="show a window; writes a film only if --out is given too")
     add("--episodes", type=whole_number(1), default=1, metavar="N", help="one after the other (default 1)")
     add("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes and actions (default 0)")
@@ -100,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"argument --fps: {args.fps} is too large; it must be 50 or less")
     if args.out:
         film.check_path(Path(args.out))
-    env, policy, task, who = team(args.what, args.seed, args.greedy, args.policy_seed)
+    env, policy, task, who = team(args.what, args.seed, args.greedy, args.policy_seed, args.random)
     out = Path(args.out or "-".join([task, *([policy.algorithm] if isinstance(policy, Policy) else [])]) + ".gif")
     stage = film.Stage(env, task, who, args.episodes)
     print(f"{task}: {who}", flush=True)

@@ -1,5 +1,7 @@
 """Trained teams from disk: `load_policy`, behind `torch_mars.load_policy`, and what the commands need besides.
 
+The best teams we have are installed with the package, in `teams/<task>.pt`; the task's name stands for them.
+
 A file is read with `weights_only=True`, so that one from a stranger cannot run code, and the network is the `Actor` of
 the lesson that trained it.
 
@@ -23,6 +25,7 @@ from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, allowed
 
 ALGORITHMS = ("mappo", "maspo", "mars")
+TEAMS = Path(__file__).parent / "teams"
 
 
 def load_policy(
@@ -31,7 +34,8 @@ def load_policy(
     """A trained team as a function from observations to actions.
 
     Args:
-        path: a run's folder or its `policy.pt` (the best policy), or a `checkpoint.pt` (the policy at that update).
+        path: a run's folder or its `policy.pt` (the best policy), a `checkpoint.pt` (the policy at that update), or
+            the name of a task with an installed team.
         device: where the network computes.
         greedy: take the most likely action instead of sampling as in training.
         seed: of the sampled actions.
@@ -209,7 +213,7 @@ class Trained:
 
 
 def read(path: str | Path) -> Trained:
-    """The actors in a run's folder (its best policies), a `policy.pt` or a `checkpoint.pt`.
+    """The actors in a run's folder (its best policies), a `policy.pt`, a `checkpoint.pt`, or installed for a task.
 
     Raises:
         UsageError: there is no run, or the file holds no policy that this version can use.
@@ -228,7 +232,7 @@ def read(path: str | Path) -> Trained:
 
 
 def find(path: str | Path) -> Path:
-    """The file to read a policy from: the path itself, or in a run's folder policy.pt, else checkpoint.pt.
+    """The file to read a policy from: the path itself, in a run's folder policy.pt, else checkpoint.pt; a task's team.
 
     Raises:
         UsageError: neither; the sentence says what is near.
@@ -237,6 +241,8 @@ def find(path: str | Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
+        if str(path) in installed_teams():
+            return TEAMS / f"{path}.pt"
         raise UsageError(f"no run or checkpoint at {path}{_hint(path)}")
     for name in (runs.POLICY, runs.CHECKPOINT):
         if (path / name).is_file():
@@ -249,9 +255,15 @@ def find(path: str | Path) -> Path:
     raise UsageError(f"{path} is not a run: it has neither {runs.POLICY} nor {runs.CHECKPOINT}")
 
 
+def installed_teams() -> list[str]:
+    """Tasks for which a trained team comes with the package."""
+    return sorted(file.stem for file in TEAMS.glob("*.pt"))
+
+
 def _hint(path: Path) -> str:
     if str(path) in envs.tasks():
-        return ", which is the name of a task; runs are folders like runs/<task>/<algorithm>/<time>-<name>"
+        known = f"; teams are installed for {', '.join(installed_teams())}" if installed_teams() else ""
+        return f", which is the name of a task{known}; runs are folders like runs/<task>/<algorithm>/<time>-<name>"
     if not path.parent.is_dir():
         return f"; there is no folder {path.parent} either"
     near = difflib.get_close_matches(path.name, [child.name for child in path.parent.iterdir()], n=1)

@@ -70,6 +70,8 @@ class Args:
     """weight of the entropy bonus"""
     value_coef: float = 0.5
     """weight of the value loss"""
+    value_per_agent: bool = False
+    """whether the critic values the state for each agent, where agents have rewards of their own, not once for all"""
     value_clip: float = 0.2
     """how far a value may move in one update before its gradient stops, in units of return"""
     gamma: float = 0.99
@@ -260,15 +262,14 @@ class Learner:
     def __init__(self, args: Args, env: BatchedEnv, seeds: list[int]):
         generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
         self.actor = Actor(env, args.hidden_size, generators).to(env.device)
-        self.critic = Network(env.state_size, args.hidden_size, 1, 1.0, generators).to(env.device)
+        if args.value_per_agent:
+            config.require(args, "value_per_agent", not env.has_shared_reward, "all agents of this task are paid alike")
+        values = env.num_agents if args.value_per_agent else 1
+        self.critic = Network(env.state_size, args.hidden_size, values, 1.0, generators).to(env.device)
         adam = {"eps": args.adam_eps, "fused": True, "capturable": True}
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), args.actor_lr, **adam)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.critic_lr, **adam)
         self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
-
-    def value(self, state: Tensor) -> Tensor:
-        """[P, ..., S] -> [P, ...]: the critic sees the state once, not once per agent."""
-        return self.critic(state).squeeze(-1)
 
     def state_dict(self) -> dict:
         parts = ("actor", "critic", "actor_optimizer", "critic_optimizer")
@@ -356,12 +357,11 @@ def compute_gae(reward: Tensor, value: Tensor, is_done: Tensor, gamma: float, ga
 
 @torch.no_grad()
 def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor]:
-    """Advantages [P, T, B, K] and the values at collection [P, T, B, 1]; their sum is the value target."""
-    value = learner.value(rollout.state)[..., None]
+    """Advantages [P, T, B, K] and the values at collection [P, T, B, 1 or N]; their sum is the value target."""
+    value = learner.critic(rollout.state)
     reward = rollout.reward
     if args.bootstrap_truncation:  # what the time limit cut off belongs to the last reward
-        cut_off = learner.value(rollout.final_state) * rollout.is_truncated
-        reward = reward + args.gamma * cut_off[..., None]
+        reward = reward + args.gamma * learner.critic(rollout.final_state) * rollout.is_truncated[..., None]
     advantage = compute_gae(reward, value, rollout.is_done[..., None], args.gamma, args.gae_lambda)
     return advantage, value[:, :-1]
 
@@ -417,7 +417,7 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
                 noise, learner.key = learner.actor.noise(learner.key, rows.shape[1], N)
             entropy = policy.entropy(noise).mean((1, 2))
             actor_loss = -objective - args.entropy_coef * entropy
-            new_value = learner.value(take(state, rows))[..., None]
+            new_value = learner.critic(take(state, rows))
             errors = value_loss(new_value, take(value, rows), take(target, rows), args.value_clip)
             critic_loss = args.value_coef * errors.mean((1, 2))
 
