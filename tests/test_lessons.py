@@ -115,7 +115,9 @@ def test_each_agent_has_its_own_advantage_where_rewards_are_its_own(algorithm, v
     assert advantage.shape == (1, 30, 4, 3) and value.shape == (1, 30, 4, values)
     baseline = learner.critic(rollout.state).detach().expand(1, 31, 4, 3)
     for i in range(3):
-        alone = module.compute_gae(rollout.reward[..., i], baseline[..., i], rollout.is_done, args.gamma, args.gae_lambda)
+        alone = module.compute_gae(
+            rollout.reward[..., i], baseline[..., i], rollout.is_done, args.gamma, args.gae_lambda
+        )
         torch.testing.assert_close(advantage[..., i], alone)
     assert (advantage[..., 0] != advantage[..., 1]).any(), "nobody touched anybody: the rewards were all the same"
     before = weights(learner)

@@ -183,7 +183,7 @@ def test_everything_is_written_and_can_be_drawn_again_without_the_runs(tmp_path)
     names = {path.name for path in files}
     figures = {"curves_paxmen", "iqm", "improvement", "iqm_ablations", "improvement_ablations", "objectives"}
     tables = {"table1.md", "table1.csv", "tasks.csv", "improvement.csv", "ablations.md", "ablations.csv"}
-    assert {f"{name}.png" for name in (*figures, "ratios_paxmen")} | tables | {"evaluations.json"} <= names
+    assert {f"{name}.png" for name in (*figures, "ratios_paxmen")} | tables | {"evaluations.json", "ratios.json"} <= names
     for path in files:
         assert path.stat().st_size > 0
         if path.suffix == ".png":
@@ -192,8 +192,9 @@ def test_everything_is_written_and_can_be_drawn_again_without_the_runs(tmp_path)
     assert not list((tmp_path / "out").glob(".*"))
 
     again = plot.plot([tmp_path / "out" / "evaluations.json"], tmp_path / "again", "pdf")
-    assert {path.stem for path in again} == {path.stem for path in files} - {"ratios_paxmen"}
-    assert (tmp_path / "again" / "table1.md").read_text() == (tmp_path / "out" / "table1.md").read_text()
+    assert {path.stem for path in again} == {path.stem for path in files}
+    for name in ("table1.md", "evaluations.json", "ratios.json"):
+        assert (tmp_path / "again" / name).read_text() == (tmp_path / "out" / name).read_text()
     assert (tmp_path / "again" / "iqm.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -253,20 +254,43 @@ def test_figure_1_is_what_the_lessons_maximise():
 def test_figure_3_shows_the_extremes_of_every_update(tmp_path, monkeypatch):
     run = results.open_run(run_folder(tmp_path, points=4))
     assert run.updates_of(("ratio_max",))[11].tolist() == [[1000, 1.1], [2000, 1.2], [3000, 1.3], [4000, 1.4]]
-    figure = plot.ratio_curves({"paxmen_4a": {"mars": [run]}})
+    figure = plot.ratio_curves(results.gather_ratios([], [run]))
     largest, smallest, _ = figure.axes[0].get_lines()
     assert largest.get_ydata() == pytest.approx([1.1, 1.2, 1.3, 1.4])
     assert smallest.get_ydata() == pytest.approx([1 / 1.1, 1 / 1.2, 1 / 1.3, 1 / 1.4])
-    monkeypatch.setattr(plot, "RATIO_BINS", 2)
-    largest, smallest, _ = plot.ratio_curves({"paxmen_4a": {"mars": [run]}}).axes[0].get_lines()
+    monkeypatch.setattr(results, "RATIO_BINS", 2)
+    largest, smallest, _ = plot.ratio_curves(results.gather_ratios([], [run])).axes[0].get_lines()
     assert largest.get_ydata() == pytest.approx([1.2, 1.4])
     assert smallest.get_ydata() == pytest.approx([1 / 1.2, 1 / 1.4])
 
 
-def test_bins_keep_the_extreme():
-    x, y = np.array([1.0, 2, 3, 4, 9, 10]), np.array([1.0, 5, 2, 3, 4, 0])
-    assert plot._by_bin(x, y, np.array([0.0, 3, 6, 10]), np.maximum).tolist() == [5, 3, 4]
-    assert plot._by_bin(x, y, np.array([0.0, 4, 8, 10]), np.minimum).tolist() == [1, 1, 0]  # an empty one repeats
+def test_bins_keep_the_extreme(monkeypatch):
+    monkeypatch.setattr(results, "RATIO_BINS", 3)
+    step, largest = np.array([1.0, 2, 3, 8, 9]), np.array([1.0, 5, 2, 3, 4])
+    found = results._binned_ratios(step, largest, 1 / largest)
+    assert found == {"step": [3, 9], "ratio_max": [5, 4], "ratio_min": [0.2, 0.25]}  # none in (3, 6]
+
+
+def test_means_are_enough_for_the_same_tables_and_figures(tmp_path):
+    runs_of_all = [run_folder(tmp_path / "runs", method) for method in methods.MAIN]
+    plot.plot(runs_of_all, tmp_path / "all")
+    plot.plot(runs_of_all, tmp_path / "means", means=True)
+    saved = {kind: json.loads((tmp_path / kind / "evaluations.json").read_text()) for kind in ("all", "means")}
+    jsonschema.validate(saved["means"], SCHEMA)
+    one, whole = (saved[kind]["paxmen"]["paxmen_4a"]["mars"]["run_11"] for kind in ("means", "all"))
+    assert one["step_2"]["episode_return"] == [pytest.approx(np.mean(whole["step_2"]["episode_return"]))]
+    assert one["step_2"]["step_count"] == whole["step_2"]["step_count"]
+    assert one["absolute_metrics"]["episode_return"] == [pytest.approx(-4.9)]
+    plot.plot([tmp_path / "means" / "evaluations.json"], tmp_path / "again")
+    assert (tmp_path / "again" / "table1.md").read_text() == (tmp_path / "all" / "table1.md").read_text()
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[1]", '{"paxmen_4a": {"mars": {"run_1": {"step": [1]}}}}'])
+def test_a_damaged_file_of_ratios_is_named(tmp_path, content):
+    plot.plot([run_folder(tmp_path / "runs")], tmp_path)
+    (tmp_path / "ratios.json").write_text(content)
+    with pytest.raises(plot.UsageError, match="ratios.json is no file of ratios that torch_mars.plot wrote"):
+        plot.plot([tmp_path / "evaluations.json"], tmp_path / "again")
 
 
 # ---- bad input ----

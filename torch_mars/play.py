@@ -1,4 +1,4 @@
-"""Watch a team: a film of what a run has learned, or of a task with the team installed for it or one that acts at random.
+"""Watch a team: a film of what a run has learned, of the team installed for a task, or of one that acts at random.
 
     python -m torch_mars.play paxmen_5a
     python -m torch_mars.play runs/paxmen_5a/mars/<run> --out team.gif

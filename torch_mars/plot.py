@@ -21,7 +21,7 @@ import torch
 from torch_mars import methods, results, runs, statistics
 from torch_mars.config import Parser, UsageError
 from torch_mars.methods import METHODS, Method
-from torch_mars.results import Curves, Nested, SavedRun, note
+from torch_mars.results import Curves, Nested, Ratios, SavedRun, note
 from torch_mars.statistics import Scores
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ STYLE = {
     "pdf.fonttype": 42,  # letters as letters, which journals ask for
 }  # fmt: skip
 FLOOR_OF_SEEDS = 5  # below, an interval says little (Agarwal et al. 2021)
-RATIO_BINS = 100  # points of a ratio curve; a run has thousands of updates
 
 
 def need_matplotlib() -> None:
@@ -354,25 +353,22 @@ def improvement_figure(better: list[dict[str, Any]]) -> "Figure":
     return figure
 
 
-def ratio_curves(found: dict[str, dict[str, list[SavedRun]]]) -> "Figure":
-    """Figure 3: largest and smallest ratio of an update over training, a panel for each task (task -> method -> runs).
+def ratio_curves(ratios: Ratios) -> "Figure":
+    """Figure 3: largest and smallest ratio of an update over training, a panel for each task.
 
     Of a hundredth of training the extremes; over seeds the geometric mean, with the range of seeds as band.
     """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    figure, axes = panels(len(found))
-    for axis, (task, by_method) in zip(axes, found.items()):
+    figure, axes = panels(len(ratios))
+    for axis, (task, by_method) in zip(axes, ratios.items()):
         for name in (method for method in METHODS if method in by_method):
-            seeds = [rows for run in by_method[name] for rows in run.updates_of(("ratio_max", "ratio_min")).values()]
-            last = min(rows[-1, 0] for rows in seeds)
-            edges = np.linspace(0, last, min(RATIO_BINS, min(map(len, seeds))) + 1)
-            for column, extreme in ((1, np.maximum), (2, np.minimum)):
-                binned = np.stack(
-                    [_by_bin(rows[:, 0], np.log(rows[:, column].clip(1e-9, 1e9)), edges, extreme) for rows in seeds]
-                )
-                low, high = np.exp(binned.min(0)), np.exp(binned.max(0))
-                draw_line(axis, name, edges[1:], np.exp(binned.mean(0)), low, high)
+            seeds = by_method[name].values()
+            for column in ("ratio_max", "ratio_min"):
+                lines = [(np.array(line["step"]), np.log(np.clip(line[column], 1e-9, 1e9))) for line in seeds]
+                steps, values = results.on_common_steps(lines)
+                low, high = np.exp(np.min(values, 0)), np.exp(np.max(values, 0))
+                draw_line(axis, name, steps, np.exp(np.mean(values, 0)), low, high)
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set_yscale("log")
         low, high = axis.get_ylim()
@@ -388,16 +384,6 @@ def ratio_curves(found: dict[str, dict[str, list[SavedRun]]]) -> "Figure":
         count_steps(axis)
     add_legend(figure, axes)
     return figure
-
-
-def _by_bin(x: np.ndarray, y: np.ndarray, edges: np.ndarray, extreme: np.ufunc) -> np.ndarray:
-    """`extreme` of the y whose x lie in each bin (edges[i], edges[i + 1]]; where none do, that of the bin before."""
-    found = np.full(len(edges) - 1, np.nan)
-    place = np.searchsorted(edges, x) - 1
-    for i in range(len(found)):
-        inside = y[place == i]
-        found[i] = extreme.reduce(inside) if len(inside) else found[i - 1]
-    return found
 
 
 def objectives_figure() -> "Figure":
@@ -442,19 +428,29 @@ def make_parser() -> Parser:
         "improvement, Table 1, ratios over training (Figure 3), the objectives (Figure 1).",
         epilog="Written to --out: curves_<environment>, iqm, improvement, ratios_<environment> and objectives as "
         "figures; table1.md, table1.csv, improvement.csv and tasks.csv; with ablations the same again, named "
-        "..._ablations; evaluations.json with all evaluations, for marl-eval or to draw from again without the runs.",
+        "..._ablations; evaluations.json (all evaluations, which marl-eval reads) and ratios.json, to draw from again "
+        "without the runs.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "runs", nargs="+", metavar="RUNS", help="runs, folders of runs, or an evaluations.json of --out"
     )
     parser.add_argument("--out", default="figures", metavar="DIR", help="folder for the results (default figures)")
+    parser.add_argument(
+        "--means", action="store_true", help="keep the mean of every evaluation, not all its episodes: small to publish"
+    )
     parser.add_argument("--format", default="png", choices=("png", "pdf", "svg"), help="of figures (default png)")
     return parser
 
 
-def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png") -> list[Path]:
+def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png", means: bool = False) -> list[Path]:
     """Draw everything that the runs allow; the files written.
+
+    Args:
+        paths: runs, folders of runs, or files that `results.save` wrote.
+        out: folder for all of it.
+        suffix: kind of figures, "png", "pdf" or "svg".
+        means: save the mean of every evaluation in place of its episodes.
 
     Raises:
         UsageError: nothing to draw, or runs that do not belong together.
@@ -463,6 +459,7 @@ def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png") -> list[Pa
     import matplotlib
 
     nested, found = results.gather(paths)
+    ratios = results.gather_ratios(paths, found)
     tasks = tasks_of(nested)
     warn(tasks, found)
     try:
@@ -500,15 +497,17 @@ def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png") -> list[Pa
                 draw(f"improvement{ending}", improvement_figure(better))
                 write(f"improvement{ending}.csv", as_csv(better).encode())
         for environment in environments:
-            by_task: dict[str, dict[str, list[SavedRun]]] = {}
-            for run in found:
-                if run.task in nested[environment] and run.updates_of(("ratio_max", "ratio_min")):
-                    by_task.setdefault(run.task, {}).setdefault(run.method.name, []).append(run)
-            if by_task:
-                draw(f"ratios_{environment}", ratio_curves(by_task))
+            here = {task: ratios[task] for task in nested[environment] if task in ratios}
+            if here:
+                draw(f"ratios_{environment}", ratio_curves(here))
         draw("objectives", objectives_figure())
-    results.save(nested, out / results.EVALUATIONS)
-    return [*written, out / results.EVALUATIONS]
+    for name, content in (
+        (results.EVALUATIONS, results.only_means(nested) if means else nested),
+        (results.RATIOS, ratios),
+    ):
+        results.save(content, out / name)
+        written.append(out / name)
+    return written
 
 
 def warn(tasks: list[Task], found: list[SavedRun]) -> None:
@@ -528,7 +527,7 @@ def warn(tasks: list[Task], found: list[SavedRun]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    for path in plot(args.runs, Path(args.out), args.format):
+    for path in plot(args.runs, Path(args.out), args.format, args.means):
         print(path)
     return 0
 

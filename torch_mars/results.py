@@ -2,7 +2,9 @@
 
 The evaluations of any number of runs make one dictionary in marl-eval's nesting, `{environment: {task: {method:
 {run_<seed>: {step_<i>: {step_count, elapsed_time, episode_return: [...]}, absolute_metrics: {...}}}}}}` (Gorsane et
-al. 2022), which `save` writes and marl-eval reads. Figures and tables are made from it and nothing else.
+al. 2022), which `save` writes and marl-eval reads. Figures and tables are made from it and nothing else, but for the
+figure of ratios: their extremes over training make a second one, `{task: {method: {run_<seed>: {step, ratio_max,
+ratio_min: [...]}}}}`.
 """
 
 import json
@@ -19,11 +21,13 @@ from torch_mars import envs, methods, statistics
 from torch_mars.config import UsageError, read_yaml
 from torch_mars.runs import CHECKPOINT, POLICY, write_whole
 
-EVALUATIONS = "evaluations.json"
+EVALUATIONS, RATIOS = "evaluations.json", "ratios.json"
+RATIO_BINS = 100  # points of a run's ratios; it has thousands of updates
 _TAIL_BYTES = 2**18
 # Settings in which the runs of one curve may differ; in all others they are different experiments.
 FREE = ("seed", "num_seeds", "name", "run_dir", "device", "checkpoint_every", "eval_every", "eval_episodes")
 Nested = dict[str, dict[str, dict[str, dict[str, dict[str, Any]]]]]
+Ratios = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
 
 
 @dataclass(frozen=True)
@@ -188,9 +192,67 @@ def _refuse_different_settings(found: list[SavedRun]) -> None:
                 )
 
 
-def save(nested: Nested, path: Path) -> None:
-    """Write evaluations as the JSON that marl-eval and `gather` read."""
+def save(nested: Nested | Ratios, path: Path) -> None:
+    """Write evaluations as the JSON that marl-eval and `gather` read; or ratios as that of `gather_ratios`."""
     write_whole(path, json.dumps(nested).encode())
+
+
+def only_means(nested: Nested) -> Nested:
+    """The same with one number for each evaluation's metric, to six digits: its mean over the episodes."""
+    result: Nested = {}
+    for environment, task, method, name, run in walk(nested):
+        place = result.setdefault(environment, {}).setdefault(task, {}).setdefault(method, {})
+        place[name] = {
+            step: {
+                metric: [float(f"{np.mean(values):.6g}")] if isinstance(values, list) else values
+                for metric, values in evaluation.items()
+            }
+            for step, evaluation in run.items()
+        }
+    return result
+
+
+def gather_ratios(paths: Iterable[str | Path], found: Iterable[SavedRun]) -> Ratios:
+    """Extremes of the ratios over the training of `found`, and those saved beside the `evaluations.json` in `paths`.
+
+    Raises:
+        UsageError: a saved file is damaged.
+    """
+    ratios: Ratios = {}
+    for path in (Path(path).with_name(RATIOS) for path in paths if Path(path).suffix == ".json"):
+        if path.is_file():
+            for task, by_method in _read_ratios(path).items():
+                for method, by_seed in by_method.items():
+                    ratios.setdefault(task, {}).setdefault(method, {}).update(by_seed)
+    for run in found:
+        for seed, rows in run.updates_of(("ratio_max", "ratio_min")).items():
+            place = ratios.setdefault(run.task, {}).setdefault(run.method.name, {})
+            place[f"run_{seed}"] = _binned_ratios(*rows.T)
+    return ratios
+
+
+def _read_ratios(path: Path) -> Ratios:
+    try:
+        ratios = json.loads(path.read_text())
+        for by_method in ratios.values():
+            for by_seed in by_method.values():
+                for line in by_seed.values():
+                    np.array([line[name] for name in ("step", "ratio_max", "ratio_min")], float)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        raise UsageError(f"{path} is no file of ratios that torch_mars.plot wrote") from None
+    return ratios
+
+
+def _binned_ratios(step: np.ndarray, largest: np.ndarray, smallest: np.ndarray) -> dict[str, list[float]]:
+    """The extremes within each hundredth of training, or of every update where there are fewer."""
+    edges = np.linspace(0, step[-1], min(RATIO_BINS, len(step)) + 1)[1:]
+    starts = np.unique(np.searchsorted(step, np.concatenate([[0], edges[:-1]]), side="right"))
+    ends = step[np.append(starts[1:], len(step)) - 1]
+    values = (ends, np.maximum.reduceat(largest, starts), np.minimum.reduceat(smallest, starts))
+    return {
+        name: [float(f"{number:.7g}") if name != "step" else number for number in column.tolist()]
+        for name, column in zip(("step", "ratio_max", "ratio_min"), values)
+    }
 
 
 def read_nested(path: Path) -> Nested:
