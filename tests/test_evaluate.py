@@ -159,7 +159,7 @@ def test_one_episode_has_no_interval(tiny_run, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "the following arguments are required: RUN_OR_CHECKPOINT"),
+        ([], "the following arguments are required: RUN_OR_TASK"),
         (["run", "--episodes", "0"], "argument --episodes: 0 is too small; it must be 1 or more"),
         (["run", "--episodes", "many"], "argument --episodes: 'many' is not a whole number"),
         (["run", "--seed", "-1"], "argument --seed: -1 is too small"),

@@ -183,7 +183,10 @@ def test_everything_is_written_and_can_be_drawn_again_without_the_runs(tmp_path)
     names = {path.name for path in files}
     figures = {"curves_paxmen", "iqm", "improvement", "iqm_ablations", "improvement_ablations", "objectives"}
     tables = {"table1.md", "table1.csv", "tasks.csv", "improvement.csv", "ablations.md", "ablations.csv"}
-    assert {f"{name}.png" for name in (*figures, "ratios_paxmen")} | tables | {"evaluations.json", "ratios.json"} <= names
+    assert {f"{name}.png" for name in (*figures, "ratios_paxmen")} | tables | {
+        "evaluations.json",
+        "ratios.json",
+    } <= names
     for path in files:
         assert path.stat().st_size > 0
         if path.suffix == ".png":

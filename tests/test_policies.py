@@ -18,6 +18,8 @@ import torch_mars.envs as envs
 from torch_mars import policies, runs
 from torch_mars.algos import mars
 from torch_mars.config import UsageError
+from torch_mars.play import random_team
+from torch_mars.policies import installed_teams
 
 ROOT = Path(__file__).parent.parent
 
@@ -210,6 +212,36 @@ def test_a_mask_for_continuous_actions_is_refused():
         untrained("toy_continuous")()(torch.zeros(3, 2), torch.ones(3, 2))
 
 
+# ---- installed teams ----
+
+
+@pytest.mark.parametrize("task", installed_teams())
+def test_an_installed_team_is_small_and_far_better_than_chance(task):
+    policy = torch_mars.load_policy(task)
+    assert policy.task == task and policy.path.stat().st_size < 1e6
+    env = envs.make(task, num_envs=32, seed=1)
+
+    def mean_return(act):
+        ts, is_over, total = env.reset(seed=1), torch.zeros(32, dtype=torch.bool), torch.zeros(32)
+        while not is_over.all():
+            ts = env.step(act(ts.obs, ts.action_mask))
+            ends_now = (ts.terminated | ts.truncated) & ~is_over
+            total[ends_now] = ts.info["episode_return"][ends_now]
+            is_over |= ends_now
+        return total.mean(), total.std() / 32**0.5
+
+    (learned, error), (by_chance, _) = mean_return(policy), mean_return(random_team(env, 1))
+    assert learned - 10 * error > by_chance
+
+
+def test_a_folder_of_a_task_s_name_comes_before_the_installed_team(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "paxmen_5a" in installed_teams()
+    (tmp_path / "paxmen_5a").mkdir()
+    (tmp_path / "paxmen_5a/policy.pt").write_bytes((tiny_run / "policy.pt").read_bytes())
+    assert torch_mars.load_policy("paxmen_5a").path == Path("paxmen_5a/policy.pt")
+
+
 # ---- what is no policy ----
 
 
@@ -220,7 +252,7 @@ def test_missing_runs_are_told_with_what_is_near(tiny_run, tmp_path):
         (tiny_run.parent, f"is not a run, but holds 1; the latest is {tiny_run}"),
         (tmp_path, "is not a run: it has neither policy.pt nor checkpoint.pt"),
         (tmp_path / "a" / "b", "there is no folder"),
-        ("paxmen_5a", "the name of a task"),
+        ("jaxnav_9x9x3a", "the name of a task; teams are installed for aerojax_2v2, paxmen_5a; runs are folders like"),
         (tiny_run / "config.yaml", "is no checkpoint of torch_mars"),
     ):
         with pytest.raises(UsageError, match=re.escape(message)):
@@ -296,7 +328,7 @@ def examples():
     for page in ("README.md", "docs/policies.md"):
         blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
         found += [pytest.param(block, id=f"{page}-{i}") for i, block in enumerate(blocks) if "load_policy" in block]
-    assert len(found) == 4
+    assert len(found) == 5
     return found
 
 

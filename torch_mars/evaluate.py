@@ -126,7 +126,8 @@ def make_parser() -> Parser:
         "the latest. Intervals (Student's t) are over episodes for one seed, over the seeds' means for all.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", metavar="RUN_OR_CHECKPOINT", help="a run's folder, or its policy.pt or checkpoint.pt")
+    parser.add_argument("run", metavar="RUN_OR_TASK", help="a run's folder, its policy.pt or checkpoint.pt, "
+        "or a task with an installed team")  # fmt: skip
     parser.add_argument("--episodes", type=whole_number(1), default=320, metavar="N", help="of each seed (default 320)")
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes (default 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most likely action instead of sampling")

@@ -1,0 +1,71 @@
+"""Draw every figure and table of this folder again from its JSON.
+
+    python results/draw.py
+
+`main/` and `ablations/` hold what `torch_mars.plot` makes; the ablations stand beside the first 2M steps of the three
+methods, which are the same trainings, cut short. `bootstrap.md` compares `bootstrap/` with them.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from torch_mars import methods, plot, results, statistics
+
+HERE = Path(__file__).parent
+TASK, ABLATION_STEPS, ABLATION_SEEDS = "paxmen_5a", 2_000_000, range(10, 13)
+
+
+def evaluations(folder: str) -> results.Nested:
+    return results.read_nested(HERE / folder / results.EVALUATIONS)
+
+
+def cut_short(runs: dict[str, dict]) -> dict[str, dict]:
+    """The seeds of the ablations, up to their last step; without the best policy, which is one of the whole run."""
+    return {
+        f"run_{seed}": {
+            name: step for name, step in runs[f"run_{seed}"].items() if step.get("step_count", np.inf) <= ABLATION_STEPS
+        }
+        for seed in ABLATION_SEEDS
+    }
+
+
+def three_methods_cut_short() -> dict[str, dict[str, dict]]:
+    return {method: cut_short(runs) for method, runs in evaluations("main")["paxmen"][TASK].items()}
+
+
+def draw_ablations() -> None:
+    own = evaluations("ablations")["paxmen"][TASK]
+    together = three_methods_cut_short() | {method: own[method] for method in methods.ABLATIONS}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / results.EVALUATIONS
+        results.save({"paxmen": {TASK: together}}, path)
+        ratios = HERE / "ablations" / results.RATIOS
+        (Path(folder) / results.RATIOS).write_bytes(ratios.read_bytes())
+        plot.plot([path], HERE / "ablations")
+
+
+def bootstrap_table() -> str:
+    """Final scores with a time limit as an end, and with `--bootstrap-truncation`."""
+    lines = ["| method | time limit is an end | bootstrapped | difference, 95% interval |", "|---|---|---|---|"]
+    without = three_methods_cut_short()
+    for method, runs in evaluations("bootstrap")["paxmen"][TASK].items():
+        ends, goes_on = (results.curves(curves).final for curves in (without[method], runs))
+        low, high = statistics.bootstrap(lambda a, b: b[0].mean(1) - a[0].mean(1), [[ends], [goes_on]], 50_000, 0)
+        seeds = [" ".join(f"{score:.2f}" for score in scores) for scores in (ends, goes_on)]
+        lines.append(
+            f"| {methods.named(method).label} | {ends.mean():.2f} ({seeds[0]}) | {goes_on.mean():.2f} ({seeds[1]}) "
+            f"| {goes_on.mean() - ends.mean():+.2f} [{float(low):+.2f}, {float(high):+.2f}] |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    plot.plot([HERE / "main" / results.EVALUATIONS], HERE / "main")
+    draw_ablations()
+    (HERE / "bootstrap.md").write_text(bootstrap_table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Install the best team of a task with the package: its policy becomes `torch_mars/teams/<task>.pt`.
+
+    python results/teams.py RUNS... --tasks paxmen_5a,aerojax_2v2
+
+Best is the training seed, of whatever method, with the highest mean return of its absolute metric: the best policy of
+its training, measured again over 320 new episodes.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import torch_mars
+from torch_mars import results, runs
+from torch_mars.policies import TEAMS
+
+MATTERS = ("seed", "num_seeds", "hidden_size", "env_options", "total_steps")  # of a run's settings, to its policy
+
+
+def best_of(task: str, found: list[results.SavedRun]) -> tuple[float, results.SavedRun, int]:
+    """Return, run and training seed."""
+    return max(
+        (
+            (float(np.mean(evaluations["absolute_metrics"]["episode_return"])), run, int(name.removeprefix("run_")))
+            for run in found
+            if run.task == task and run.is_finished()
+            for name, evaluations in run.evaluations().items()
+        ),
+        key=lambda candidate: candidate[0],
+    )
+
+
+def install(run: results.SavedRun, seed: int) -> Path:
+    """The policy of one training seed, alone, where `load_policy` finds it by the task's name."""
+    content = runs.load_checkpoint(run.folder / runs.POLICY)
+    place = run.seeds.index(seed)
+    content["actor"] = {name: weight[place : place + 1].clone() for name, weight in content["actor"].items()}
+    content["returns"] = [float(content["returns"][place])]
+    settings = {**content["settings"], "seed": seed, "num_seeds": 1}
+    content["settings"] = {name: settings[name] for name in MATTERS}
+    TEAMS.mkdir(exist_ok=True)
+    runs.save_checkpoint(TEAMS / f"{run.task}.pt", content)
+    return TEAMS / f"{run.task}.pt"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--tasks", default="paxmen_5a,aerojax_2v2")
+    args = parser.parse_args()
+    found = results.find_runs(args.runs)
+    for task in args.tasks.split(","):
+        score, run, seed = best_of(task, found)
+        path = install(run, seed)
+        print(f"{task}: {run.method.label}, seed {seed}, return {score:.2f}: {path}, {path.stat().st_size:,} bytes")
+        torch_mars.load_policy(task)
+
+
+if __name__ == "__main__":
+    main()
