@@ -32,7 +32,7 @@ EXTRAS["all"] = sorted({requirement for name in FOR_USERS for requirement in EXT
 setup(
     name="torch_mars",
     version=VERSION,
-    description="MAPPO, MASPO and MARS with eight batched multi-agent environments, in PyTorch",
+    description="MAPPO, MASPO and MARS on batched multi-agent environments, in PyTorch",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -83,7 +83,7 @@ def test_short_episodes_are_not_preferred(lottery):
     np.testing.assert_allclose(found["long_ones"], returns, atol=1e-5)
 
 
-def test_more_episodes_begin_with_the_same_ones(lottery, monkeypatch):
+def test_more_episodes_begin_with_the_same_batches(lottery, monkeypatch):
     monkeypatch.setattr(evaluate, "BATCH", 8)
     few, many = (evaluate.evaluate(lottery, count)["episode_return"] for count in (8, 21))
     assert [len(values) for values in many] == [21, 21, 21]

@@ -146,9 +146,8 @@ def test_values_per_agent_regress_on_each_agent_s_own_return(algorithm):
 
 
 def test_values_per_agent_are_refused_where_the_team_is_paid_as_one():
-    args = mars.Args(env="paxmen_4a", value_per_agent=True)
-    with pytest.raises(config.UsageError, match="--value-per-agent is True; all agents of this task are paid alike"):
-        mars.Learner(args, envs.make("paxmen_4a"), [0])
+    with pytest.raises(config.UsageError, match="--value-per-agent is True; paxmen_4a pays all agents alike"):
+        config.check(mars.Args(env="paxmen_4a", eval_every=1, device="cpu", value_per_agent=True))
 
 
 def test_advantages_are_normalised_with_the_population_deviation():

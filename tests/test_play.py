@@ -319,7 +319,7 @@ def test_live_says_what_it_needs(short_tasks, monkeypatch):
         (["paxmen_5a", "--out", "films/team.gif"], "--out is 'films/team.gif', but there is no folder films"),
         (["paxmen_5a", "--random", "--greedy"], "--greedy is about a trained policy, not for --random"),
         (["paxmen_5a", "--random", "--policy-seed", "1"], "--policy-seed is about a trained policy"),
-        (["runs/nothing", "--random"], "--random wants the name of a task, not 'runs/nothing'; allowed are"),
+        (["paxmen_9a", "--random"], "--random wants the name of a task: unknown task 'paxmen_9a'; did you mean"),
     ],
 )
 def test_what_cannot_be_played_is_told_before_anything_is(arguments, message, capsys):

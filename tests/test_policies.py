@@ -231,7 +231,7 @@ def test_an_installed_team_is_small_and_far_better_than_chance(task):
         return total.mean(), total.std() / 32**0.5
 
     (learned, error), (by_chance, _) = mean_return(policy), mean_return(random_team(env, 1))
-    assert learned - 10 * error > by_chance
+    assert learned - 4 * error > by_chance
 
 
 def test_a_folder_of_a_task_s_name_comes_before_the_installed_team(tiny_run, tmp_path, monkeypatch):
@@ -252,7 +252,7 @@ def test_missing_runs_are_told_with_what_is_near(tiny_run, tmp_path):
         (tiny_run.parent, f"is not a run, but holds 1; the latest is {tiny_run}"),
         (tmp_path, "is not a run: it has neither policy.pt nor checkpoint.pt"),
         (tmp_path / "a" / "b", "there is no folder"),
-        ("jaxnav_9x9x3a", "the name of a task; teams are installed for aerojax_2v2, paxmen_5a; runs are folders like"),
+        ("jaxnav_9x9x3a", f"the name of a task; teams are installed for {', '.join(installed_teams())}; runs are"),
         (tiny_run / "config.yaml", "is no checkpoint of torch_mars"),
     ):
         with pytest.raises(UsageError, match=re.escape(message)):

@@ -21,8 +21,8 @@ import yaml
 from torch_mars import envs
 from torch_mars.envs.core import allowed, make_options
 
-_BESIDE = Path(__file__).parent.parent / "yaml"  # in a checkout
-YAML_DIRECTORY = _BESIDE if _BESIDE.is_dir() else Path(__file__).parent / "yaml"  # in an installed wheel
+_INSIDE = Path(__file__).parent / "yaml"  # in an installed wheel, beside which PyYAML's folder has the same name
+YAML_DIRECTORY = _INSIDE if _INSIDE.is_dir() else Path(__file__).parent.parent / "yaml"  # in a checkout
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
 
@@ -266,6 +266,8 @@ def check(args: Any) -> None:
         environment = envs.environment_class(args.env)
     except ValueError as error:
         raise UsageError(f"--env: {error}") from None
+    is_paid_alike = environment.has_shared_reward
+    require(args, "value_per_agent", not (args.value_per_agent and is_paid_alike), f"{args.env} pays all agents alike")
     try:
         make_options(environment.Options, {**envs.task_options(args.env), **args.env_options})
     except (ValueError, TypeError) as error:

@@ -34,7 +34,8 @@ def evaluate(trained: Trained, episodes: int, seed: int = 0, greedy: bool = Fals
     Args:
         trained: from `torch_mars.policies.read`.
         episodes: for each training seed.
-        seed: of the episodes and of the sampled actions. More episodes with the same seed begin with the same ones.
+        seed: of the episodes and of the sampled actions. More episodes with the same seed begin with the same whole
+            batches of 256.
         greedy: take the most likely action instead of sampling.
 
     Returns:

@@ -15,9 +15,9 @@ import torch
 from torch_mars import envs, film, runs
 from torch_mars.config import Parser, UsageError, whole_number
 from torch_mars.envs import rng
-from torch_mars.envs.core import BatchedEnv, allowed
+from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.window import Window
-from torch_mars.policies import Policy, installed_teams, read
+from torch_mars.policies import Policy, is_trained, read
 
 
 def random_team(env: BatchedEnv, seed: int) -> Callable:
@@ -46,30 +46,26 @@ def team(
     Raises:
         UsageError: it is none of them.
     """
-    is_task = what in envs.tasks()
-    if is_random and not is_task:
-        raise UsageError(f"--random wants the name of a task, not {what!r}; {allowed(what, envs.tasks())}")
-    if is_random or (is_task and what not in installed_teams()):
+    try:
+        envs.family(what)
+        no_task = None
+    except ValueError as error:
+        no_task = error
+    if is_random and no_task:
+        raise UsageError(f"--random wants the name of a task: {no_task}")
+    if is_random or not (no_task or is_trained(what)):
         for flag, given in (("--greedy", greedy), ("--policy-seed", policy_seed is not None)):
             if given:
                 what_for = "--random" if is_random else f"{what}, for which no team is installed; give a run's folder"
                 raise UsageError(f"{flag} is about a trained policy, not for {what_for}")
         env = envs.make(what, seed=seed, auto_reset=False)
         return env, random_team(env, seed), what, "random team"
-    if not is_task and not Path(what).exists() and "/" not in what and not what.endswith(".pt"):
-        raise UsageError(f"there is no run {what}; {_no_task(what)}")
+    if no_task and not Path(what).exists() and "/" not in what and not what.endswith(".pt"):
+        raise UsageError(f"there is no run {what}; {no_task}")
     trained = read(what)
     policy = Policy(trained, "cpu", greedy, seed, policy_seed)
     env = trained.make_env(1, "cpu", seed, auto_reset=False)
     return env, policy, trained.task, f"{trained.algorithm.upper()}, {trained.what}, seed {policy.training_seed}"
-
-
-def _no_task(what: str) -> str:
-    try:
-        envs.family(what)
-    except ValueError as error:
-        return str(error)
-    return f"unknown task {what!r}; {allowed(what, envs.tasks())}"
 
 
 # ---- the command ----

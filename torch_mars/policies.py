@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_mars import envs, runs
+from torch_mars import envs, methods, runs
 from torch_mars.config import UsageError, check_device, read_yaml
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, allowed
 
-ALGORITHMS = ("mappo", "maspo", "mars")
 TEAMS = Path(__file__).parent / "teams"
 
 
@@ -240,19 +239,39 @@ def find(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
+    policy, checkpoint = path / runs.POLICY, path / runs.CHECKPOINT
+    if policy.is_file() and not (checkpoint.is_file() and _is_outdated(policy)):
+        return policy
+    if checkpoint.is_file():
+        return checkpoint
+    if str(path) in installed_teams():
+        return TEAMS / f"{path}.pt"
     if not path.is_dir():
-        if str(path) in installed_teams():
-            return TEAMS / f"{path}.pt"
         raise UsageError(f"no run or checkpoint at {path}{_hint(path)}")
-    for name in (runs.POLICY, runs.CHECKPOINT):
-        if (path / name).is_file():
-            return path / name
     if (path / "config.yaml").exists():
         raise UsageError(f"run {path} has no policy yet: it ended before its first checkpoint")
     inside = sorted(path.glob("**/config.yaml"), key=lambda file: file.stat().st_mtime)
     if inside:
         raise UsageError(f"{path} is not a run, but holds {len(inside)}; the latest is {inside[-1].parent}")
     raise UsageError(f"{path} is not a run: it has neither {runs.POLICY} nor {runs.CHECKPOINT}")
+
+
+def is_trained(what: str) -> bool:
+    """Whether there is a policy behind a path or the name of a task."""
+    try:
+        find(what)
+    except UsageError:
+        return False
+    return True
+
+
+def _is_outdated(policy: Path) -> bool:
+    """Whether the run has gone on since it ended with this policy: then its checkpoint knows the best one."""
+    config = policy.with_name("config.yaml")
+    if not config.is_file():
+        return False
+    settings = runs.load_checkpoint(policy).get("settings", {})
+    return read_yaml(config).get("total_steps") != settings.get("total_steps")
 
 
 def installed_teams() -> list[str]:
@@ -287,8 +306,8 @@ def _of_checkpoint(file: Path, content: dict, asked: Path) -> Trained:
 
 def _trained(file: Path, what: str, head: dict, settings: dict, weights: dict, returns: list[float]) -> Trained:
     algorithm, task = head["algorithm"], head["task"]
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm {algorithm!r}; {allowed(algorithm, ALGORITHMS)}")
+    if algorithm not in methods.MAIN:
+        raise ValueError(f"unknown algorithm {algorithm!r}; {allowed(algorithm, methods.MAIN)}")
     P = len(next(iter(weights.values())))
     if len(returns) != P:
         raise ValueError(f"weights of {P} seeds, returns of {len(returns)}")

@@ -25,7 +25,17 @@ EVALUATIONS, RATIOS = "evaluations.json", "ratios.json"
 RATIO_BINS = 100  # points of a run's ratios; it has thousands of updates
 _TAIL_BYTES = 2**18
 # Settings in which the runs of one curve may differ; in all others they are different experiments.
-FREE = ("seed", "num_seeds", "name", "run_dir", "device", "checkpoint_every", "eval_every", "eval_episodes")
+FREE = (
+    "seed",
+    "num_seeds",
+    "name",
+    "run_dir",
+    "device",
+    "cuda_graphs",
+    "checkpoint_every",
+    "eval_every",
+    "eval_episodes",
+)
 Nested = dict[str, dict[str, dict[str, dict[str, dict[str, Any]]]]]
 Ratios = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
 
@@ -84,7 +94,12 @@ class SavedRun:
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """`run_<seed>` -> `step_<i>` -> metrics, in marl-eval's nesting; empty before the first evaluation."""
         path = self.folder / EVALUATIONS
-        return read_nested(path)[envs.family(self.task)][self.task][self.lesson] if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            return read_nested(path)[envs.family(self.task)][self.task][self.lesson]
+        except KeyError as error:
+            raise UsageError(f"{path} is not of a run of {self.lesson} on {self.task}: it lacks {error}") from None
 
     def updates_of(self, names: tuple[str, ...]) -> dict[int, np.ndarray]:
         """Diagnostics of every update, by seed: an array [updates, 1 + names] of the step and the named values."""

@@ -7,6 +7,7 @@ trains to its end, and a lock keeps others from its run until then.
 
 import contextlib
 import ctypes
+import dataclasses
 import fcntl
 import os
 import signal
@@ -19,7 +20,7 @@ from typing import IO, Any
 
 import yaml
 
-from torch_mars import config, envs
+from torch_mars import config, envs, methods
 from torch_mars.config import UsageError
 from torch_mars.methods import Method
 from torch_mars.runs import RunError, write_whole
@@ -45,12 +46,20 @@ def budget_settings(task: str, budget: str, steps: int) -> dict[str, Any]:
 
 
 def resolve(method: Method, settings: dict[str, Any]) -> Any:
-    """The lesson's checked `Args` for these settings. UsageError if they cannot be trained with."""
+    """The lesson's checked `Args` for these settings.
+
+    Raises:
+        UsageError: they cannot be trained with, or are those of another method.
+    """
     lesson = method.module
     try:
-        return config.resolve(lesson.Args, lesson.ratio_range, method.lesson, settings)
+        args = config.resolve(lesson.Args, lesson.ratio_range, method.lesson, settings)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    other = methods.of_run(method.lesson, dataclasses.asdict(args))
+    if other is not method:
+        raise UsageError(f"with these settings {method.label} is another method, {other.label}; leave them to it")
+    return args
 
 
 def settings_file(path: str | None, method: Method) -> dict[str, Any]:

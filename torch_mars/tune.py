@@ -109,9 +109,11 @@ class Plan:
         self.trials = args.trials or (SMOKE_TRIALS if is_smoke else self.method.trials)
         self.seeds = list(range(args.seeds or (SMOKE_SEEDS if is_smoke else SEEDS)))
         own = settings_file(args.config, self.method)
-        tuned_twice = [name for name in own if name in self.space]
-        if tuned_twice:
-            raise UsageError(f"--config: {tuned_twice[0]} is searched and cannot be fixed")
+        for name in own:
+            if name in self.space:
+                raise UsageError(f"--config: {name} is searched and cannot be fixed")
+            if name in ("seed", "num_seeds") or (name == "env" and own[name] != self.task):
+                raise UsageError(f"--config: {name} is {own[name]!r}, but it is for the command line to say")
         self.kept = {"env": self.task, "name": self.method.name, **self.method.settings, **own}  # go into the best yaml
         self.kept |= {name: value for name, value in fixed.items() if name != "total_steps"}
         self.fixed = {**self.kept, "total_steps": fixed["total_steps"], **own}
@@ -162,14 +164,19 @@ def open_storage(address: str) -> "BaseStorage":
 
 
 def _cut_torn_line(journal: Path) -> None:
-    """Drop the last line of a journal if a crash cut it short: Optuna could not read what comes after it."""
+    """Drop the last line of a journal if a crash cut it short: Optuna could not read what comes after it.
+
+    Only of a file that begins like a journal: what else a user may have named is not ours to cut.
+    """
     if not journal.exists():
         return
     lock = need_optuna().storages.journal.JournalFileSymlinkLock(str(journal))  # that of the journal's writers
     lock.acquire()
     try:
         with open(journal, "rb+") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
+            content = file.read()
+            if content.startswith(b"{"):
+                file.truncate(content.rfind(b"\n") + 1)
     finally:
         lock.release()
 
@@ -231,8 +238,8 @@ def give_back_abandoned(study: "Study") -> None:
 
 def _is_abandoned(trial: "FrozenTrial") -> bool:
     host, process = trial.user_attrs.get("worker", (None, None))
-    if host == socket.gethostname():
-        return not _is_alive(process)
+    if host == socket.gethostname() and not _is_alive(process):
+        return True  # if it is alive, it may be another one that has got its number
     begun = trial.datetime_start.timestamp() if trial.datetime_start else time.time()
     return time.time() - trial.user_attrs.get("alive", begun) > DEAD_SECONDS
 

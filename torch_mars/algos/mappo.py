@@ -262,8 +262,6 @@ class Learner:
     def __init__(self, args: Args, env: BatchedEnv, seeds: list[int]):
         generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
         self.actor = Actor(env, args.hidden_size, generators).to(env.device)
-        if args.value_per_agent:
-            config.require(args, "value_per_agent", not env.has_shared_reward, "all agents of this task are paid alike")
         values = env.num_agents if args.value_per_agent else 1
         self.critic = Network(env.state_size, args.hidden_size, values, 1.0, generators).to(env.device)
         adam = {"eps": args.adam_eps, "fused": True, "capturable": True}
