@@ -317,11 +317,16 @@ def test_seeds_side_by_side_do_not_influence_one_another():
 
 def test_gradients_are_clipped_per_seed_and_non_finite_ones_skipped():
     parameter = torch.nn.Parameter(torch.zeros(3, 4))
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    optimizer = torch.optim.SGD([parameter], lr=1.0, momentum=0.9)
     parameter.grad = torch.tensor([[3.0, 4, 0, 0], [0.1, 0, 0, 0], [float("nan"), 1, 1, 1]])
     norm = mars.apply_gradients(optimizer, 0.5)
     assert norm[:2].tolist() == pytest.approx([5.0, 0.1]) and not norm[2].isfinite()
-    torch.testing.assert_close(-parameter.detach(), torch.tensor([[0.3, 0.4, 0, 0], [0.1, 0, 0, 0], [0.0, 0, 0, 0]]))
+    moved = -parameter.detach().clone()
+    torch.testing.assert_close(moved, torch.tensor([[0.3, 0.4, 0, 0], [0.1, 0, 0, 0], [0.0, 0, 0, 0]]))
+    parameter.grad = torch.tensor([[float("inf"), 0, 0, 0], [0.0, 0, 0, 0], [0.0, 0.5, 0, 0]])
+    mars.apply_gradients(optimizer, 0.5)  # momentum goes on for the second seed, not for the first
+    expected = torch.tensor([[0.3, 0.4, 0, 0], [0.19, 0, 0, 0], [0.0, 0.5, 0, 0]])
+    torch.testing.assert_close(-parameter.detach(), expected)
 
 
 def test_truncation_bootstrap_changes_training_only_through_time_limits():

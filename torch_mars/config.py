@@ -6,9 +6,11 @@ what a setting means, except for the ranges of those that all lessons share (`ch
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import inspect
 import math
+import os
 import textwrap
 import typing
 from collections.abc import Callable, Sequence
@@ -53,7 +55,7 @@ def parse(args_type: type, check_method: Callable[[Any], Any], algorithm: str, a
 
     Args:
         args_type: the lesson's dataclass.
-        check_method: called with the result; raises ValueError where the method's own settings are out of range.
+        check_method: called with the result; raises UsageError where the method's own settings are out of range.
         algorithm: "mars", ...: which algorithm's section of the yaml file counts.
         argv: the command line without the program's name.
 
@@ -123,6 +125,8 @@ def parse_whole(text: str) -> int:
     Raises:
         ValueError: not such a number.
     """
+    with contextlib.suppress(ValueError):
+        return int(text)  # exactly, also beyond what a float holds
     body, factor = (text[:-1], _SUFFIXES[text[-1]]) if text[-1:] in _SUFFIXES else (text, 1)
     try:
         number = float(body) * factor
@@ -187,9 +191,13 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
 def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str, Any]:
     """Settings by name with values of the right type; UsageError for an unknown name or an unreadable value."""
     kinds = {name: kind for name, kind in _kinds(args_type).items() if name not in _NOT_SETTINGS}
-    settings = {name.replace("-", "_"): value for name, value in settings.items()}
+    settings = {str(name).replace("-", "_"): value for name, value in settings.items()}
     _known(settings, kinds, f"setting in {source}")
-    return {name: _value(kinds[name], name, value) for name, value in settings.items()}
+    may_be_none = {field.name for field in dataclasses.fields(args_type) if field.default is None}
+    return {
+        name: None if value is None and name in may_be_none else _value(kinds[name], name, value)
+        for name, value in settings.items()
+    }
 
 
 def _given(parser: Parser, args_type: type, argv: Sequence[str] | None) -> dict[str, Any]:
@@ -219,6 +227,8 @@ def _resumed(args_type: type, saved: dict[str, Any], given: dict[str, Any]) -> A
     if given.get("config"):
         raise UsageError("--config cannot be used with --resume, which takes the settings of the run")
     settings = convert(args_type, saved, "the resumed run")
+    if "device" in given:
+        given = {**given, "device": resolve_device(given["device"])}
     for name, value in given.items():
         if name == "env" and value != settings["env"]:
             raise UsageError(f"--resume: the checkpoint is of task {settings['env']!r}, not of {value!r}")
@@ -251,16 +261,17 @@ def check(args: Any) -> None:
         require(args, name, 0 <= getattr(args, name) <= 1, "it must be between 0 and 1")
     require(args, "seed", 0 <= args.seed < 2**63, "it must be 0 or more (and below 2^63)")
 
+    require(args, "name", not set(args.name) & {"/", os.sep, "\0"}, "it is part of a folder's name: no slashes")
+
     steps = args.rollout_length * args.num_envs
-    divisors = [n for n in range(1, steps + 1) if steps % n == 0]
     if steps % args.minibatches:
+        divisors = [n for n in range(1, steps + 1) if steps % n == 0]
         nearest = sorted(divisors, key=lambda n: abs(n - args.minibatches))[:2]
         raise UsageError(
             f"--minibatches is {args.minibatches}, which does not divide the {steps} environment steps of a rollout "
             f"(--rollout-length x --num-envs); the nearest that do are {' and '.join(map(str, sorted(nearest)))}"
         )
-    per_update = steps
-    require(args, "total_steps", args.total_steps >= per_update, f"one update alone takes {per_update} steps")
+    require(args, "total_steps", args.total_steps >= steps, f"one update alone takes {steps} steps")
     check_device(args.device)
     try:
         environment = envs.environment_class(args.env)
@@ -304,7 +315,7 @@ def check_device(name: str) -> None:
 
 
 def _kinds(args_type: type) -> dict[str, type]:
-    """Field name -> int, float, bool, str or dict (None is allowed beside it where the annotation says so)."""
+    """Field name -> int, float, bool, str or dict."""
     kinds = {}
     for name, hint in typing.get_type_hints(args_type).items():
         options = [kind for kind in typing.get_args(hint) if kind is not type(None)]
@@ -320,15 +331,15 @@ def _value(kind: type, name: str, value: Any) -> Any:
     """A value from a command line (always text) or a yaml file as the kind that a field wants."""
     flag = "--" + name.replace("_", "-")
     try:
-        if value is None:
-            return None
-        if kind is int and not isinstance(value, bool):
+        if kind in (int, float) and (value is None or isinstance(value, (bool, list, dict))):
+            raise ValueError(f"{value!r} is not a number")
+        if kind is int:
             return parse_whole(str(value))
-        if kind is float and not isinstance(value, bool):
+        if kind is float:
             return _number(value)
         if kind is dict:
             value = yaml.safe_load(value) if isinstance(value, str) else value
-        if kind is str and not isinstance(value, (dict, list)):
+        if kind is str and value is not None and not isinstance(value, (dict, list)):
             return str(value)
     except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{flag}: {error}") from None

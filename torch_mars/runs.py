@@ -100,6 +100,8 @@ def run_folder(path: str | Path) -> Path:
 def saved_settings(path: str | Path, algorithm: str) -> dict[str, Any]:
     """The settings of the run at `path`, which must be one of `algorithm`."""
     checkpoint = load_checkpoint(path)  # before anything else: no point in resuming without one
+    if "update" not in checkpoint:
+        raise UsageError(f"--resume: {path} is a policy, not a checkpoint to go on with; give the run's folder")
     if checkpoint["algorithm"] != algorithm:
         other = checkpoint["algorithm"]
         raise UsageError(f"--resume: {path} is a run of {other}, not of {algorithm}; use torch_mars/algos/{other}.py")
@@ -151,6 +153,7 @@ class Run:
         self.started = time.monotonic()
         self.seconds_at_update = self.seconds
         self.stop_signal: int | None = None
+        self.is_stopping = False
 
     def step(self, update: int) -> int:
         """Environment steps per seed after an update."""
@@ -171,7 +174,7 @@ class Run:
             for update in range(self.first_update, self.last_update + 1):
                 yield update
                 self.progress.advance()
-                if self.stop_signal:
+                if self.is_stopping:
                     return
         finally:
             self.progress.close()
@@ -185,7 +188,8 @@ class Run:
 
     def should_save(self, update: int) -> bool:
         """Whether a checkpoint is due after this update."""
-        return bool(self.stop_signal) or update == self.last_update or update % self.args.checkpoint_every == 0
+        self.is_stopping = bool(self.stop_signal)  # a signal from now on gets one more update, and is saved then
+        return self.is_stopping or update == self.last_update or update % self.args.checkpoint_every == 0
 
     def should_evaluate(self, update: int) -> bool:
         """Whether an evaluation is due after this update: when a multiple of `eval_every` steps was passed."""

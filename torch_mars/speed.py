@@ -17,8 +17,11 @@ CACHED_ROWS = 4096  # of a layer's output with 128 columns: 2 MB, so that the ne
 
 def prepare(device: str) -> None:
     """Settings of the process, to be made before training."""
-    if torch.device(device).type == "cpu":
+    device = torch.device(device)
+    if device.type == "cpu":
         keep_freed_memory()
+    elif device.index is not None:
+        torch.cuda.set_device(device)  # streams and graphs are made on the current one
 
 
 def keep_freed_memory() -> None:

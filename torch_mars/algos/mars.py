@@ -112,7 +112,7 @@ class Args:
 
 
 def ratio_range(args: Args) -> tuple[float, float]:
-    """The targets (r*_-, r*_+). ValueError if they are out of range."""
+    """The targets (r*_-, r*_+). UsageError if they are out of range."""
     if args.additive_clip is not None:
         config.require(args, "additive_clip", 0 < args.additive_clip < 1, "it must be between 0 and 1")
         config.require(args, "contract", args.contract is None, "it cannot be combined with --additive-clip")
@@ -328,7 +328,7 @@ def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
         ts = env.step(learner.actor.to_env(action))
         rollout.reward[:, t] = ts.reward[:, : rollout.reward.shape[-1]].view(P, B, -1)
         rollout.is_done[:, t] = (ts.terminated | ts.truncated).view(P, B)
-        rollout.is_truncated[:, t] = (ts.truncated & ~ts.terminated).view(P, B)
+        rollout.is_truncated[:, t] = ts.truncated.view(P, B)
         if rollout.final_state is not None:
             rollout.final_state[:, t] = ts.final_state.view(P, B, -1)
         for name, values in rollout.info.items():
@@ -383,16 +383,24 @@ def value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip: float) ->
 
 
 def apply_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
-    """Clip each seed's gradient to `max_norm` and step; the norms [P]. A norm that is not finite steps nowhere."""
+    """Clip each seed's gradient to `max_norm` and step; the norms [P]. Where one is not finite, no weight moves."""
     parameters = optimizer.param_groups[0]["params"]
     norm = sum(p.grad.flatten(1).square().sum(1) for p in parameters).sqrt()
     scale = torch.where(norm > max_norm, max_norm / norm, 1.0)
+    before = [p.detach().clone() for p in parameters]
     for p in parameters:
-        shape = (-1, *[1] * (p.dim() - 1))
-        p.grad = torch.where(norm.isfinite().view(shape), p.grad * scale.view(shape), 0.0)
+        p.grad = torch.where(_like(norm.isfinite(), p), p.grad * _like(scale, p), 0.0)
     optimizer.step()
+    with torch.no_grad():  # Adam's momentum moves weights even where the gradient is 0
+        for p, old in zip(parameters, before):
+            p.copy_(torch.where(_like(norm.isfinite(), p), p, old))
     optimizer.zero_grad()
     return norm
+
+
+def _like(of_seed: Tensor, p: Tensor) -> Tensor:
+    """[P] -> [P, 1, ...], with as many axes as p."""
+    return of_seed.view(-1, *[1] * (p.dim() - 1))
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ Axes: B environments, N agents, O observation, S global state, A actions.
 
 import dataclasses
 import difflib
+import numbers
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -152,7 +154,7 @@ class BatchedEnv(ABC):
         return self.observe()
 
     def step(self, actions: Tensor) -> TimeStep:
-        """Move every environment by one step.
+        """Move every environment by one step. With `auto_reset=False`, call `reset` once an episode has ended.
 
         Args:
             actions: int64 [B, N] for a Discrete action space, float32 [B, N, d] for a Box.
@@ -329,10 +331,32 @@ def make_options(options_type: type, options: dict[str, Any]) -> Any:
     """`options_type(**options)`, with a clear error for a name it does not have.
 
     Raises:
-        ValueError: an unknown option, or (from the options' own check) a value out of range.
+        ValueError: an unknown option, a value of another kind, or (from the options' own check) one out of range.
     """
-    names = [field.name for field in dataclasses.fields(options_type)]
-    for name in options:
-        if name not in names:
-            raise ValueError(f"unknown option {name!r}; {allowed(name, names)}")
+    kinds = typing.get_type_hints(options_type)
+    for name, value in options.items():
+        if name not in kinds:
+            raise ValueError(f"unknown option {name!r}; {allowed(name, kinds)}")
+        alternatives = [kinds[name], *typing.get_args(kinds[name])]  # X | None -> X, None
+        if not any(_is_a(kind, value) for kind in alternatives):
+            wanted = " or ".join(_KINDS[kind][1] for kind in alternatives if kind in _KINDS)
+            raise ValueError(f"{name} is {value!r}; it must be {wanted or 'a sequence'}")
     return options_type(**options)
+
+
+_KINDS = {
+    bool: (bool, "true or false"),
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    str: (str, "a text"),
+    type(None): (type(None), "none"),
+}
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    """Whether a value is of an annotation's kind; a bool is no number, nan neither."""
+    if isinstance(value, bool) and kind is not bool or value != value:
+        return False
+    if kind in _KINDS:
+        return isinstance(value, _KINDS[kind][0])
+    return typing.get_origin(kind) is tuple and isinstance(value, Sequence) and not isinstance(value, str)

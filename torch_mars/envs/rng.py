@@ -13,6 +13,7 @@ Source: SplitMix64 by Guy Steele, Doug Lea and Christine Flood (OOPSLA 2014), co
 public-domain `splitmix64.c`. `torch_mars/envs/<environment>/scalar.py` uses the same numbers one at a time.
 """
 
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -71,7 +72,7 @@ def keys(seed: int | Sequence[int], count: int, device: torch.device | str = "cp
 
     With a sequence of P seeds, each gives `count / P` consecutive keys: the same that it would give alone.
     """
-    seeds = [seed] if isinstance(seed, int) else list(seed)
+    seeds = [int(seed)] if isinstance(seed, numbers.Integral) else [int(s) for s in seed]
     if not seeds or count % len(seeds):
         raise ValueError(f"{count} environments cannot be shared equally by {len(seeds)} seeds")
     starts = torch.tensor([signed(mix_int((s + GOLDEN) % WORD)) for s in seeds], device=device)

@@ -133,6 +133,13 @@ class Options:
         for name in ("n_allies", "n_enemies", "max_steps", "substeps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 1 or more")
+        positive = "dt half_size ceiling rho mass wing_area v0 view_range weapon_range comm_range throttle_tau lock_max"
+        for name in positive.split():
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be more than 0")
+        for name in ("max_enemy_slots", "max_ally_slots"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 0 or more")
         for name, count in (("ally_types", self.n_allies), ("enemy_types", self.n_enemies)):
             types = getattr(self, name)
             if types is not None and (len(types) != count or any(kind not in TYPES for kind in types)):
@@ -375,6 +382,8 @@ class AeroJAX(BatchedEnv):
 
     def heuristic_actions(self, skill: float | None = None) -> Tensor:
         """What the scripted pilot would do now for the allies: float32 [B, N, 3]. `skill`: None is the opponents'."""
+        if self.state is None:
+            raise RuntimeError("heuristic_actions() before reset(): call reset() first")
         skill = self.options.opponent_skill if skill is None else skill
         is_alive = self.state.status == FLYING
         return self._pilot(motion_of(self.state), is_alive, self._allies, self._enemies, skill, False)

@@ -70,6 +70,8 @@ class Options:
         for name in ("fill", "rew_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be between 0 and 1")
+        if not self.lidar_thresh >= -ROBOT_RADIUS:
+            raise ValueError(f"lidar_thresh is {self.lidar_thresh!r}; it must be {-ROBOT_RADIUS} or more")
         for name in ("goal_radius", "max_v", "max_w", "max_v_acc", "max_w_acc"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be more than 0")
@@ -117,6 +119,7 @@ class JaxNav(BatchedEnv):
         state_size = (c.map_size - 2) ** 2 + 9 * self.num_agents + 1
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (state_size,), np.float32)
 
+        self._full_speed = torch.tensor([c.max_v, c.max_w], device=self.device)
         self.lidar = Lidar(self.num_agents, c.map_size, self.device)
         self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
         self._closest = torch.arange(LAST + 1, device=self.device)[
@@ -192,7 +195,7 @@ class JaxNav(BatchedEnv):
         in_goal = torch.linalg.vector_norm(pos - old.goal, dim=-1) <= self.options.goal_radius
         goal_reached = old.goal_reached | (in_goal & is_playing)
         crashed = old.crashed | ((hits_wall | hits_robot) & is_playing)
-        terminated = (goal_reached | crashed).all(1)
+        terminated = (goal_reached | crashed).all(1) | (old.done & ~is_time_up[:, 0])
 
         state = dataclasses.replace(
             old,
@@ -209,7 +212,7 @@ class JaxNav(BatchedEnv):
             "goal_reached": goal_reached & ~old.goal_reached,
             "map_collision": hits_wall & ~old.crashed & is_playing,
             "agent_collision": hits_robot & ~old.crashed & is_playing,
-            "timeout": is_time_up & ~(crashed | goal_reached),
+            "timeout": is_time_up & ~(crashed | goal_reached) & is_playing,
         }
         counts = {name: event.sum(1) for name, event in events.items()}
         rates = dict(zip(self.metrics, (count / self.num_agents for count in counts.values())))
@@ -274,13 +277,12 @@ class JaxNav(BatchedEnv):
 
     def global_state(self, state: NavState) -> Tensor:
         c = self.options
-        speed = state.vel / torch.tensor([c.max_v, c.max_w], device=state.vel.device)
         parts = (
             state.map_data[:, 1:-1, 1:-1],
             state.pos / c.map_size - 0.5,
             state.theta / math.pi - 0.5,
             state.goal / c.map_size - 0.5,
-            speed - 0.5,
+            state.vel / self._full_speed - 0.5,
             (state.step / self.max_steps - 0.5)[:, None],
             state.goal_reached,
             state.crashed,

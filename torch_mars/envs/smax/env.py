@@ -172,6 +172,19 @@ class SMAX(BatchedEnv):
         if self.scenario.types is not None:
             self._types = constant(self.scenario.types, torch.int64)
 
+    def load_state(self, fields: dict) -> None:
+        before = self.state
+        super().load_state(fields)
+        types, attacks = self.state.unit_types, self.state.prev_attack_actions
+        known = (types >= 0) & (types < NUM_TYPES)
+        if not known.all():
+            self.state = before
+            raise ValueError(f"unit_types holds {int(types[~known][0])}; allowed are 0 to {NUM_TYPES - 1}")
+        possible = (attacks >= 0) & (attacks <= self._largest_action)
+        if not possible.all():
+            self.state = before
+            raise ValueError(f"prev_attack_actions holds {int(attacks[~possible][0])}, an attack on no unit")
+
     # ---- reset ----
 
     def initial_state(self, rng: Tensor) -> SMAXState:
