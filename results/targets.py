@@ -6,61 +6,72 @@ Trains what is not yet trained, and writes `targets.md`. A candidate's score is 
 last fifth of the evaluations. The seeds are tuning's, 0 and 1; results have others.
 """
 
-import argparse
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
-from torch_mars import results
+from torch_mars import config, methods, results, runs
 
 HERE = Path(__file__).parent
-TASK, SEEDS, STEPS = "paxmen_5a", 2, "1M"
+TASK, SEEDS, STEPS = "paxmen_5a", 2, 1_000_000
+CLIPS = [{"clip": clip} for clip in (0.05, 0.1, 0.2, 0.3, 0.5)]
+TARGETS = [(1.3, None), (1.5, None), (2.0, None), (1.5, 0.5), (2.0, 0.6666666667)]
 CANDIDATES = {
-    "mappo": ["--clip 0.05", "--clip 0.1", "--clip 0.2", "--clip 0.3", "--clip 0.5"],
-    "maspo": ["--clip 0.05", "--clip 0.1", "--clip 0.2", "--clip 0.3", "--clip 0.5"],
-    "mars": [
-        "--expand 1.3", "--expand 1.5", "--expand 2",
-        "--expand 1.5 --contract 0.5", "--expand 2 --contract 0.6666666667",
-    ],
-}  # fmt: skip
+    "mappo": CLIPS,
+    "maspo": CLIPS,
+    "mars": [{"expand": expand, "contract": contract} for expand, contract in TARGETS],
+}
 
 
-def train(run_dir: Path, lesson: str, flags: str) -> Path:
-    """The finished run of a candidate; trained if there is none."""
-    name = "".join(letter for letter in flags if letter.isalnum() or letter == ".")
-    folders = (run_dir / TASK / lesson).glob(f"*-{name}")
-    finished = [folder for folder in folders if results.open_run(folder).is_finished()]
-    if not finished:
-        common = f"--env {TASK} --num-seeds {SEEDS} --total-steps {STEPS} --run-dir {run_dir} --name {name}"
-        subprocess.run([sys.executable, "-m", f"torch_mars.algos.{lesson}", *f"{common} {flags}".split()], check=True)
-        return train(run_dir, lesson, flags)
-    return finished[0]
+def find(run_dir: Path, lesson: str, settings: dict) -> results.SavedRun | None:
+    """A finished run with exactly these settings and the present defaults for all others."""
+    module = methods.named(lesson).module
+    wanted = dataclasses.asdict(config.resolve(module.Args, module.ratio_range, lesson, settings))
+    for folder in sorted((run_dir / TASK / lesson).glob("*/config.yaml")):
+        run = results.open_run(folder.parent)
+        saved = {**dataclasses.asdict(module.Args()), **run.settings}
+        same = all(saved[k] == v for k, v in wanted.items() if k not in (*results.FREE, "config", "resume"))
+        if same and list(run.seeds) == list(range(SEEDS)) and run.is_finished():
+            return run
+    return None
 
 
-def table(runs: dict[str, results.SavedRun]) -> str:
-    """Candidate -> run, as scores of the seeds and their mean, best first within a method."""
-    lines = ["| candidate | seed 0 | seed 1 | mean |", "|---|---|---|---|"]
-    for lesson in CANDIDATES:
-        own = {name: run.evaluations() for name, run in runs.items() if run.lesson == lesson}
-        scores = {name: results.curves(evaluations).final for name, evaluations in own.items()}
-        for name in sorted(scores, key=lambda name: -scores[name].mean()):
-            numbers = " | ".join(f"{score:.2f}" for score in (*scores[name], scores[name].mean()))
-            lines.append(f"| {name} | {numbers} |")
+def train(run_dir: Path, lesson: str, candidate: dict) -> results.SavedRun:
+    """The run of a candidate; trained if there is none."""
+    settings = {"env": TASK, "num_seeds": SEEDS, "total_steps": STEPS, "run_dir": str(run_dir), **candidate}
+    run = find(run_dir, lesson, settings)
+    if run is None:
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items() if value is not None]
+        done = subprocess.run([sys.executable, "-m", f"torch_mars.algos.{lesson}", *flags])
+        run = find(run_dir, lesson, settings)
+        if run is None:
+            raise runs.RunError(f"{lesson} with {candidate} did not finish (exit code {done.returncode})")
+    return run
+
+
+def table(found: dict[str, list[results.SavedRun]]) -> str:
+    """Scores of the seeds and their mean, best first within a method."""
+    lines = ["| method | settings | seed 0 | seed 1 | mean |", "|---|---|---|---|---|"]
+    for lesson, candidates in CANDIDATES.items():
+        scores = [results.curves(run.evaluations()).final for run in found[lesson]]
+        for candidate, score in sorted(zip(candidates, scores), key=lambda pair: -pair[1].mean()):
+            text = ", ".join(f"{name} {value:.4g}" for name, value in candidate.items() if value is not None)
+            numbers = " | ".join(f"{number:.2f}" for number in (*score, score.mean()))
+            lines.append(f"| {methods.named(lesson).label} | {text} | {numbers} |")
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> int:
+    parser = config.Parser(prog="targets", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/targets"))
     run_dir = parser.parse_args().run_dir
-    runs = {
-        f"{lesson} {flags}": results.open_run(train(run_dir, lesson, flags))
-        for lesson, candidates in CANDIDATES.items()
-        for flags in candidates
-    }
-    (HERE / "targets.md").write_text(table(runs))
-    print(table(runs))
+    found = {lesson: [train(run_dir, lesson, one) for one in candidates] for lesson, candidates in CANDIDATES.items()}
+    text = table(found)
+    (HERE / "targets.md").write_text(text)
+    print(text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    runs.guarded(main, "targets")

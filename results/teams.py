@@ -6,29 +6,29 @@ Best is the training seed, of whatever method, with the highest mean return of i
 its training, measured again over 320 new episodes.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
 import torch_mars
 from torch_mars import results, runs
+from torch_mars.config import Parser, UsageError
 from torch_mars.policies import TEAMS
 
 MATTERS = ("seed", "num_seeds", "hidden_size", "env_options", "total_steps")  # of a run's settings, to its policy
 
 
 def best_of(task: str, found: list[results.SavedRun]) -> tuple[float, results.SavedRun, int]:
-    """Return, run and training seed."""
-    return max(
-        (
-            (float(np.mean(evaluations["absolute_metrics"]["episode_return"])), run, int(name.removeprefix("run_")))
-            for run in found
-            if run.task == task and run.is_finished()
-            for name, evaluations in run.evaluations().items()
-        ),
-        key=lambda candidate: candidate[0],
-    )
+    """Return, run and training seed; of runs on the task as it is, without options of their own."""
+    candidates = [
+        (float(np.mean(evaluations["absolute_metrics"]["episode_return"])), run, int(name.removeprefix("run_")))
+        for run in found
+        if run.task == task and not run.settings["env_options"] and run.is_finished()
+        for name, evaluations in run.evaluations().items()
+    ]
+    if not candidates:
+        raise UsageError(f"there is no finished run on {task}")
+    return max(candidates, key=lambda candidate: candidate[0])
 
 
 def install(run: results.SavedRun, seed: int) -> Path:
@@ -44,8 +44,8 @@ def install(run: results.SavedRun, seed: int) -> Path:
     return TEAMS / f"{run.task}.pt"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> int:
+    parser = Parser(prog="teams", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--tasks", default="paxmen_5a,aerojax_2v2")
     args = parser.parse_args()
@@ -55,7 +55,8 @@ def main() -> None:
         path = install(run, seed)
         print(f"{task}: {run.method.label}, seed {seed}, return {score:.2f}: {path}, {path.stat().st_size:,} bytes")
         torch_mars.load_policy(task)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    runs.guarded(main, "teams")

@@ -1,6 +1,7 @@
 """The contract of every environment: names, shapes, time limit, auto-reset, seeds, batch size, load_state, errors."""
 
 import importlib.util
+import re
 
 import gymnasium
 import numpy as np
@@ -205,6 +206,33 @@ def test_bad_arguments_are_refused():
         envs.make("paxmen_5a", max_step=3)
     with pytest.raises(ValueError, match="max_steps is 0"):
         envs.make("paxmen_5a", max_steps=0)
+
+
+@pytest.mark.parametrize(
+    "task, option, message",
+    [
+        ("paxmen_4a", {"max_steps": 2.5}, "max_steps is 2.5; it must be a whole number or none"),
+        ("paxmen_4a", {"num_agents": True}, "num_agents is True; it must be a whole number"),
+        ("jaxnav_7x7x2a", {"max_steps": "50"}, "max_steps is '50'; it must be a whole number"),
+        ("jaxnav_7x7x2a", {"goal_radius": float("nan")}, "goal_radius is nan; it must be a number"),
+        ("jaxnav_7x7x2a", {"lidar_thresh": -0.4}, "lidar_thresh is -0.4; it must be -0.3 or more"),
+        ("simple_spread_3ag", {"raw_actions": 1}, "raw_actions is 1; it must be true or false"),
+        ("smax_2s3z", {"attack_mode": 3}, "attack_mode is 3; it must be a text"),
+        ("aerojax_2v2", {"ally_types": 5}, "ally_types is 5; it must be none or a sequence of numbers"),
+        ("aerojax_2v2", {"max_enemy_slots": -1}, "max_enemy_slots is -1; it must be 0 or more"),
+        ("aerojax_2v2", {"mass": 0}, "mass is 0; it must be more than 0"),
+    ],
+)
+def test_options_of_a_wrong_kind_or_size_are_refused(task, option, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        envs.make(task, **option)
+
+
+def test_numbers_of_numpy_are_seeds_and_options_too():
+    envs.make("jaxnav_7x7x2a", num_agents=np.int64(3), goal_radius=np.float32(0.5))
+    env = envs.make("paxmen_4a", 2)
+    one, other = env.reset(seed=np.int64(3)).obs, env.reset(seed=3).obs
+    assert torch.equal(one, other)
 
 
 def test_bad_actions_are_refused_and_change_nothing():

@@ -156,6 +156,21 @@ def test_bad_input_is_one_sentence_before_anything_is_trained(command, problem, 
     assert not trained and not (tmp_path / "runs").exists()
 
 
+def test_settings_of_another_method_are_refused(trained, capsys, tmp_path):
+    (tmp_path / "own.yaml").write_text("contract: 0.8")
+    code, said = fails(capsys, *TINY, "--algos", "mars_multiplicative", "--config", "own.yaml")
+    assert code == 2 and "MARS, r* and 1/r* is another method, MARS" in said and not trained
+
+
+def test_a_run_resumed_without_cuda_graphs_is_the_same_experiment(trained, tmp_path, capsys):
+    experiment.main([*TINY, "--algos", "mars", "--no-plot"])
+    (path,) = (tmp_path / "runs").rglob("config.yaml")
+    path.write_text(path.read_text().replace("cuda_graphs: true", "cuda_graphs: false"))
+    capsys.readouterr()
+    assert experiment.main([*TINY, "--algos", "mars", "--dry-run"]) == 0
+    assert "All done." in capsys.readouterr().out
+
+
 def test_missing_matplotlib_is_noticed_before_the_training(trained, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, said = fails(capsys, *TINY)

@@ -244,6 +244,12 @@ def test_a_task_alone_films_the_team_that_is_installed_for_it(short_tasks, teams
         assert image.n_frames == 5
 
 
+def test_any_task_that_can_be_made_has_a_random_team(teams, tmp_path, capsys, monkeypatch):
+    (tmp_path / "jaxnav_5x5x1a").mkdir()  # without a run in it
+    assert play.main(["jaxnav_5x5x1a", "--out", "sheet.png"]) == 0
+    assert "jaxnav_5x5x1a: random team" in capsys.readouterr().out
+
+
 def test_without_an_installed_team_a_random_one_is_filmed(short_tasks, teams, tmp_path, capsys):
     assert play.main(["paxmen_5a"]) == 0
     assert "paxmen_5a: random team" in capsys.readouterr().out

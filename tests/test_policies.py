@@ -242,6 +242,21 @@ def test_a_folder_of_a_task_s_name_comes_before_the_installed_team(tiny_run, tmp
     assert torch_mars.load_policy("paxmen_5a").path == Path("paxmen_5a/policy.pt")
 
 
+def test_a_folder_without_a_policy_does_not_hide_the_installed_team(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "paxmen_5a").mkdir()
+    assert torch_mars.load_policy("paxmen_5a").path == policies.TEAMS / "paxmen_5a.pt"
+
+
+def test_of_a_run_that_goes_on_the_checkpoint_is_read(tiny_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder)
+    assert policies.find(folder) == folder / "policy.pt"
+    settings = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(settings.replace("total_steps: 96", "total_steps: 192"))
+    assert policies.find(folder) == folder / "checkpoint.pt"
+
+
 # ---- what is no policy ----
 
 

@@ -244,6 +244,9 @@ BAD_COMMANDS = [
     ("--contract 1.2", "--contract is 1.2", "less than 1"),
     ("--expand 1", "--expand is 1.0", "greater than 1"),
     ("--num-envs 0", "--num-envs is 0", "1 or more"),
+    ("--name a/b", "--name is 'a/b'", "no slashes"),
+    ("--value-per-agent", "--value-per-agent is True", "paxmen_4a pays all agents alike"),
+    ("--seed 9223372036854775808", "--seed is 9223372036854775808", "below 2^63"),
     ("--num-envs x", "--num-envs: 'x'", "whole number"),
     ("--num-envs 2.5", "'2.5'", "whole number"),
     ("--actor-lr 0", "--actor-lr is 0.0", "greater than 0"),
@@ -284,6 +287,11 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(command, value, allowed, tm
         ("expand: [1", "not valid yaml"),
         ("bootstrap_truncation: maybe", "true or false"),
         ("expand: 0.5", "--expand is 0.5"),
+        ("num_envs: null", "--num-envs: None is not a number"),
+        ("env: null", "--env is None; it must be of type str"),
+        ("actor_lr: [1e-4]", "--actor-lr: ['1e-4'] is not a number"),
+        ("epochs: true", "--epochs: True is not a number"),
+        ("1: 2", "unknown setting"),
     ],
 )
 def test_bad_config_files_get_one_sentence(text, problem, tmp_path, capsys):
@@ -332,8 +340,15 @@ def test_a_checkpoint_of_another_task_algorithm_or_size_is_refused(tmp_path, cap
         (mappo, [], "is a run of mars, not of mappo"),
         (mars, ["--num-envs", "8"], "--num-envs is 4 in the resumed run"),
         (mars, ["--config", "x.yaml"], "--config cannot be used with --resume"),
+        (mars, ["--resume", f"{folder}/policy.pt"], "policy.pt is a policy, not a checkpoint to go on with"),
     ):
         with pytest.raises(SystemExit) as stopped:
             module.main(["--resume", folder, *more])
         assert stopped.value.code == 2
         assert problem in capsys.readouterr().err
+    assert mars.main(["--resume", folder, "--device", "auto"]) == 0
+
+
+def test_seeds_are_exact_to_the_last_bit():
+    assert config.parse_whole("9007199254740993") == 2**53 + 1
+    assert config.parse_whole("9_223_372_036_854_775_807") == 2**63 - 1

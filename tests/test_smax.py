@@ -14,7 +14,7 @@ from smax_comparison import FIELDS, assert_same_situation, kinds_of_end, step_li
 
 import torch_mars.envs as envs
 from torch_mars.envs.smax.env import SMAX
-from torch_mars.envs.smax.scenarios import DT, SCENARIOS, UNIT_TYPES
+from torch_mars.envs.smax.scenarios import DT, NUM_TYPES, SCENARIOS, UNIT_TYPES
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RECORDED = sorted(path.stem.removeprefix("smax_") for path in FIXTURES.glob("smax_*.npz"))
@@ -515,3 +515,14 @@ def test_a_picture_of_any_state(scenario):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         envs.make("smax_2s3z", **options)
+
+
+@pytest.mark.parametrize("field, value", [("unit_types", NUM_TYPES), ("unit_types", -1), ("prev_attack_actions", 40)])
+def test_situations_outside_the_tables_are_refused_and_change_nothing(field, value):
+    env = envs.make("smax_2s3z", num_envs=2)
+    env.reset()
+    wrong = env.state_dict()[field]
+    wrong[1, 3] = value
+    with pytest.raises(ValueError, match=f"{field} holds {value}"):
+        env.load_state({field: wrong})
+    assert not torch.equal(env.state_dict()[field], wrong)

@@ -192,6 +192,16 @@ def test_a_worker_elsewhere_is_given_up_after_minutes_without_a_sign_of_life(tra
     assert [t.state.name for t in study.get_trials()] == ["FAIL", "WAITING"]
 
 
+def test_a_process_that_has_a_dead_worker_s_number_keeps_no_trial(trained):
+    study, plan = study_of()
+    trial, _ = tune.next_trial(study, plan)  # its worker is this process
+    tune.give_back_abandoned(study)
+    assert [t.state.name for t in study.get_trials()] == ["RUNNING"]
+    trial.set_user_attr("alive", tune.time.time() - tune.DEAD_SECONDS - 1)
+    tune.give_back_abandoned(study)
+    assert [t.state.name for t in study.get_trials()] == ["FAIL", "WAITING"]
+
+
 def test_workers_share_a_study_and_its_number_of_trials(trained):
     (one, plan), (other, _) = study_of("--trials", "2"), study_of("--trials", "2")
     first, second = tune.next_trial(one, plan), tune.next_trial(other, plan)
@@ -246,6 +256,29 @@ def test_bad_input_is_one_sentence_and_exit_code_2(command, problem, trained, ca
     code, said = fails(capsys, *command.split())
     assert code == 2 and problem in said
     assert not trained
+
+
+@pytest.mark.parametrize(
+    "settings, problem",
+    [
+        ({"env": "paxmen_5a"}, "--config: env is 'paxmen_5a', but it is for the command line to say"),
+        ({"num_seeds": 3}, "--config: num_seeds is 3, but"),
+        ({"additive_clip": 0.2}, "--contract"),
+        ({"name": "mars_multiplicative", "contract": None}, "--config: contract is searched"),
+    ],
+)
+def test_a_settings_file_cannot_make_it_another_study(settings, problem, trained, capsys, tmp_path):
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
+    code, said = fails(capsys, *NARROW, "--config", "own.yaml")
+    assert code == 2 and problem in said and not trained
+
+
+@pytest.mark.parametrize("content", [b"SQLite format 3\x00 and no end of line", b"a text\nof somebody"])
+def test_a_file_that_is_no_journal_keeps_its_bytes(content, trained, capsys, tmp_path):
+    (tmp_path / "study.db").write_bytes(content)
+    code, said = fails(capsys, *NARROW, "--storage", "study.db")
+    assert code == 2 and "--storage is 'study.db', which is no journal of Optuna" in said
+    assert (tmp_path / "study.db").read_bytes() == content
 
 
 def test_an_empty_study_is_one_sentence(trained, capsys):

@@ -166,7 +166,8 @@ def open_storage(address: str) -> "BaseStorage":
 def _cut_torn_line(journal: Path) -> None:
     """Drop the last line of a journal if a crash cut it short: Optuna could not read what comes after it.
 
-    Only of a file that begins like a journal: what else a user may have named is not ours to cut.
+    Raises:
+        UsageError: the file is something else, which must keep its bytes.
     """
     if not journal.exists():
         return
@@ -175,8 +176,10 @@ def _cut_torn_line(journal: Path) -> None:
     try:
         with open(journal, "rb+") as file:
             content = file.read()
-            if content.startswith(b"{"):
-                file.truncate(content.rfind(b"\n") + 1)
+            if content and not content.startswith(b"{"):
+                raise UsageError(f"--storage is {str(journal)!r}, which is no journal of Optuna; a database is a URL "
+                                 "such as sqlite:///study.db")  # fmt: skip
+            file.truncate(content.rfind(b"\n") + 1)
     finally:
         lock.release()
 

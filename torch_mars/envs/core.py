@@ -340,7 +340,8 @@ def make_options(options_type: type, options: dict[str, Any]) -> Any:
         alternatives = [kinds[name], *typing.get_args(kinds[name])]  # X | None -> X, None
         if not any(_is_a(kind, value) for kind in alternatives):
             wanted = " or ".join(_KINDS[kind][1] for kind in alternatives if kind in _KINDS)
-            raise ValueError(f"{name} is {value!r}; it must be {wanted or 'a sequence'}")
+            wanted += " or a sequence of numbers" * any(typing.get_origin(kind) is tuple for kind in alternatives)
+            raise ValueError(f"{name} is {value!r}; it must be {wanted}")
     return options_type(**options)
 
 
