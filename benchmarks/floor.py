@@ -10,12 +10,12 @@ machine slows all alike; medians are reported.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
+from pathlib import Path
 
 import torch
+from side_by_side import facts, print_facts, write_json
 from torch.utils.flop_counter import FlopCounterMode
 
 import torch_mars.envs as envs
@@ -127,7 +127,7 @@ def main():
     parser.add_argument("--tasks", default="paxmen_5a,aerojax_8v8")
     parser.add_argument("--num-envs", type=int, default=128)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="3 repetitions instead of 15")
     options = parser.parse_args()
 
@@ -145,8 +145,8 @@ def main():
     flop_rate = 2 * MATRIX_ROWS[device.type] * hidden**2 / statistics.median(products)
     copy_rate = COPIED_BYTES / statistics.median(copies)
 
-    print(f"{platform.processor() or platform.machine()}, {options.device}, {torch.get_num_threads()} threads")
-    print(f"torch {torch.__version__}")
+    machine = facts(options.device)
+    print_facts(machine)
     print(f"matrix products {flop_rate / 1e9:,.0f} GFLOP/s, copies {copy_rate / 1e9:.1f} GB/s read and written")
     print(f"{'task':>14} {'part':>12} {'GFLOP':>8} {'MB':>8} {'floor ms':>9} {'measured ms':>12} {'ratio':>7}")
     rows = []
@@ -162,11 +162,8 @@ def main():
                   f"{measured[name] * 1e3:12.1f} {measured[name] / floor:7.2f}")  # fmt: skip
         steps = options.num_envs * task.args.rollout_length
         print(f"{task.args.env:>14}: {steps / measured['iteration']:,.0f} environment steps/s")
-    if options.json:
-        settings = {"device": options.device, "threads": torch.get_num_threads(), "num_envs": options.num_envs}
-        settings |= {"torch": torch.__version__, "flop_rate": flop_rate, "copy_rate": copy_rate}
-        with open(options.json, "w") as file:
-            json.dump({**settings, "rows": rows}, file, indent=1)
+    settings = {"threads": torch.get_num_threads(), "num_envs": options.num_envs}
+    write_json(options.json, {**machine, **settings, "flop_rate": flop_rate, "copy_rate": copy_rate}, rows)
 
 
 if __name__ == "__main__":

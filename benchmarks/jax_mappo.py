@@ -11,7 +11,6 @@ Axes: T steps, B environments, N agents, O observation, S global state.
 """
 
 import argparse
-import functools
 import math
 import time
 from typing import NamedTuple
@@ -210,7 +209,6 @@ def new_learner(key, pool: Pool, num_envs: int) -> Learner:
     return Learner(params, mean, square, jnp.zeros((), jnp.int32), env, key)
 
 
-@functools.cache
 def training(num_envs: int, num_seeds: int):
     """A function that trains one iteration and returns its mean reward per step [P]; compiled in its first call."""
     key = jax.random.key(0, impl="unsafe_rbg")
@@ -231,17 +229,6 @@ def training(num_envs: int, num_seeds: int):
 
     run()
     return run
-
-
-def measure(num_envs: int, num_seeds: int, iterations: int) -> list[float]:
-    """Seconds of each of the next iterations of one training; the first call for a size compiles it."""
-    run = training(num_envs, num_seeds)
-    seconds = []
-    for _ in range(iterations):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return seconds
 
 
 def main():

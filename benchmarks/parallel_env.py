@@ -8,7 +8,6 @@ this script fills before). Rounds of the engines alternate and the median counts
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from side_by_side import facts, print_facts, write_json
 
 import torch_mars.envs as envs
 from torch_mars.envs.engine import TensorEngine
@@ -83,6 +83,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
 
+    machine = facts("cpu")
+    print_facts(machine)
     print(f"{'task':24}{'engine':16}{'steps/s':>10}{'batch of one':>14}{'first step':>12}")
     rows = []
     for task in args.tasks:
@@ -90,8 +92,7 @@ def main() -> None:
         rows.append(row)
         rate, reference, first = (row[k] for k in ("steps_per_second", "batch_of_one_steps_per_second", "first_step_s"))
         print(f"{task:24}{row['engine']:16}{rate:10,.0f}{reference:14,.0f}{first:10.2f} s")
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(args.json, machine, rows)
 
 
 if __name__ == "__main__":

@@ -88,8 +88,10 @@ def in_jax(num_envs: int, num_seeds: int, device: str, seconds: float):
     os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # float32, as ours; on a GPU the default would be tf32
     import jax_mappo
 
-    jax_mappo.measure(num_envs, num_seeds, WARM_UP)
-    return lambda: seconds_per_call(lambda: jax_mappo.measure(num_envs, num_seeds, 1), seconds)
+    iterate = jax_mappo.training(num_envs, num_seeds)
+    for _ in range(WARM_UP):
+        iterate()
+    return lambda: seconds_per_call(iterate, seconds)
 
 
 def measure(task: str, num_envs: int, num_seeds: int, device: str, rounds: int, seconds: float) -> dict:
