@@ -21,18 +21,20 @@ def evaluations(folder: str) -> results.Nested:
     return results.read_nested(HERE / folder / results.EVALUATIONS)
 
 
-def cut_short(runs: dict[str, dict]) -> dict[str, dict]:
+def cut_short(by_seed: dict[str, dict]) -> dict[str, dict]:
     """The seeds of the ablations, up to their last step; without the best policy, which is one of the whole run."""
     return {
         f"run_{seed}": {
-            name: step for name, step in runs[f"run_{seed}"].items() if step.get("step_count", np.inf) <= ABLATION_STEPS
+            name: step
+            for name, step in by_seed[f"run_{seed}"].items()
+            if step.get("step_count", np.inf) <= ABLATION_STEPS
         }
         for seed in ABLATION_SEEDS
     }
 
 
 def three_methods_cut_short() -> dict[str, dict[str, dict]]:
-    return {method: cut_short(runs) for method, runs in evaluations("main")["paxmen"][TASK].items()}
+    return {method: cut_short(by_seed) for method, by_seed in evaluations("main")["paxmen"][TASK].items()}
 
 
 def draw_ablations() -> None:

@@ -65,6 +65,7 @@ def test_an_iteration_never_waits_for_its_device_and_keeps_to_it(task, without_f
     "slip, error, message",
     [
         pytest.param(lambda x: x if x.max() > 0 else -x, RuntimeError, "item", id="a look at a value"),
+        # PyTorch's own answer: an operator whose shape depends on values cannot exist for tensors without values
         pytest.param(lambda x: x[x > 0].sum() + x, NotImplementedError, "nonzero", id="a shape that depends on values"),
         pytest.param(lambda x: x + torch.ones(1), RuntimeError, "cpu", id="a tensor from the CPU"),
     ],

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from torch_mars import config, envs, runs, speed
 from torch_mars.envs import rng
-from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.envs.core import BatchedEnv, State, like
 from torch_mars.layers import Linear
 
 ALGORITHM = "maspo"
@@ -386,21 +386,16 @@ def apply_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor
     """Clip each seed's gradient to `max_norm` and step; the norms [P]. Where one is not finite, no weight moves."""
     parameters = optimizer.param_groups[0]["params"]
     norm = sum(p.grad.flatten(1).square().sum(1) for p in parameters).sqrt()
-    scale = torch.where(norm > max_norm, max_norm / norm, 1.0)
+    is_finite, scale = norm.isfinite(), torch.where(norm > max_norm, max_norm / norm, 1.0)
     before = [p.detach().clone() for p in parameters]
     for p in parameters:
-        p.grad = torch.where(_like(norm.isfinite(), p), p.grad * _like(scale, p), 0.0)
+        p.grad = torch.where(like(is_finite, p), p.grad * like(scale, p), 0.0)
     optimizer.step()
     with torch.no_grad():  # Adam's momentum moves weights even where the gradient is 0
         for p, old in zip(parameters, before):
-            p.copy_(torch.where(_like(norm.isfinite(), p), p, old))
+            p.copy_(torch.where(like(is_finite, p), p, old))
     optimizer.zero_grad()
     return norm
-
-
-def _like(of_seed: Tensor, p: Tensor) -> Tensor:
-    """[P] -> [P, 1, ...], with as many axes as p."""
-    return of_seed.view(-1, *[1] * (p.dim() - 1))
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:

@@ -283,7 +283,7 @@ def where_rows(rows: Tensor, compute: Callable[[Any], Any], source: Any, otherwi
         source, otherwise: trees (tensors, tuples, dataclasses, None) of tensors [B, ...].
     """
     if not may_look(rows):
-        return tree_map(lambda new, old: torch.where(_like(rows, old), new, old), compute(source), otherwise)
+        return tree_map(lambda new, old: torch.where(like(rows, old), new, old), compute(source), otherwise)
     index = rows.nonzero().squeeze(1)
     if len(index) == 0:
         return otherwise
@@ -293,7 +293,8 @@ def where_rows(rows: Tensor, compute: Callable[[Any], Any], source: Any, otherwi
     return tree_map(lambda new, old: old.index_copy(0, index, new), computed, otherwise)
 
 
-def _like(rows: Tensor, leaf: Tensor) -> Tensor:
+def like(rows: Tensor, leaf: Tensor) -> Tensor:
+    """One value per row, [B] -> [B, 1, ...] with as many axes as leaf [B, ...]."""
     return rows.view(-1, *[1] * (leaf.dim() - 1))
 
 

@@ -7,6 +7,7 @@ hold the same State fields without the batch axis and draw the same random numbe
 No PettingZoo here: dictionaries by agent name are the business of `pettingzoo.py`.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class Outcome(NamedTuple):
     truncated: bool
 
 
-class Engine:
+class Engine(ABC):
     """One environment of a task.
 
     Args:
@@ -37,37 +38,37 @@ class Engine:
     def __init__(self, rules: BatchedEnv):
         self.rules = rules
 
+    @abstractmethod
     def reset(self, seed: int | None = None) -> Outcome:
         """Start an episode; without a seed, the random numbers go on where they were."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, actions: np.ndarray) -> Outcome:
         """Move by one step. actions: int64 [N] or float32 [N, d], inside the action space."""
-        raise NotImplementedError
 
+    @abstractmethod
     def observe(self) -> Outcome:
         """The Outcome of the present state, without moving: reward 0, nothing ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def info(self) -> dict[str, np.ndarray]:
         """Episode return and length so far, and the environment's metrics of the step just taken: [] or [N] each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all State fields, without the batch axis."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_state(self, fields: dict[str, Any]) -> None:
         """Put a situation in place; fields left out keep their value.
 
         Raises:
             ValueError: an unknown field, or a field of another shape.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def batched_state(self) -> State:
         """The State as tensors with B = 1, for the functions of `rules`."""
-        raise NotImplementedError
 
 
 class TensorEngine(Engine):
@@ -119,17 +120,17 @@ class ScalarEngine(Engine):
 
     # ---- the rules: a subclass writes these ----
 
+    @abstractmethod
     def start(self) -> None:
         """Draw the start of an episode with the key `self.fields["rng"]`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transition(self, actions: np.ndarray) -> tuple[np.ndarray, bool, dict[str, float]]:
         """One step, without counting it: reward [N], terminated, metrics."""
-        raise NotImplementedError
 
+    @abstractmethod
     def perceive(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """obs [N, O], state [S], action mask [N, A] or None, as new arrays."""
-        raise NotImplementedError
 
     # ---- the rest ----
 
