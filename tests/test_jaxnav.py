@@ -330,6 +330,18 @@ def test_a_square_meets_a_wall_with_its_corners(angle, gap, meets):
     assert env._hits_wall(env.state.pos, env.state.theta, env.state.map_data).tolist() == [[False, meets]]
 
 
+def test_a_done_without_a_cause_costs_one_step_as_in_the_original():
+    """It can only be loaded: nothing moves or pays, and the step's own outcome decides what `done` is then."""
+    env = placed([[3.0, 3.0], [2.0, 4.0]], [0, 0], vel=[[0.5, 0], [0.5, 0]], goal=[[5, 5], [1.5, 1.5]])
+    before = env.state.pos
+    env.load_state({"done": [True]})
+    ts = env.step(torch.ones(1, 2, 2))
+    assert torch.equal(env.state.pos, before) and (ts.reward == 0).all() and (env.state.vel == 0).all()
+    assert not ts.terminated and not ts.truncated and not env.state.done
+    env.step(torch.ones(1, 2, 2))
+    assert (env.state.pos != before).any()
+
+
 def test_time_runs_out():
     env = placed([[2, 2], [4, 4]], [0, 0], goal=[[5, 5], [2, 5]], goal_reached=[False, True], step=499)
     ts = env.step(torch.zeros(1, 2, 2))

@@ -195,7 +195,7 @@ class JaxNav(BatchedEnv):
         in_goal = torch.linalg.vector_norm(pos - old.goal, dim=-1) <= self.options.goal_radius
         goal_reached = old.goal_reached | (in_goal & is_playing)
         crashed = old.crashed | ((hits_wall | hits_robot) & is_playing)
-        terminated = (goal_reached | crashed).all(1) | (old.done & ~is_time_up[:, 0])
+        terminated = (goal_reached | crashed).all(1)
 
         state = dataclasses.replace(
             old,
@@ -204,7 +204,7 @@ class JaxNav(BatchedEnv):
             vel=vel,
             goal_reached=goal_reached,
             crashed=crashed,
-            done=old.done | terminated | is_time_up[:, 0],
+            done=terminated | is_time_up[:, 0],
             beams=self.lidar(pos, theta, old.map_data),
             **_draft_fields(advance(_draft(old), self.options.fill)),
         )
@@ -212,7 +212,7 @@ class JaxNav(BatchedEnv):
             "goal_reached": goal_reached & ~old.goal_reached,
             "map_collision": hits_wall & ~old.crashed & is_playing,
             "agent_collision": hits_robot & ~old.crashed & is_playing,
-            "timeout": is_time_up & ~(crashed | goal_reached) & is_playing,
+            "timeout": is_time_up & ~(crashed | goal_reached),
         }
         counts = {name: event.sum(1) for name, event in events.items()}
         rates = dict(zip(self.metrics, (count / self.num_agents for count in counts.values())))
