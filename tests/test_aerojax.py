@@ -635,3 +635,11 @@ def test_a_picture_with_trails():
     plain, trails = env.draw(env.state, 1), env.draw(env.state, 1, trail)
     assert plain.shape == trails.shape and plain.shape[0] >= 512 and plain.dtype == "uint8"
     assert (plain != trails).any() and (plain != env.draw(env.state, 0)).any()
+
+
+def test_a_team_without_radio_and_weapons_flies_on_and_is_drawn():
+    env = envs.make("aerojax_2v2", seed=1, comm_range=0, weapon_range=0)
+    ts = env.reset()
+    for _ in range(5):
+        ts = env.step(env.heuristic_actions())
+    assert ts.obs.isfinite().all() and env.draw_observation(ts.obs[0, 0], 0).dtype == "uint8"

@@ -221,6 +221,7 @@ def test_bad_arguments_are_refused():
         ("aerojax_2v2", {"ally_types": 5}, "ally_types is 5; it must be none or a sequence of numbers"),
         ("aerojax_2v2", {"max_enemy_slots": -1}, "max_enemy_slots is -1; it must be 0 or more"),
         ("aerojax_2v2", {"mass": 0}, "mass is 0; it must be more than 0"),
+        ("aerojax_2v2", {"comm_range": -1}, "comm_range is -1; it must be 0 or more"),
     ],
 )
 def test_options_of_a_wrong_kind_or_size_are_refused(task, option, message):

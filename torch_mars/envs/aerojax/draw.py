@@ -82,7 +82,7 @@ def draw_scope(env, obs) -> np.ndarray:
     ego, entities = obs[:EGO_FEATURES], obs[EGO_FEATURES:].view(-1, ENTITY_FEATURES)
     is_alive, is_under_fire = float(ego[0]) > 0, float(ego[16]) > 0
     middle, radius = size / 2, size / 2 - 3 * SCALE
-    pixels_per_m = radius / c.comm_range
+    pixels_per_m = radius / max(c.comm_range, c.view_range)
     rim = LOCK if is_under_fire else INK if is_alive else LOST
 
     def circle(reach_m, **style):

@@ -133,11 +133,10 @@ class Options:
         for name in ("n_allies", "n_enemies", "max_steps", "substeps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 1 or more")
-        positive = "dt half_size ceiling rho mass wing_area v0 view_range weapon_range comm_range throttle_tau lock_max"
-        for name in positive.split():
+        for name in "dt half_size ceiling rho mass wing_area v0 view_range throttle_tau lock_max".split():
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be more than 0")
-        for name in ("max_enemy_slots", "max_ally_slots"):
+        for name in ("weapon_range", "comm_range", "max_enemy_slots", "max_ally_slots"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 0 or more")
         for name, count in (("ally_types", self.n_allies), ("enemy_types", self.n_enemies)):
