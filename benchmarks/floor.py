@@ -19,9 +19,9 @@ from side_by_side import facts, print_facts, write_json
 from torch.utils.flop_counter import FlopCounterMode
 
 import torch_mars.envs as envs
-from torch_mars import layers, speed
 from torch_mars.algos import mars
 from torch_mars.envs.core import fields_of
+from torch_mars.nn import layers, speed
 
 MATRIX_ROWS = {"cpu": 4_096, "cuda": 65_536}  # on CPU as many as a network takes at once
 COPIED_BYTES = 1 << 26  # more than a CPU's caches hold

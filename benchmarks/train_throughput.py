@@ -40,14 +40,16 @@ def ours(task: str, num_envs: int, num_seeds: int, device: str, seconds: float):
     """
     import torch
 
-    from torch_mars import config, envs, speed
+    from torch_mars import envs
     from torch_mars.algos import mappo
     from torch_mars.envs import rng
+    from torch_mars.nn import speed
+    from torch_mars.run.settings import parse
 
     settings = {"env": task, "num_envs": num_envs, "num_seeds": num_seeds, "device": device}
     settings["rollout_length"] = ROLLOUT_LENGTH
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    args = config.parse(mappo.Args, mappo.ratio_range, mappo.ALGORITHM, flags)
+    args = parse(mappo.Args, mappo.ratio_range, mappo.ALGORITHM, flags)
     speed.prepare(args.device)
     seeds = list(range(num_seeds))
     env = envs.make(task, num_seeds * num_envs, args.device, [rng.derive(seed, "environment") for seed in seeds])

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from torch_mars import methods, plot, results, runs
+from torch_mars.protocol import gather, methods, report, saved
+from torch_mars.run import cli
 
 HERE = Path(__file__).parent
 TASK, ABLATION_STEPS, ABLATION_SEEDS = "paxmen_5a", 2_000_000, range(10, 13)
 
 
-def evaluations(folder: str) -> results.Nested:
-    return results.read_nested(HERE / folder / results.EVALUATIONS)
+def evaluations(folder: str) -> saved.Nested:
+    return saved.read_nested(HERE / folder / saved.EVALUATIONS)
 
 
 def cut_short(by_seed: dict[str, dict]) -> dict[str, dict]:
@@ -41,11 +42,11 @@ def draw_ablations() -> None:
     own = evaluations("ablations")["paxmen"][TASK]
     together = three_methods_cut_short() | {method: own[method] for method in methods.ABLATIONS}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / results.EVALUATIONS
-        results.save({"paxmen": {TASK: together}}, path)
-        ratios = HERE / "ablations" / results.RATIOS
-        (Path(folder) / results.RATIOS).write_bytes(ratios.read_bytes())
-        plot.plot([path], HERE / "ablations")
+        path = Path(folder) / saved.EVALUATIONS
+        gather.save({"paxmen": {TASK: together}}, path)
+        ratios = HERE / "ablations" / gather.RATIOS
+        (Path(folder) / gather.RATIOS).write_bytes(ratios.read_bytes())
+        report.plot([path], HERE / "ablations")
 
 
 def bootstrap_table() -> str:
@@ -53,7 +54,7 @@ def bootstrap_table() -> str:
     lines = ["| method | time limit is an end | bootstrapped |", "|---|---|---|"]
     without = three_methods_cut_short()
     for method, by_seed in evaluations("bootstrap")["paxmen"][TASK].items():
-        ends, goes_on = (results.curves(curves).final for curves in (without[method], by_seed))
+        ends, goes_on = (gather.curves(curves).final for curves in (without[method], by_seed))
         seeds = [", ".join(f"{score:.2f}" for score in scores) for scores in (ends, goes_on)]
         label = methods.named(method).label
         lines.append(f"| {label} | {ends.mean():.2f} ({seeds[0]}) | {goes_on.mean():.2f} ({seeds[1]}) |")
@@ -61,11 +62,11 @@ def bootstrap_table() -> str:
 
 
 def main() -> int:
-    plot.plot([HERE / "main" / results.EVALUATIONS], HERE / "main")
+    report.plot([HERE / "main" / saved.EVALUATIONS], HERE / "main")
     draw_ablations()
     (HERE / "bootstrap.md").write_text(bootstrap_table())
     return 0
 
 
 if __name__ == "__main__":
-    runs.guarded(main, "draw")
+    cli.guarded(main, "draw")

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from torch_mars import config, methods, results, runs
+from torch_mars.protocol import gather, methods, saved
+from torch_mars.run import cli, settings
 
 HERE = Path(__file__).parent
 TASK, SEEDS, STEPS = "paxmen_5a", 2, 1_000_000
@@ -24,37 +25,37 @@ CANDIDATES = {
 }
 
 
-def find(run_dir: Path, lesson: str, settings: dict) -> results.SavedRun | None:
+def find(run_dir: Path, lesson: str, given: dict) -> saved.SavedRun | None:
     """A finished run with exactly these settings and the present defaults for all others."""
     module = methods.named(lesson).module
-    wanted = dataclasses.asdict(config.resolve(module.Args, module.ratio_range, lesson, settings))
+    wanted = dataclasses.asdict(settings.resolve(module.Args, module.ratio_range, lesson, given))
     for folder in sorted((run_dir / TASK / lesson).glob("*/config.yaml")):
-        run = results.open_run(folder.parent)
-        saved = {**dataclasses.asdict(module.Args()), **run.settings}
-        same = all(saved[k] == v for k, v in wanted.items() if k not in (*results.FREE, "config", "resume"))
+        run = saved.open_run(folder.parent)
+        own = {**dataclasses.asdict(module.Args()), **run.settings}
+        same = all(own[k] == v for k, v in wanted.items() if k not in (*gather.FREE, "config", "resume"))
         if same and list(run.seeds) == list(range(SEEDS)) and run.is_finished():
             return run
     return None
 
 
-def train(run_dir: Path, lesson: str, candidate: dict) -> results.SavedRun:
+def train(run_dir: Path, lesson: str, candidate: dict) -> saved.SavedRun:
     """The run of a candidate; trained if there is none."""
-    settings = {"env": TASK, "num_seeds": SEEDS, "total_steps": STEPS, "run_dir": str(run_dir), **candidate}
-    run = find(run_dir, lesson, settings)
+    given = {"env": TASK, "num_seeds": SEEDS, "total_steps": STEPS, "run_dir": str(run_dir), **candidate}
+    run = find(run_dir, lesson, given)
     if run is None:
-        flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items() if value is not None]
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
         done = subprocess.run([sys.executable, "-m", f"torch_mars.algos.{lesson}", *flags])
-        run = find(run_dir, lesson, settings)
+        run = find(run_dir, lesson, given)
         if run is None:
-            raise runs.RunError(f"{lesson} with {candidate} did not finish (exit code {done.returncode})")
+            raise cli.RunError(f"{lesson} with {candidate} did not finish (exit code {done.returncode})")
     return run
 
 
-def table(found: dict[str, list[results.SavedRun]]) -> str:
+def table(found: dict[str, list[saved.SavedRun]]) -> str:
     """Scores of the seeds and their mean, best first within a method."""
     lines = ["| method | settings | seed 0 | seed 1 | mean |", "|---|---|---|---|---|"]
     for lesson, candidates in CANDIDATES.items():
-        scores = [results.curves(run.evaluations()).final for run in found[lesson]]
+        scores = [gather.curves(run.evaluations()).final for run in found[lesson]]
         for candidate, score in sorted(zip(candidates, scores), key=lambda pair: -pair[1].mean()):
             text = ", ".join(f"{name} {value:.4g}" for name, value in candidate.items() if value is not None)
             numbers = " | ".join(f"{number:.2f}" for number in (*score, score.mean()))
@@ -63,7 +64,7 @@ def table(found: dict[str, list[results.SavedRun]]) -> str:
 
 
 def main() -> int:
-    parser = config.Parser(prog="targets", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = cli.Parser(prog="targets", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--run-dir", type=Path, default=Path("runs/targets"))
     run_dir = parser.parse_args().run_dir
     found = {lesson: [train(run_dir, lesson, one) for one in candidates] for lesson, candidates in CANDIDATES.items()}
@@ -74,4 +75,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    runs.guarded(main, "targets")
+    cli.guarded(main, "targets")

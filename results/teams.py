@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 
 import torch_mars
-from torch_mars import results, runs
-from torch_mars.config import Parser, UsageError
-from torch_mars.policies import TEAMS
+from torch_mars.protocol import saved
+from torch_mars.run import cli, files
+from torch_mars.run.cli import Parser, UsageError
+from torch_mars.teams.policies import TEAMS
 
 MATTERS = ("seed", "num_seeds", "hidden_size", "env_options", "total_steps")  # of a run's settings, to its policy
 
 
-def best_of(task: str, found: list[results.SavedRun]) -> tuple[float, results.SavedRun, int]:
+def best_of(task: str, found: list[saved.SavedRun]) -> tuple[float, saved.SavedRun, int]:
     """Return, run and training seed; of runs on the task as it is, without options of their own."""
     candidates = [
         (float(np.mean(evaluations["absolute_metrics"]["episode_return"])), run, int(name.removeprefix("run_")))
@@ -31,16 +32,16 @@ def best_of(task: str, found: list[results.SavedRun]) -> tuple[float, results.Sa
     return max(candidates, key=lambda candidate: candidate[0])
 
 
-def install(run: results.SavedRun, seed: int) -> Path:
+def install(run: saved.SavedRun, seed: int) -> Path:
     """The policy of one training seed, alone, where `load_policy` finds it by the task's name."""
-    content = runs.load_checkpoint(run.folder / runs.POLICY)
+    content = files.load_checkpoint(run.folder / files.POLICY)
     place = run.seeds.index(seed)
     content["actor"] = {name: weight[place : place + 1].clone() for name, weight in content["actor"].items()}
     content["returns"] = [float(content["returns"][place])]
     settings = {**content["settings"], "seed": seed, "num_seeds": 1}
     content["settings"] = {name: settings[name] for name in MATTERS}
     TEAMS.mkdir(exist_ok=True)
-    runs.save_checkpoint(TEAMS / f"{run.task}.pt", content)
+    files.save_checkpoint(TEAMS / f"{run.task}.pt", content)
     return TEAMS / f"{run.task}.pt"
 
 
@@ -49,7 +50,7 @@ def main() -> int:
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--tasks", default="paxmen_5a,aerojax_2v2")
     args = parser.parse_args()
-    found = results.find_runs(args.runs)
+    found = saved.find_runs(args.runs)
     for task in args.tasks.split(","):
         score, run, seed = best_of(task, found)
         path = install(run, seed)
@@ -59,4 +60,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    runs.guarded(main, "teams")
+    cli.guarded(main, "teams")

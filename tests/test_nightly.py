@@ -76,8 +76,8 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'site')\n"
         "import torch_mars; assert 'site' in torch_mars.__file__\n"
-        "from torch_mars import config; from torch_mars.algos import mars\n"
-        "assert (config.YAML_DIRECTORY / 'paxmen.yaml').exists() and 'site' in str(config.YAML_DIRECTORY)\n"
+        "from torch_mars.run import settings; from torch_mars.algos import mars\n"
+        "assert (settings.YAML_DIRECTORY / 'paxmen.yaml').exists() and 'site' in str(settings.YAML_DIRECTORY)\n"
         "import torch_mars.play; torch_mars.play.main(['paxmen_5a', '--out', 'team.png'])\n"
         "sys.exit(mars.main('--num-envs 2 --rollout-length 8 --total-steps 64 --hidden-size 8'.split()))\n"
     )

@@ -9,8 +9,6 @@ The intervals are Student's t for a mean of n numbers, m +- t(n - 1) s / sqrt(n)
 episodes (what other episodes would give), for all seeds together over the seeds' means (what other seeds would give).
 """
 
-import functools
-import importlib
 import json
 import math
 import shutil
@@ -19,20 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from torch_mars import runs
-from torch_mars.config import Parser, check_device, resolve_device, whole_number
+from torch_mars import algos
 from torch_mars.envs import rng
-from torch_mars.policies import Trained, read
+from torch_mars.protocol.intervals import CONFIDENCE, mean_and_interval
+from torch_mars.run.cli import Parser, check_device, guarded, resolve_device, whole_number
+from torch_mars.teams.policies import Trained, read
 
 BATCH = 256  # episodes played at once for each training seed
-CONFIDENCE = 0.95
 
 
 def evaluate(trained: Trained, episodes: int, seed: int = 0, greedy: bool = False, device: str = "cpu") -> dict:
     """Play `episodes` episodes with every training seed's policy.
 
     Args:
-        trained: from `torch_mars.policies.read`.
+        trained: from `torch_mars.teams.policies.read`.
         episodes: for each training seed.
         seed: of the episodes and of the sampled actions. More episodes with the same seed begin with the same whole
             batches of 256.
@@ -41,7 +39,7 @@ def evaluate(trained: Trained, episodes: int, seed: int = 0, greedy: bool = Fals
     Returns:
         metric -> list over training seeds of lists over episodes; `episode_return` is one of the metrics.
     """
-    lesson = importlib.import_module(f"torch_mars.algos.{trained.algorithm}")
+    lesson = algos.lesson(trained.algorithm)
     args = lesson.Args(env=trained.task, num_seeds=len(trained.seeds), eval_greedy=greedy)
     found: dict[str, list[list[float]]] = {}
     for start in range(0, episodes, BATCH):
@@ -54,28 +52,7 @@ def evaluate(trained: Trained, episodes: int, seed: int = 0, greedy: bool = Fals
     return found
 
 
-# ---- statistics ----
-
-
-def mean_and_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Mean of n numbers and half the width of its Student t interval (nan for n = 1)."""
-    n = len(values)
-    if n == 1:
-        return float(values[0]), math.nan
-    return float(np.mean(values)), student_t(n - 1, confidence) * float(np.std(values, ddof=1)) / math.sqrt(n)
-
-
-@functools.cache
-def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """The t that a Student t variable exceeds in absolute value with probability 1 - confidence.
-
-    With t = sqrt(v) tan(a) the density of v degrees of freedom is proportional to cos(a)^(v - 1), which is summed up
-    numerically; right to five digits for v up to a million.
-    """
-    angle = np.linspace(0, math.pi / 2, 2**20 + 1)
-    middle = (angle[1:] + angle[:-1]) / 2
-    mass = np.concatenate([[0], np.cumsum(np.cos(middle) ** (freedom - 1))])
-    return math.sqrt(freedom) * math.tan(np.interp(confidence * mass[-1], mass, angle))
+# ---- what is shown ----
 
 
 def summary(found: dict[str, list[list[float]]], seeds: list[int]) -> dict[str, Any]:
@@ -159,4 +136,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    runs.guarded(main, "evaluate")
+    guarded(main, "evaluate")

@@ -17,23 +17,33 @@ from typing import Any
 
 from tqdm import tqdm
 
-from torch_mars import envs, methods, plot, results, runs
-from torch_mars.config import Parser, UsageError, check_device, resolve_device, whole_number
-from torch_mars.envs.core import allowed
-from torch_mars.methods import Method
-from torch_mars.results import SavedRun
-from torch_mars.trainings import (
+from torch_mars import envs
+from torch_mars.envs.options import allowed
+from torch_mars.protocol import figures, gather, methods, report, saved
+from torch_mars.protocol.methods import Method
+from torch_mars.protocol.saved import SavedRun
+from torch_mars.protocol.trainings import (
     BUDGETS,
     FINAL_STEPS,
     StopSignals,
     Training,
     budget_settings,
-    duration,
-    make_folder,
     only_one,
     resolve,
     settings_file,
     write_settings,
+)
+from torch_mars.run.cli import (
+    Parser,
+    RunError,
+    UsageError,
+    check_device,
+    duration,
+    guarded,
+    make_folder,
+    note,
+    resolve_device,
+    whole_number,
 )
 
 FIRST_SEED = 10  # tuning has 0 to 4
@@ -46,7 +56,7 @@ class Cell:
 
     task: str
     method: Method
-    settings: dict[str, Any]  # as they go into a run's config.yaml, apart from `results.FREE`
+    settings: dict[str, Any]  # as they go into a run's config.yaml, apart from `gather.FREE`
     given: dict[str, Any]  # what the lesson is told
     seeds: range
 
@@ -55,7 +65,7 @@ class Cell:
         folder = run_dir / self.task / self.method.lesson
         found = []
         for path in sorted(folder.glob("*/config.yaml")):
-            run = results.open_run(path.parent)
+            run = saved.open_run(path.parent)
             defaults = dataclasses.asdict(self.method.module.Args())
             settings = {**defaults, **run.settings}
             if run.method is self.method and all(settings[name] == value for name, value in self.settings.items()):
@@ -96,10 +106,10 @@ def make_grid(args: Any) -> list[Cell]:
                 given["total_steps"] = args.total_steps
             given |= {"env": task, "name": method.name, "run_dir": args.run_dir, "device": args.device}
             resolved = dataclasses.asdict(resolve(method, given))
-            settings = {k: v for k, v in resolved.items() if k not in (*results.FREE, "config", "resume")}
+            settings = {k: v for k, v in resolved.items() if k not in (*gather.FREE, "config", "resume")}
             for other in grid:
                 if other.task == task and other.settings == settings:
-                    results.note(f"{other.method.label} and {method.label} are the same training on {task} until tuned")
+                    note(f"{other.method.label} and {method.label} are the same training on {task} until tuned")
             grid.append(Cell(task, method, settings, given, seeds))
     return grid
 
@@ -110,7 +120,7 @@ def tuned(folder: str | None, task: str, method: Method) -> dict[str, Any]:
         return {}
     path = Path(folder) / task / f"{method.name}.yaml"
     if not path.exists():
-        results.note(f"{method.label} on {task} is not tuned: there is no {path}")
+        note(f"{method.label} on {task} is not tuned: there is no {path}")
         return {}
     return settings_file(str(path), method)
 
@@ -334,7 +344,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.device = resolve_device(args.device)
     check_device(args.device)
     if not (args.no_plot or args.dry_run):
-        plot.need_matplotlib()  # before the days of training, not after
+        figures.need_matplotlib()  # before the days of training, not after
     grid, run_dir = make_grid(args), Path(args.run_dir)
     if args.dry_run:
         show(grid, run_dir, args)
@@ -347,12 +357,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finished = [run.folder for cell in grid for run in jobs_of(cell, run_dir, args.seeds_per_run)[1]]
     if finished and not args.no_plot:
-        for path in plot.plot(finished, Path(args.out)):
+        for path in report.plot(finished, Path(args.out)):
             print(path)
     if failures:
-        raise runs.RunError(f"{len(failures)} of the trainings failed; the first: {failures[0]}")
+        raise RunError(f"{len(failures)} of the trainings failed; the first: {failures[0]}")
     return 0
 
 
 if __name__ == "__main__":
-    runs.guarded(main, "experiment")
+    guarded(main, "experiment")

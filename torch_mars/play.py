@@ -3,7 +3,7 @@
     python -m torch_mars.play paxmen_5a
     python -m torch_mars.play runs/paxmen_5a/mars/<run> --out team.gif
 
-What is in the pictures and how they become a file is in `film.py`.
+What is in the pictures and how they become a file is in `run/film.py`.
 """
 
 import argparse
@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 
-from torch_mars import envs, film, runs
-from torch_mars.config import Parser, UsageError, whole_number
+from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.window import Window
-from torch_mars.policies import Policy, is_trained, read
+from torch_mars.run import film
+from torch_mars.run.cli import Parser, UsageError, guarded, whole_number
+from torch_mars.teams.policies import Policy, is_trained, read
 
 
 def random_team(env: BatchedEnv, seed: int) -> Callable:
@@ -144,4 +145,4 @@ def _line(env: BatchedEnv, episode: film.Episode) -> str:
 
 
 if __name__ == "__main__":
-    runs.guarded(main, "play")
+    guarded(main, "play")

@@ -16,7 +16,7 @@ import io
 import math
 import os
 import socket
-import statistics as stdlib_statistics
+import statistics
 import time
 import warnings
 from collections.abc import Sequence
@@ -25,23 +25,31 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from torch_mars import methods, plot, results, runs, statistics
-from torch_mars.config import Parser, UsageError, check_device, resolve_device, whole_number
-from torch_mars.methods import Method
-from torch_mars.results import SavedRun
-from torch_mars.runs import RunError
-from torch_mars.trainings import (
+from torch_mars.protocol import figures, gather, intervals, methods, saved
+from torch_mars.protocol.methods import Method
+from torch_mars.protocol.saved import SavedRun
+from torch_mars.protocol.trainings import (
     BUDGETS,
     TUNING_STEPS,
     StopSignals,
     Training,
     budget_settings,
-    make_folder,
     only_one,
     resolve,
     settings_file,
     write_settings,
 )
+from torch_mars.run.cli import (
+    Parser,
+    RunError,
+    UsageError,
+    check_device,
+    guarded,
+    make_folder,
+    resolve_device,
+    whole_number,
+)
+from torch_mars.run.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -305,7 +313,7 @@ def run_trial(study: "Study", trial: "Trial", parameters: dict[str, Any], plan: 
                 trial.set_user_attr("crash", f"seed {seed}: {error}")
                 study.tell(trial, state=TrialState.PRUNED)
                 return f"seed {seed} failed: {error}"
-            mean = stdlib_statistics.fmean(scores)
+            mean = statistics.fmean(scores)
             trial.report(mean, len(scores) - 1)
             if seed != plan.seeds[-1] and trial.should_prune():
                 study.tell(trial, state=TrialState.PRUNED)
@@ -348,7 +356,7 @@ def train_seed(
         if training.poll() != 0:
             raise RunError(training.last_words())
         run = run_of_seed(folder, seed)
-    score = statistics.final_score(results.evaluation_means(run.evaluations()[f"run_{seed}"])[1])
+    score = intervals.final_score(gather.evaluation_means(run.evaluations()[f"run_{seed}"])[1])
     if not math.isfinite(score):
         raise RunError(f"its return is {score}")
     return score
@@ -356,7 +364,7 @@ def train_seed(
 
 def run_of_seed(folder: Path, seed: int) -> SavedRun | None:
     """The run of a seed in a trial's folder that got furthest."""
-    found = [results.open_run(path.parent) for path in sorted(folder.glob("*/*/*/config.yaml"))]
+    found = [saved.open_run(path.parent) for path in sorted(folder.glob("*/*/*/config.yaml"))]
     return max((r for r in found if seed in r.seeds), key=lambda r: r.last_update()["update"], default=None)
 
 
@@ -381,7 +389,7 @@ def write_results(study: "Study", plan: Plan) -> None:
         state = "failed" if "crash" in trial.user_attrs else trial.state.name.lower()
         seen = trial.intermediate_values
         writer.writerow([trial.number, state, _objective(trial), len(seen), *(trial.params[n] for n in plan.space)])
-    runs.write_whole(plan.folder / "trials.csv", text.getvalue().encode())
+    write_whole(plan.folder / "trials.csv", text.getvalue().encode())
 
 
 def _objective(trial: "FrozenTrial") -> float:
@@ -394,7 +402,7 @@ def study_figure(study: "Study", plan: Plan) -> "Figure":
     finished = [trial for trial in finished_trials(study) if math.isfinite(_objective(trial))]
     is_complete = np.array([trial.state.name == "COMPLETE" for trial in finished], bool)
     objective = np.array([_objective(trial) for trial in finished])
-    figure, axes = plot.panels(1 + len(plan.space), height=1.6)
+    figure, axes = figures.panels(1 + len(plan.space), height=1.6)
 
     def scatter(axis: Any, x: np.ndarray) -> None:
         axis.plot(x[~is_complete], objective[~is_complete], "x", color="0.55", markersize=4, label="pruned")
@@ -414,7 +422,7 @@ def study_figure(study: "Study", plan: Plan) -> "Figure":
         axis.set_xticks(range(len(values)), [f"{value:.3g}" for value in values])
         axis.set_xlim(-0.5, len(values) - 0.5)
         axis.set_xlabel(name)
-    plot.add_legend(figure, axes[:1], f"{plan.method.label} on {plan.task}")
+    figures.add_legend(figure, axes[:1], f"{plan.method.label} on {plan.task}")
     return figure
 
 
@@ -430,10 +438,10 @@ def report(study: "Study", plan: Plan) -> None:
     write_results(study, plan)
     import matplotlib
 
-    with matplotlib.rc_context(plot.STYLE):
+    with matplotlib.rc_context(figures.STYLE):
         picture = io.BytesIO()
         study_figure(study, plan).savefig(picture, format="png")
-    runs.write_whole(plan.folder / "study.png", picture.getvalue())
+    write_whole(plan.folder / "study.png", picture.getvalue())
     pruned = sum(trial.state.name == "PRUNED" for trial in finished)
     print(f"{len(finished)} of {plan.trials} trials are finished, {pruned} of them pruned")
     print(f"all trials: {plan.folder / 'trials.csv'}, {plan.folder / 'study.png'}")
@@ -490,7 +498,7 @@ def make_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     need_optuna()
-    plot.need_matplotlib()
+    figures.need_matplotlib()
     args.device = resolve_device(args.device)
     check_device(args.device)
     plan = Plan(args)
@@ -533,4 +541,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    runs.guarded(main, "tune")
+    guarded(main, "tune")

@@ -24,13 +24,16 @@ import functools
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torch_mars import config, envs, runs, speed
+from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, State, like
-from torch_mars.layers import Linear
+from torch_mars.nn import speed
+from torch_mars.nn.distributions import Categorical, TanhNormal
+from torch_mars.nn.layers import Linear
+from torch_mars.run import record, screen, settings
+from torch_mars.run.cli import guarded
 
 ALGORITHM = "maspo"
 
@@ -115,12 +118,12 @@ class Args:
 def ratio_range(args: Args) -> tuple[float, float]:
     """The targets (1 - e, 1 + e). UsageError if it is out of range."""
     if args.clip_low is None and args.clip_high is None:
-        config.require(args, "clip", 0 < args.clip < 1, "it must be between 0 and 1")
+        settings.require(args, "clip", 0 < args.clip < 1, "it must be between 0 and 1")
         return 1 - args.clip, 1 + args.clip
-    config.require(args, "clip_low", args.clip_low is not None, "--clip-high needs it: between 0 and 1")
-    config.require(args, "clip_high", args.clip_high is not None, "--clip-low needs it: greater than 0")
-    config.require(args, "clip_low", 0 < args.clip_low < 1, "it must be between 0 and 1")
-    config.require(args, "clip_high", 0 < args.clip_high < 1e6, "it must be greater than 0 (and below 1e6)")
+    settings.require(args, "clip_low", args.clip_low is not None, "--clip-high needs it: between 0 and 1")
+    settings.require(args, "clip_high", args.clip_high is not None, "--clip-low needs it: greater than 0")
+    settings.require(args, "clip_low", 0 < args.clip_low < 1, "it must be between 0 and 1")
+    settings.require(args, "clip_high", 0 < args.clip_high < 1e6, "it must be greater than 0 (and below 1e6)")
     return 1 - args.clip_low, 1 + args.clip_high
 
 
@@ -160,69 +163,6 @@ class Network(nn.Module):
         portions = speed.cache_sized(x.flatten(1, -2))
         outputs = [self.head(self.hidden_2(self.hidden_1(rows))) for rows in portions]
         return torch.cat(outputs, 1).view(*x.shape[:-1], -1)
-
-
-class Categorical:
-    """A policy over A actions of which some may be forbidden: logits [..., A], mask [..., A] or None."""
-
-    def __init__(self, logits: Tensor, mask: Tensor | None):
-        if mask is not None:
-            logits = torch.where(mask, logits, -1e9)  # finite: -inf would give nan in p log p
-        self.log_probs = logits.log_softmax(-1)
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """By inversion of one uniform number per agent."""
-        cumulative = self.log_probs.exp().cumsum(-1)
-        return (cumulative <= noise[..., None] * cumulative[..., -1:]).sum(-1)
-
-    def mode(self) -> Tensor:
-        return self.log_probs.argmax(-1)
-
-    def log_prob(self, action: Tensor) -> Tensor:
-        return self.log_probs.gather(-1, action[..., None]).squeeze(-1)
-
-    def entropy(self, noise: None = None) -> Tensor:
-        return -(self.log_probs.exp() * self.log_probs).sum(-1)
-
-
-class TanhNormal:
-    """tanh of a normal: actions [..., d] in [-1, 1]. Beyond +-0.999 the density is the mean density of that tail."""
-
-    EDGE = 0.999
-
-    def __init__(self, mean: Tensor, log_std: Tensor):
-        self.mean, self.std = mean, F.softplus(log_std) + 1e-3
-
-    def sample(self, noise: Tensor) -> Tensor:
-        return (self.mean + self.std * noise).tanh()
-
-    def mode(self) -> Tensor:
-        return self.mean.tanh()
-
-    def log_prob(self, action: Tensor) -> Tensor:
-        """Summed over the dimensions of the action."""
-        u = action.clamp(-self.EDGE, self.EDGE).atanh()
-        density = self._normal(u) - _log_tanh_slope(u)
-        edge = torch.full((), self.EDGE, dtype=action.dtype, device=action.device)
-        u_edge = edge.atanh()
-        above = torch.special.log_ndtr((self.mean - u_edge) / self.std)
-        below = torch.special.log_ndtr((-u_edge - self.mean) / self.std)
-        tail = torch.where(action > 0, above, below) - torch.log1p(-edge)
-        return torch.where(action.abs() < self.EDGE, density, tail).sum(-1)
-
-    def entropy(self, noise: Tensor) -> Tensor:
-        """Of the normal, exactly, plus the tanh's part estimated at one reparameterised sample."""
-        u = self.mean + self.std * noise
-        normal = 0.5 + 0.5 * torch.log(2 * torch.pi * self.std.square())
-        return (normal + _log_tanh_slope(u)).sum(-1)
-
-    def _normal(self, u: Tensor) -> Tensor:
-        return -0.5 * ((u - self.mean) / self.std).square() - torch.log(self.std * (2 * torch.pi) ** 0.5)
-
-
-def _log_tanh_slope(u: Tensor) -> Tensor:
-    """log(1 - tanh(u)^2), accurate for large |u|."""
-    return 2 * (0.6931471805599453 - u - F.softplus(-2 * u))
 
 
 class Actor(nn.Module):
@@ -519,8 +459,8 @@ def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dic
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = config.parse(Args, ratio_range, ALGORITHM, argv)
-    run = runs.Run(args, ALGORITHM, args.rollout_length * args.num_envs)
+    args = settings.parse(Args, ratio_range, ALGORITHM, argv)
+    run = record.Run(args, ALGORITHM, args.rollout_length * args.num_envs)
 
     def seeds_for(*purpose: str | int) -> list[int]:
         return [rng.derive(seed, *purpose) for seed in run.seeds]
@@ -532,8 +472,8 @@ def main(argv: list[str] | None = None) -> int:
     speed.prepare(args.device)
     env, eval_env = make(args.num_envs), make(args.eval_episodes)
     learner = Learner(args, env, run.seeds)
-    best = runs.BestWeights(learner.actor)
-    run.announce(env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
+    best = record.BestWeights(learner.actor)
+    screen.announce(run, env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
     env.reset()
     rollout = Rollout(args, env, learner.actor)
     if run.checkpoint:
@@ -559,9 +499,9 @@ def main(argv: list[str] | None = None) -> int:
         run.log_absolute(evaluate(make(10 * args.eval_episodes), learner.actor, seeds_for("absolute metric"), args))
         run.save_policy({"actor": best.weights, "returns": best.returns})
     run.close()
-    run.summarise()
+    screen.summarise(run)
     return 130 if run.stop_signal else 0
 
 
 if __name__ == "__main__":
-    runs.guarded(main, ALGORITHM)
+    guarded(main, ALGORITHM)

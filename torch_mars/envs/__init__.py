@@ -37,6 +37,10 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "jaxnav": ("jaxnav_7x7x2a", "jaxnav_9x9x3a", "jaxnav_11x11x4a", "jaxnav_13x13x5a"),
     "search_and_rescue": ("search_and_rescue_2x20", "search_and_rescue_4x40", "search_and_rescue_8x40"),
 }
+_TITLES = {
+    "rware": "RWARE", "smax": "SMAX", "connector": "Connector", "mpe": "MPE", "paxmen": "PaxMen", "aerojax": "AeroJAX",
+    "jaxnav": "JaxNav", "search_and_rescue": "Search & Rescue", "all": "all environments",
+}  # fmt: skip
 TASKS: tuple[str, ...] = tuple(task for group in ENVIRONMENTS.values() for task in group)
 
 # Task -> (environment, its options). The class is `ENVIRONMENT` of envs/<environment>/, imported when needed.
@@ -82,9 +86,14 @@ def family(task: str) -> str:
             raise ValueError(
                 f"task {task!r} is not available yet: {environment} is still to be built; try {tasks()[0]!r}"
             )
-    from torch_mars.envs.core import allowed
+    from torch_mars.envs.options import allowed
 
     raise ValueError(f"unknown task {task!r}; {allowed(task, tasks())}")
+
+
+def title(environment: str) -> str:
+    """How an environment is written in tables and figures."""
+    return _TITLES.get(environment, environment)
 
 
 def environment_class(task: str) -> "type[BatchedEnv]":
@@ -168,6 +177,6 @@ def batched_parallel_env(
 
 def _check_options(task: str, overrides: dict[str, Any]) -> None:
     """Refuse what is no option of the environment, such as the seed, which PettingZoo's users give to `reset`."""
-    from torch_mars.envs.core import make_options
+    from torch_mars.envs.options import make_options
 
     make_options(environment_class(task).Options, {**task_options(task), **overrides})

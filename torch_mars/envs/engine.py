@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from torch_mars.envs import rng
-from torch_mars.envs.core import BatchedEnv, State, allowed, fields_of
+from torch_mars.envs.core import BatchedEnv, State, fields_of
+from torch_mars.envs.options import allowed
 
 
 class Outcome(NamedTuple):

@@ -17,8 +17,9 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, TimeStep, allowed, may_look
+from torch_mars.envs.core import BatchedEnv, TimeStep, may_look
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.options import allowed
 from torch_mars.envs.window import Window
 
 FRAMES_PER_SECOND = 10

@@ -11,7 +11,7 @@ __all__ = ["ENVIRONMENT", "SCALAR"]
 
 def __getattr__(name: str):
     if name == "SCALAR":  # numba is imported only when it is needed
-        from torch_mars.envs.aerojax.scalar import ScalarAeroJAX
+        from torch_mars.envs.aerojax.loops import ScalarAeroJAX
 
         return ScalarAeroJAX
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

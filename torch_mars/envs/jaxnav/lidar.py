@@ -8,7 +8,7 @@ line the column is known, and a column's walls are the bits of one number, so th
 
 Robots. The beam is turned into the other robot's frame, where its square is two slabs, |x| <= h and |y| <= h.
 
-On CPU, outside of torch.compile, `lidar_scalar.py` reads the same to the last bit.
+On CPU, outside of torch.compile, `loops.py` reads the same to the last bit.
 
 Axes: B environments, N robots, V beams, W cells along a side of the map.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.core import may_look
-from torch_mars.envs.jaxnav import lidar_scalar
+from torch_mars.envs.jaxnav import loops
 
 NUM_BEAMS = 200
 MAX_RANGE = 6.0  # m
@@ -60,7 +60,7 @@ class Lidar:
     def _read_in_loops(self, pos: Tensor, theta: Tensor, map_data: Tensor) -> Tensor:
         samples = torch.empty(*theta.shape, NUM_BEAMS, dtype=torch.uint8)
         situation = (x.contiguous().numpy() for x in (pos, theta.cos(), theta.sin(), map_data))
-        lidar_scalar.read(*situation, self._cos.numpy(), self._sin.numpy(), CONSTANTS, samples.numpy())
+        loops.read(*situation, self._cos.numpy(), self._sin.numpy(), CONSTANTS, samples.numpy())
         return samples
 
     def _first_in_wall(self, pos: Tensor, beam_x: Tensor, beam_y: Tensor, map_data: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch_mars.envs.engine import ScalarEngine
 from torch_mars.envs.paxmen import loops
 from torch_mars.envs.paxmen.env import OFF_THE_FLOOR
 from torch_mars.envs.paxmen.layouts import DOTS_PER_ROOM, NUM_LAYOUTS, ROOM_CELLS, WINDOW
-from torch_mars.envs.rng_scalar import next_integer, next_permutation
+from torch_mars.envs.rng_loops import next_integer, next_permutation
 
 
 @njit(cache=True)

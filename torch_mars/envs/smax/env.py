@@ -33,7 +33,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, State, allowed, may_look
+from torch_mars.envs.core import BatchedEnv, State, may_look
+from torch_mars.envs.options import allowed
 from torch_mars.envs.rng import uniform
 from torch_mars.envs.smax import loops, opponents
 from torch_mars.envs.smax.opponents import FAR, NOBODY

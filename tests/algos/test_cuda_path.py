@@ -1,0 +1,164 @@
+"""The code path of CUDA graphs, tested without a GPU.
+
+Two things can go wrong there that a CPU would not notice: a look at a value on the device (which waits for it, and
+cannot be recorded), and a tensor that was made on the CPU. PyTorch's meta device shows both: its tensors have a shape
+but no values, and do not mix with others. The memory that recording and replaying share is tested with a stand-in for
+the recorder.
+"""
+
+import contextlib
+
+import pytest
+import torch
+
+import torch_mars.envs as envs
+from torch_mars.algos import mars
+from torch_mars.nn import speed
+from torch_mars.run.cli import RunError
+
+TASKS = ("paxmen_4a", "aerojax_2v2", "smax_2s3z", "jaxnav_7x7x2a", "simple_spread_3ag")  # one of every environment
+
+
+def training(env_name, device, seeds=(0, 1), **settings):
+    args = mars.Args(
+        env=env_name, num_envs=4, rollout_length=6, hidden_size=8, num_seeds=len(seeds), device=device,
+        minibatches=2, epochs=2, bootstrap_truncation=True, env_options={"max_steps": 4}, **settings,
+    )  # fmt: skip
+    env = envs.make(env_name, len(seeds) * args.num_envs, device, list(seeds), **args.env_options)
+    started = envs.make(env_name, env.num_envs, "cpu", list(seeds), **args.env_options)  # starts may look at values
+    started.reset()
+    env.state = speed.tree_map(lambda field: field.to(device), started.state)
+    learner = mars.Learner(args, env, list(seeds))
+    rollout = mars.Rollout(args, env, learner.actor)
+    return {"env": env, "rollout": rollout, "learner": learner, "args": args}
+
+
+def start_of(parts):
+    return parts["env"].state, parts["learner"].key
+
+
+def weights(parts):
+    return torch.cat([p.detach().flatten() for p in parts["learner"].actor.parameters()])
+
+
+@pytest.fixture
+def without_fused_adam(monkeypatch):
+    """The one thing that the meta device lacks."""
+    adam = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *args, fused, capturable, **kwargs: adam(*args, **kwargs))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_iteration_never_waits_for_its_device_and_keeps_to_it(task, without_fused_adam, monkeypatch):
+    parts = training(task, "meta")
+    mars.iteration(start_of(parts), **parts)  # makes the optimisers' moments
+
+    def tensor(*args, **kwargs):
+        raise AssertionError("a tensor made of Python's numbers is copied to the device, which waits for it")
+
+    monkeypatch.setattr(torch, "tensor", tensor)
+    _, numbers = mars.iteration(start_of(parts), **parts)
+    assert {(values.device.type, *values.shape) for values in numbers.values()} == {("meta", 2)}
+
+
+@pytest.mark.parametrize(
+    "slip, error, message",
+    [
+        pytest.param(lambda x: x if x.max() > 0 else -x, RuntimeError, "item", id="a look at a value"),
+        # PyTorch's own answer: an operator whose shape depends on values cannot exist for tensors without values
+        pytest.param(lambda x: x[x > 0].sum() + x, NotImplementedError, "nonzero", id="a shape that depends on values"),
+        pytest.param(lambda x: x + torch.ones(1), RuntimeError, "cpu", id="a tensor from the CPU"),
+    ],
+)
+def test_the_check_above_notices_a_slip(slip, error, message, without_fused_adam, monkeypatch):
+    normalise = mars.normalise
+    monkeypatch.setattr(mars, "normalise", lambda advantage: slip(normalise(advantage)))
+    parts = training(TASKS[0], "meta")
+    with pytest.raises(error, match=message):
+        mars.iteration(start_of(parts), **parts)
+
+
+class Recorder:
+    """Stands for torch.cuda.CUDAGraph: what is recorded is run again, from and to the same memory."""
+
+    def __init__(self, fails=False):
+        self.graph, self.fails = None, fails
+
+    @contextlib.contextmanager
+    def recording(self, graph):
+        self.graph = graph
+        yield
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """CUDA's recording replaced: recording leaves weights alone, as it should, and replaying runs the function."""
+    recorder = Recorder()
+
+    class Graph:
+        def replay(self):
+            after, result = recorder.function(recorder.owner.carry)
+            recorder.owner.result = result
+            speed.tree_map(speed._copy_to, recorder.owner.carry, after)
+
+    def run_aside(self, carry):
+        return self.function(carry)
+
+    def recorded(self, carry):
+        recorder.owner, recorder.function, trained = self, self.function, self.function
+        self.function = lambda carry: (carry, {})  # a recording computes nothing
+        try:
+            original(self, carry)
+        finally:
+            self.function = trained
+
+    original = speed.CudaGraph._record
+    monkeypatch.setattr(speed.CudaGraph, "_record", recorded)
+    monkeypatch.setattr(speed.CudaGraph, "_run_aside", run_aside)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", recorder.recording)
+    return recorder
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_training_from_fixed_memory_gives_the_same_numbers(task, recorder):
+    plain, replayed, said = training(task, "cpu"), training(task, "cpu"), []
+    graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **replayed), said.append)
+    plain_carry, carry = start_of(plain), start_of(replayed)
+    for number in range(6):
+        plain_carry, expected = mars.iteration(plain_carry, **plain)
+        carry, numbers = graph(carry)
+        if number == 3:
+            memory = carry[1].data_ptr()
+        for name, values in expected.items():
+            assert torch.equal(numbers[name].nan_to_num(), values.nan_to_num()), (number, name)
+    assert carry[1].data_ptr() == memory
+    assert torch.equal(weights(plain), weights(replayed))
+    assert len(said) == 1 and "CUDA graph recorded" in said[0]
+
+
+def test_what_cannot_be_recorded_is_one_sentence_with_the_way_out(recorder):
+    recorder.fails = True
+    parts = training(TASKS[0], "cpu")
+    graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **parts), print)
+    carry = start_of(parts)
+    for _ in range(speed.CudaGraph.WARM_UP):
+        carry, _ = graph(carry)
+    with pytest.raises(RunError, match=r"operation not permitted when stream is capturing\); use --no-cuda-graphs$"):
+        graph(carry)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("task", TASKS)
+def test_a_real_graph_gives_the_numbers_of_eager_training(task):
+    plain, replayed = training(task, "cuda"), training(task, "cuda")
+    graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **replayed), print)
+    plain_carry, carry = start_of(plain), start_of(replayed)
+    for _ in range(6):
+        plain_carry, expected = mars.iteration(plain_carry, **plain)
+        carry, numbers = graph(carry)
+        for name, values in expected.items():
+            torch.testing.assert_close(numbers[name], values, atol=1e-3, rtol=1e-3, equal_nan=True)
+    torch.testing.assert_close(weights(plain), weights(replayed), atol=1e-4, rtol=1e-3)

@@ -1,0 +1,185 @@
+"""`python -m torch_mars.evaluate`: the statistics, which episodes count, what is printed, and refusals."""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_environments import TOYS, Toy, toys_registered
+
+from torch_mars import evaluate
+from torch_mars.algos import mars
+from torch_mars.protocol import intervals
+from torch_mars.teams import policies
+
+ROOT = Path(__file__).parents[2]
+
+
+class Lottery(Toy):
+    """Half of the episodes end after one step without a reward, the others last 20 steps and bring 1 in all."""
+
+    metrics = {"long_ones": "last", "threes": "sum"}
+    has_shared_reward = True
+
+    def transition(self, state, actions):
+        is_long = state.total[:, 0] > 0.5
+        reward = (is_long / self.max_steps)[:, None].repeat(1, 3)
+        return dataclasses.replace(state), reward, ~is_long, {"long_ones": is_long, "threes": (actions == 3).sum(1)}
+
+
+@pytest.fixture
+def lottery(monkeypatch, tmp_path):
+    """An untrained team of three seeds for the Lottery."""
+    monkeypatch.setitem(TOYS, "toy_masked", (Lottery, None))
+    with toys_registered():
+        actor = mars.Actor(Lottery(), 8, [torch.Generator().manual_seed(p) for p in range(3)])
+        weights = actor.state_dict()
+        yield policies.Trained(
+            tmp_path, "best policy", "mars", "toy_masked", {}, [4, 5, 6], [0.0, 0.0, 0.0], 8, weights
+        )
+
+
+# ---- statistics ----
+
+
+@pytest.mark.parametrize(
+    "freedom, expected",
+    [(1, 12.7062047), (2, 4.3026527), (4, 2.7764451), (9, 2.2621572), (30, 2.0422725), (1e6, 1.959966)],
+)
+def test_students_t(freedom, expected):
+    assert intervals.student_t(freedom) == pytest.approx(expected, rel=1e-6)
+    assert intervals.student_t(9, 0.99) == pytest.approx(3.2498355, rel=1e-6)
+
+
+def test_mean_and_interval():
+    mean, half = intervals.mean_and_interval([1.0, 2.0, 4.0, 5.0])
+    assert mean == 3.0 and half == pytest.approx(3.1824463 * math.sqrt(10 / 3) / 2)
+    assert intervals.mean_and_interval([2.0, 2.0]) == (2.0, 0.0)
+    mean, half = intervals.mean_and_interval([7.0])
+    assert mean == 7.0 and math.isnan(half)
+
+
+def test_the_interval_covers_the_truth_in_95_of_100():
+    """Seed 0; 1,000 samples of five numbers; five standard deviations of the count are 35."""
+    samples = np.random.default_rng(0).normal(3.0, 2.0, (1000, 5))
+    spans = [intervals.mean_and_interval(sample) for sample in samples]
+    assert abs(sum(abs(mean - 3) <= half for mean, half in spans) - 950) < 35
+
+
+# ---- which episodes ----
+
+
+def test_short_episodes_are_not_preferred(lottery):
+    """Those that end first are nearly all short; the mean over all is near a half. 3 x 400 episodes, seed 0."""
+    found = evaluate.evaluate(lottery, 400)
+    returns = np.array(found["episode_return"])
+    assert returns.shape == (3, 400)
+    assert sorted({round(value, 3) for value in returns.flat}) == [0.0, 1.0]
+    assert abs(returns.mean() - 0.5) < 5 * 0.5 / math.sqrt(returns.size)
+    np.testing.assert_allclose(found["long_ones"], returns, atol=1e-5)
+
+
+def test_more_episodes_begin_with_the_same_batches(lottery, monkeypatch):
+    monkeypatch.setattr(evaluate, "BATCH", 8)
+    few, many = (evaluate.evaluate(lottery, count)["episode_return"] for count in (8, 21))
+    assert [len(values) for values in many] == [21, 21, 21]
+    assert [values[:8] for values in many] == few
+    assert evaluate.evaluate(lottery, 21, seed=1)["episode_return"] != many
+    assert many[0] != many[1], "seeds play episodes of their own"
+
+
+def test_the_policies_are_what_is_measured(tiny_run):
+    """A policy that always eats gets nothing but -0.025 per agent and step as long as no dot is near."""
+    trained = policies.read(tiny_run)
+    for name, weight in trained.weights.items():
+        weight.zero_()
+        if name == "network.head.bias":
+            weight[1, ..., 4] = 50.0  # the second seed eats, the first acts at random
+    found = evaluate.evaluate(trained, 50)
+    assert found["episode_return"][1] == pytest.approx([6 * 5 * -0.025] * 50)
+
+
+def test_greedy_takes_the_most_likely_action(lottery):
+    """Action 3 is a little more likely than the others."""
+    for weight in lottery.weights.values():
+        weight.zero_()
+    lottery.weights["network.head.bias"][..., 3] = 0.1
+    sampled, greedy = (evaluate.evaluate(lottery, 20, greedy=greedy)["threes"] for greedy in (False, True))
+    assert {*np.ravel(greedy)} == {3.0, 60.0}  # in every step of every agent
+    assert max(np.ravel(sampled)) < 50
+
+
+# ---- the command ----
+
+
+def test_the_table_shows_seeds_and_all(tiny_run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert evaluate.main([str(tiny_run), "--episodes", "5"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"MARS on paxmen_5a, best policy: {tiny_run / 'policy.pt'}"
+    assert said[1] == "mean +- 95% interval over 5 episodes a seed, sampled actions"
+    assert said[3].split() == ["2", "seeds", "seed", "7", "seed", "8"]
+    assert [line.split()[0] for line in said[4:]] == ["return", "dots", "boards", "rooms"]
+    assert all(line.count("+-") == 3 for line in said[4:])
+    monkeypatch.setenv("COLUMNS", "40")
+    evaluate.main([str(tiny_run), "--episodes", "5", "--greedy"])
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines()[2:])) <= 40 and "most likely actions" in said and "seed 8" in said
+
+
+def test_json_holds_every_episode_and_the_intervals(tiny_run, capsys):
+    assert evaluate.main([str(tiny_run), "--episodes", "6", "--seed", "3", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["task"] == "paxmen_5a" and said["env_options"] == {"max_steps": 6} and said["seed"] == 3
+    assert said["metrics"].keys() == {"episode_return", "dots_eaten", "boards_cleared", "rooms_eaten_in"}
+    returns = said["metrics"]["episode_return"]
+    found = evaluate.evaluate(policies.read(tiny_run), 6, seed=3)["episode_return"]
+    means = []
+    for seed, values in zip(("7", "8"), found):
+        mean, half = intervals.mean_and_interval(values)
+        one = returns["seeds"][seed]
+        assert one["episodes"] == values
+        assert (one["mean"], one["low"], one["high"]) == pytest.approx((mean, mean - half, mean + half))
+        means.append(mean)
+    mean, half = intervals.mean_and_interval(means)
+    together = returns["together"]
+    assert (together["mean"], together["low"], together["high"]) == pytest.approx((mean, mean - half, mean + half))
+
+
+def test_one_episode_has_no_interval(tiny_run, capsys):
+    assert evaluate.main([str(tiny_run), "--episodes", "1", "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)["metrics"]["episode_return"]["seeds"]["7"]
+    assert one["low"] is None and one["mean"] == one["episodes"][0]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "the following arguments are required: RUN_OR_TASK"),
+        (["run", "--episodes", "0"], "argument --episodes: 0 is too small; it must be 1 or more"),
+        (["run", "--episodes", "many"], "argument --episodes: 'many' is not a whole number"),
+        (["run", "--seed", "-1"], "argument --seed: -1 is too small"),
+        (["run", "--greed"], "unknown argument '--greed'; did you mean --greedy"),
+    ],
+)
+def test_mistakes_on_the_command_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.main(arguments)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in said and said.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_reader_that_leaves_early_gets_no_traceback(tiny_run):
+    command = [sys.executable, "-m", "torch_mars.evaluate", str(tiny_run), "--episodes", "2", "--json"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writing)
+    assert result.returncode == 141 and result.stderr == ""

@@ -1,0 +1,305 @@
+"""The grid: what is done, cut and missing. Most trainings are made up; the last tests start real processes."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from made_up_results import FakeTraining, Killed, run_folder
+
+from torch_mars import experiment
+from torch_mars.protocol import methods, saved, trainings
+from torch_mars.run import cli, files
+
+TINY = ["--envs", "paxmen_4a", "--seeds", "2", "--budget", "smoke", "--device", "cpu"]
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path):
+    return FakeTraining.replace_in(experiment, monkeypatch, tmp_path)
+
+
+def what(trained):
+    """(how, method, first seed, seeds) of every training."""
+    return [(how, s["name"], s["seed"], s["num_seeds"]) for how, s in trained]
+
+
+def fails(capsys, *argv):
+    with pytest.raises(SystemExit) as stopped:
+        cli.guarded(lambda: experiment.main([str(arg) for arg in argv]), "experiment")
+    *notes, said = capsys.readouterr().err.splitlines()
+    assert said.startswith("experiment: ") and all(line.startswith("note: ") for line in notes)
+    return stopped.value.code, said
+
+
+def test_a_grid_is_trained_once_and_drawn(trained, tmp_path, capsys):
+    assert experiment.main([*TINY, "--algos", "mappo,mars"]) == 0
+    assert what(trained) == [("--config", "mappo", 10, 2), ("--config", "mars", 10, 2)]
+    assert (tmp_path / "figures" / "table1.md").exists()
+    capsys.readouterr()
+    assert experiment.main([*TINY, "--algos", "mappo,mars", "--out", "again"]) == 0
+    assert len(trained) == 2 and "All done." in capsys.readouterr().out
+    assert (tmp_path / "again" / "table1.md").exists()
+
+
+def test_only_missing_seeds_are_trained(trained):
+    experiment.main([*TINY, "--algos", "mars", "--no-plot", "--first-seed", "12"])
+    experiment.main([*TINY, "--algos", "mars", "--no-plot", "--seeds", "8", "--seeds-per-run", "3"])
+    assert what(trained)[1:] == [("--config", "mars", 10, 2), ("--config", "mars", 14, 3), ("--config", "mars", 17, 1)]
+
+
+def test_what_was_cut_is_resumed_and_the_rest_goes_on(trained, monkeypatch, capsys):
+    FakeTraining.leave(lambda settings: "cut" if len(trained) == 2 else -5.0, monkeypatch)
+    with pytest.raises(Killed):
+        experiment.main([*TINY, "--algos", "mars,mappo,maspo", "--no-plot"])
+    capsys.readouterr()
+    assert experiment.main([*TINY, "--algos", "mars,mappo,maspo", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "seeds 10 to 11 done" in shown and "seeds 10 to 11 at 88%" in shown and "seeds 10 to 11 to do" in shown
+    assert "Left: 2 trainings, 2,304 environment steps, about 1 s" in shown  # at 2 x 128 steps per 0.1 s
+    assert len(trained) == 2
+    assert experiment.main([*TINY, "--algos", "mars,mappo,maspo", "--no-plot"]) == 0
+    assert what(trained)[2:] == [("--resume", "mappo", 10, 2), ("--config", "maspo", 10, 2)]
+
+
+def test_a_run_without_a_checkpoint_is_begun_again(trained, tmp_path, monkeypatch):
+    FakeTraining.leave(lambda settings: "cut" if len(trained) == 1 else -5.0, monkeypatch)
+    with pytest.raises(Killed):
+        experiment.main([*TINY, "--algos", "mars", "--no-plot"])
+    (checkpoint,) = tmp_path.rglob("checkpoint.pt")
+    checkpoint.unlink()
+    assert experiment.main([*TINY, "--algos", "mars", "--no-plot"]) == 0
+    assert what(trained) == [("--config", "mars", 10, 2)] * 2
+
+
+def test_runs_with_other_settings_do_not_count(trained):
+    experiment.main([*TINY, "--algos", "mars", "--no-plot"])
+    experiment.main([*TINY, "--algos", "mars", "--no-plot", "--total-steps", "2k"])
+    experiment.main([*TINY, "--algos", "mars_multiplicative", "--no-plot"])
+    assert [settings["total_steps"] for _, settings in trained] == [1024, 2000, 1024]
+    assert what(trained)[2] == ("--config", "mars_multiplicative", 10, 2)
+
+
+def test_a_failed_training_is_reported_and_the_others_go_on(trained, monkeypatch, capsys, tmp_path):
+    FakeTraining.leave(lambda settings: 1 if settings["name"] == "mappo" else -5.0, monkeypatch)
+    code, said = fails(capsys, *TINY, "--algos", "mappo,mars")
+    assert code == 1 and "1 of the trainings failed; the first: MAPPO on paxmen_4a, seeds 10 to 11: " in said
+    assert len(trained) == 2 and (tmp_path / "figures" / "table1.md").exists()
+
+
+def test_tuned_settings_are_used_where_there_are_any(trained, tmp_path, capsys):
+    (tmp_path / "best" / "paxmen_4a").mkdir(parents=True)
+    (tmp_path / "best" / "paxmen_4a" / "mars.yaml").write_text("{env: paxmen_4a, expand: 1.2, contract: 0.9}")
+    (tmp_path / "more.yaml").write_text("gamma: 0.9")
+    experiment.main([*TINY, "--algos", "mars,mappo", "--tuned", "best", "--config", "more.yaml", "--no-plot"])
+    (_, first), (_, second) = trained
+    assert (first["expand"], first["contract"], first["gamma"], second["gamma"]) == (1.2, 0.9, 0.9, 0.9)
+    assert "MAPPO on paxmen_4a is not tuned" in capsys.readouterr().err
+
+
+def test_every_method_s_settings_make_it_that_method():
+    args = experiment.make_parser().parse_args([*TINY, "--algos", "all"])
+    grid = experiment.make_grid(args)
+    assert [cell.method.name for cell in grid] == list(methods.METHODS)
+    for cell in grid:
+        resolved = trainings.resolve(cell.method, cell.given)
+        assert methods.of_run(cell.method.lesson, dataclasses.asdict(resolved)) is cell.method
+        low, high = cell.method.module.ratio_range(resolved)
+        expected = {"mappo": (0.8, 1.2), "maspo": (0.5, 1.5), "mars_additive": (0.5, 1.5)}
+        assert (low, high) == pytest.approx(expected.get(cell.method.name, (1 / 1.5, 1.5)))
+
+
+def test_methods_that_are_the_same_training_until_tuned_are_noted(capsys):
+    experiment.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mars,ablations"]))
+    assert "MARS and MARS, r* and 1/r* are the same training on paxmen_4a until tuned" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "task, budget, final, tuning",
+    [("paxmen_5a", "paper", 80e6, 40e6), ("aerojax_8v8", "paper", 240e6, 120e6), ("aerojax_2v2", "quick", 12e6, 6e6)],
+)
+def test_budgets_are_the_paper_s(task, budget, final, tuning):
+    assert trainings.budget_settings(task, budget, trainings.FINAL_STEPS) == {"total_steps": final}
+    assert trainings.budget_settings(task, budget, trainings.TUNING_STEPS) == {"total_steps": tuning}
+
+
+def test_an_environment_stands_for_its_tasks():
+    assert experiment.tasks_named("paxmen,aerojax_8v8,paxmen_5a") == [
+        "paxmen_4a",
+        "paxmen_5a",
+        "paxmen_6a",
+        "aerojax_8v8",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command, problem",
+    [
+        ("--envs paxman", "--envs: unknown 'paxman'; did you mean paxmen"),
+        ("--envs rware_tiny_2ag", "--envs: task 'rware_tiny_2ag' is not available yet"),
+        ("--envs paxmen --algos mars,mappoo", "--algos: unknown method 'mappoo'; did you mean mappo"),
+        ("--envs paxmen --algos ,", "--algos: unknown method ''"),
+        ("--envs paxmen --total-steps 10", "one update alone takes"),
+        ("--envs paxmen --total-steps x", "whole number"),
+        ("--envs paxmen --seeds 0", "1 or more"),
+        ("--envs paxmen --config own.yaml", "unknown setting in own.yaml: 'epoch'; did you mean epochs"),
+        ("--envs paxmen --sedes 3", "did you mean --seeds"),
+        ("--algos mars", "--envs"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_anything_is_trained(command, problem, trained, capsys, tmp_path):
+    (tmp_path / "own.yaml").write_text("epoch: 3")
+    code, said = fails(capsys, *command.split())
+    assert code == 2 and problem in said
+    assert not trained and not (tmp_path / "runs").exists()
+
+
+def test_settings_of_another_method_are_refused(trained, capsys, tmp_path):
+    (tmp_path / "own.yaml").write_text("contract: 0.8")
+    code, said = fails(capsys, *TINY, "--algos", "mars_multiplicative", "--config", "own.yaml")
+    assert code == 2 and "MARS, r* and 1/r* is another method, MARS" in said and not trained
+
+
+def test_a_run_resumed_without_cuda_graphs_is_the_same_experiment(trained, tmp_path, capsys):
+    experiment.main([*TINY, "--algos", "mars", "--no-plot"])
+    (path,) = (tmp_path / "runs").rglob("config.yaml")
+    path.write_text(path.read_text().replace("cuda_graphs: true", "cuda_graphs: false"))
+    capsys.readouterr()
+    assert experiment.main([*TINY, "--algos", "mars", "--dry-run"]) == 0
+    assert "All done." in capsys.readouterr().out
+
+
+def test_missing_matplotlib_is_noticed_before_the_training(trained, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, said = fails(capsys, *TINY)
+    assert code == 2 and "torch_mars[plots]" in said and not trained
+    assert experiment.main([*TINY, "--algos", "mars", "--no-plot"]) == 0
+
+
+def test_one_experiment_at_a_time_works_in_a_folder(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(trainings, "LOCK_PATIENCE", 0.0)
+    (tmp_path / "runs").mkdir()
+    with trainings.only_one(tmp_path / "runs" / ".experiment.lock", "runs"):
+        code, said = fails(capsys, *TINY)
+    assert code == 1 and "another process is working on runs" in said and not trained
+    assert experiment.main([*TINY, "--algos", "mars", "--no-plot"]) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(trained, tmp_path, capsys):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "logs").touch()  # in the way
+    code, said = fails(capsys, *TINY)
+    assert code == 2 and "--run-dir: cannot write to runs/logs" in said
+    (tmp_path / "runs" / ".experiment.lock").unlink()
+    (tmp_path / "runs" / ".experiment.lock").mkdir()
+    code, said = fails(capsys, *TINY)
+    assert code == 1 and "Is a directory: runs/.experiment.lock" in said
+
+
+@pytest.mark.parametrize("lacks", ["policy", "updates", "absolute metric"])
+def test_a_run_is_finished_when_its_best_policies_are_measured_and_stored(lacks, tmp_path):
+    run = saved.open_run(run_folder(tmp_path))
+    assert run.is_finished()
+    if lacks == "policy":
+        (run.folder / "policy.pt").unlink()
+    elif lacks == "updates":  # resumed with a longer budget: the policy is of the shorter one
+        run.settings["total_steps"] *= 2
+    else:
+        path = run.folder / "evaluations.json"
+        path.write_text(path.read_text().replace("absolute_metrics", "other"))
+    assert not run.is_finished()
+
+
+@pytest.mark.parametrize("seconds, text", [(40, "40 s"), (700, "12 min"), (7500, "2 h 5 min"), (280_000, "3 d 5 h")])
+def test_durations(seconds, text):
+    assert cli.duration(seconds) == text
+
+
+def test_progress_reads_the_end_of_long_and_torn_files(tmp_path):
+    run = saved.open_run(run_folder(tmp_path, points=4))
+    with open(run.folder / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "evaluation", "step": 99}\n{"kind": "update", "upd')
+    assert run.last_update()["update"] == 4 and run.is_finished()
+
+
+# ---- real processes ----
+
+
+def test_a_training_that_cannot_start_says_why(tmp_path):
+    (tmp_path / "settings.yaml").write_text("expand: 0.5")
+    with open(tmp_path / "lock", "w") as lock:
+        training = trainings.Training("mars", ["--config", tmp_path / "settings.yaml"], tmp_path / "log", lock)
+        while training.poll() is None:
+            time.sleep(0.05)
+    assert (
+        training.poll() == 2
+        and training.last_words() == "mars: --expand is 0.5; it must be greater than 1 (and below 1e6)"
+    )
+
+
+def command(*more):
+    return [sys.executable, "-m", "torch_mars.experiment", *TINY, "--algos", "mars", "--no-plot", *more]
+
+
+def wait_for_update(tmp_path, update):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        files = list(tmp_path.rglob("metrics.jsonl"))
+        if files and f'"update": {update},' in files[0].read_text():
+            return files[0].parent
+        time.sleep(0.01)
+    raise AssertionError("the training did not begin")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_experiment_leaves_no_process_and_goes_on_to_the_same_result(number, tmp_path):
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"checkpoint_every": 5, "eval_every": 2000}))
+    more = ["--total-steps", "20k", "--config", str(tmp_path / "own.yaml"), "--run-dir"]
+    whole = tmp_path / "whole"
+    assert subprocess.run(command(*more, str(whole))).returncode == 0
+
+    process = subprocess.Popen(command(*more, str(tmp_path / "stopped")), stdout=subprocess.PIPE, text=True)
+    folder = wait_for_update(tmp_path / "stopped", 20)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert ("Stopped and saved. The same command goes on." in said) == (number == signal.SIGINT)
+    with open(tmp_path / "stopped" / ".experiment.lock", "a") as lock:  # free once the training has ended, too
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                trainings.fcntl.flock(lock, trainings.fcntl.LOCK_EX | trainings.fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.1)
+        else:
+            raise AssertionError("a training is still running")
+    assert not saved.open_run(folder).is_finished()
+
+    again = subprocess.run(command(*more, str(tmp_path / "stopped")), capture_output=True, text=True)
+    assert again.returncode == 0 and "resumed: MARS on paxmen_4a, seeds 10 to 11" in again.stdout
+    (one,), (other,) = (list(place.rglob("evaluations.json")) for place in (whole, tmp_path / "stopped"))
+    returns = [
+        {
+            name: run[step]["episode_return"]
+            for name, run in saved.open_run(p.parent).evaluations().items()
+            for step in run
+        }
+        for p in (one, other)
+    ]
+    assert returns[0] == returns[1] and returns[0]
+
+
+@pytest.mark.slow
+def test_workers_train_side_by_side(tmp_path):
+    more = ["--run-dir", str(tmp_path), "--workers", "2", "--seeds-per-run", "1"]
+    done = subprocess.run(command(*more), capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(":")[0] for line in done.stdout.splitlines() if line.startswith(("started", "done"))]
+    assert lines == ["started", "started", "done", "done"]
+    assert files.read_yaml(next(tmp_path.rglob("config.yaml")))["num_seeds"] == 1

@@ -1,0 +1,359 @@
+"""`python -m torch_mars.play`: what is written can be read back, what is shown is what happened, and refusals."""
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from toy_environments import toys_registered
+
+import torch_mars.envs as envs
+from torch_mars import evaluate, play
+from torch_mars.run import film
+from torch_mars.teams import policies
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with toys_registered():
+        yield
+
+
+@pytest.fixture
+def short_tasks(monkeypatch):
+    """Episodes of 4 steps."""
+    for task in ("paxmen_4a", "paxmen_5a"):
+        family, options = envs._MAKEABLE[task]
+        monkeypatch.setitem(envs._MAKEABLE, task, (family, {**options, "max_steps": 4}))
+
+
+def an_episode(task, **options):
+    """A Stage and a random team's finished Episode on it."""
+    env = envs.make(task, seed=1, auto_reset=False, **options)
+    *_, episode = film.play(env, play.random_team(env, 1), 1)
+    return film.Stage(env, task, "random team", 1), episode
+
+
+# ---- episodes ----
+
+
+def test_an_episode_holds_what_happened_until_its_end(tiny_run):
+    env, policy, title, subtitle = play.team(str(tiny_run), seed=2, greedy=True, policy_seed=8)
+    assert (title, subtitle) == ("paxmen_5a", "MARS, best policy, seed 8")
+    lengths = []
+    for number in (1, 2):
+        for episode in film.play(env, policy, number):
+            lengths.append(len(episode.states))
+        assert episode.ending == "time limit" and episode.last == 6
+        assert len(episode.obs) == len(episode.rewards) == len(episode.infos) == 7
+        assert episode.infos[-1]["episode_return"] == pytest.approx(sum(episode.rewards))
+        assert [int(state.step) for state in episode.states] == list(range(7))
+    assert lengths == [*range(1, 8)] * 2
+
+    batched = envs.make("paxmen_5a", seed=2, max_steps=6)
+    obs = batched.reset().obs
+    env, policy, *_ = play.team(str(tiny_run), seed=2, greedy=True, policy_seed=8)
+    *_, episode = film.play(env, policy, 1)
+    for seen in episode.obs[:-1]:
+        assert torch.equal(seen, obs[0])
+        obs = batched.step(policy(obs)).obs
+
+
+def test_an_end_by_the_rules_is_told():
+    _, episode = an_episode("toy_masked", goal=3.0)
+    assert episode.ending == "by the rules" and 1 <= episode.last < 20
+
+
+def test_the_random_team_takes_allowed_actions_evenly():
+    env = envs.make("toy_masked", 4000)
+    ts = env.reset()
+    actions = play.random_team(env, 0)(ts.obs, ts.action_mask)
+    assert ts.action_mask.gather(-1, actions[..., None]).all()
+    share = torch.bincount(actions.flatten(), minlength=4) / actions.numel()  # 0 is forbidden at the start
+    assert share[0] == 0 and (share[1:] - 1 / 3).abs().max() < 0.025
+    env = envs.make("toy_continuous", 4000)
+    actions = play.random_team(env, 0)(env.reset().obs, None)
+    env.step(actions)
+    low, high = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 2.0])
+    assert (actions >= low).all() and (actions <= high).all()
+    assert (actions.mean((0, 1)) - (low + high) / 2).abs().max() < 0.03
+
+
+# ---- pictures ----
+
+
+@pytest.mark.parametrize("task", [*envs.tasks(), "toy_masked"])
+def test_every_task_makes_pictures_of_one_size(task):
+    stage, episode = an_episode(task, max_steps=3)
+    pictures = [stage.picture(episode, t) for t in (0, episode.last)]
+    height, width, _ = pictures[0].shape
+    assert pictures[1].shape == (height, width, 3) and pictures[0].dtype == np.uint8
+    assert height % 2 == 0 and width % 2 == 0 and (pictures[0] != pictures[1]).any()
+    takes_trail = "trail" in type(stage.env).draw.__code__.co_varnames
+    trail = {"trail": episode.states[: episode.last]} if takes_trail else {}
+    scene = stage.env.draw(episode.states[-1], 0, **trail)
+    np.testing.assert_array_equal(pictures[1][film.HEADER : film.HEADER + len(scene), : scene.shape[1]], scene)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """All texts that pictures get."""
+    texts, original = [], ImageDraw.ImageDraw.text
+
+    def text(self, place, content, *args, **kwargs):
+        texts.append(content)
+        return original(self, place, content, *args, **kwargs)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return texts
+
+
+def test_return_reward_metrics_and_views_are_in_the_picture(written):
+    stage, episode = an_episode("paxmen_4a", max_steps=3)
+    episode.infos[2] |= {"episode_return": 4.75, "dots_eaten": 5.0, "boards_cleared": 1.0}
+    episode.rewards[2] = 0.875
+    stage.picture(episode, 2)
+    for text in ("paxmen_4a", "random team", "episode 1 of 1", "+4.75", "+0.875", "reward of step 2"):
+        assert text in written
+    assert written[written.index("dots eaten") + 1] == "5"
+    assert {"what each agent sees", "agent_0", "agent_3"} <= set(written)
+    assert "agent_4" not in written and not any("over" in text for text in written)
+    stage.picture(episode, 3)
+    assert "episode 1 of 1, over: time limit" in written
+
+
+def test_aerojax_tells_time_the_living_and_kills(written):
+    env = envs.make("aerojax_3v3")
+    env.reset()
+    fields = env.state_dict()
+    sums = [name for name, kind in env.metrics.items() if kind == "sum"]
+    fields["totals"][0, 1 + sums.index("episode_kills")] = 2
+    fields["totals"][0, 1 + sums.index("episode_losses")] = 1
+    fields["step"][0] = 50
+    env.load_state(fields)
+    env.draw(env.state)
+    assert re.split("  +", written[-1])[:5] == ["10.0 s", "allies 3 / 3", "enemies 3 / 3", "kills 2", "shot down 1"]
+
+
+def test_a_paxmen_view_shows_its_25_numbers():
+    env = envs.make("paxmen_4a")
+    obs = torch.zeros(25)
+    obs[0], obs[7], obs[13] = -1, 1, 0.1
+    picture = env.draw_observation(obs, 2)
+    cell = len(picture) // 5
+
+    def colour(place):
+        row, col = divmod(place, 5)
+        return tuple(picture[row * cell + cell // 2, col * cell + cell // 2].tolist())
+
+    assert len({colour(place) for place in (0, 1, 7, 12, 13)}) == 5
+    assert colour(1) == colour(24) and colour(12) == (0, 158, 115)  # floor; the agent itself in its own colour
+    assert (env.draw_observation(obs, 1) != picture).any()
+
+
+def test_an_aerojax_view_shows_who_is_known_and_nothing_of_the_lost():
+    env = envs.make("aerojax_2v2")
+    obs = env.reset().obs[0, 0].clone()
+    obs[18:] = 0
+    alone = env.draw_observation(obs, 0)
+    obs[18:30] = torch.tensor([-1, 0.5, 0.5, 0, 0.7, 1, 0, 0, 0, 1, 0, 0])  # an enemy ahead, to the right
+    enemy = env.draw_observation(obs, 0)
+    where = np.argwhere((alone != enemy).any(-1)).mean(0) / len(enemy)
+    assert where == pytest.approx([0.5 - 0.15, 0.5 + 0.15], abs=0.03)  # 600 m of 2,000 m to the rim
+    obs[29] = 1.0  # locked
+    assert (env.draw_observation(obs, 0) != enemy).any()
+    obs[:] = 0
+    lost = env.draw_observation(obs, 0)
+    assert len(np.unique(lost.reshape(-1, 3), axis=0)) < len(np.unique(alone.reshape(-1, 3), axis=0))
+
+
+@pytest.mark.parametrize("views", [0, 2, 5, 8, 16, 40])
+@pytest.mark.parametrize("scene", [(542, 516), (542, 1024), (8, 12), (300, 300)])
+def test_views_overlap_neither_each_other_nor_the_edge(views, scene):
+    frame = film._Frame(*scene, 350, views)
+    taken = np.zeros((frame.height, frame.width), int)
+    taken[film.HEADER : film.HEADER + scene[0], : scene[1]] += 1
+    taken[film.HEADER : film.HEADER + 350, scene[1] :] += 1
+    for i in range(views):
+        x, y = frame.view(i)
+        assert frame.view_side >= 24 and x + frame.view_side <= frame.width and y + frame.view_side <= frame.height
+        taken[y : y + frame.view_side, x : x + frame.view_side] += 1
+    assert taken.max() == 1
+
+
+# ---- files ----
+
+
+def test_a_gif_holds_every_picture(tiny_run, tmp_path, capsys):
+    assert play.main([str(tiny_run), "--out", "team.gif", "--episodes", "2", "--fps", "5"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "paxmen_5a: MARS, best policy, seed 7" or said[0] == "paxmen_5a: MARS, best policy, seed 8"
+    assert re.match(r"episode 2: return [+-]\d\.\d\d after 6 steps \(time limit\)", said[2])
+    assert said[3].startswith("wrote team.gif (")
+    env, policy, title, subtitle = play.team(str(tiny_run), 0, False, None)
+    stage = film.Stage(env, title, subtitle, 2)
+    episodes = [[*film.play(env, policy, number)][-1] for number in (1, 2)]
+    with Image.open("team.gif") as image:
+        assert image.n_frames == 14
+        for i, (episode, t) in enumerate((e, t) for e in episodes for t in range(7)):
+            image.seek(i)
+            assert image.info["duration"] == (200 if t < 6 else 1500)
+            error = np.abs(np.asarray(image.convert("RGB")).astype(int) - stage.picture(episode, t))
+            assert error.max() < 70 and error.mean() < 5, f"picture {i}"  # 255 colours
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_gif_decodes_to_the_very_colours_of_its_palette():
+    draw = np.random.default_rng(0)
+    first = draw.choice(np.array([0, 80, 160, 240], np.uint8), (12, 17, 1)).repeat(3, 2)
+    second = first.copy()
+    second[3:5, 6:9] = (250, 10, 10)
+    pictures = [first, second, second, first]
+    content = film._gif(iter(pictures), film._palette(pictures), [100, 100, 100, 200])
+    Path("film.gif").write_bytes(content)
+    with Image.open("film.gif") as image:
+        for i, picture in enumerate(pictures):
+            image.seek(i)
+            assert np.abs(np.asarray(image.convert("RGB")).astype(int) - picture).max() < 8, i
+
+
+@pytest.fixture
+def teams(monkeypatch, tmp_path):
+    """The folder of installed teams, empty."""
+    folder = tmp_path / "teams"
+    folder.mkdir()
+    monkeypatch.setattr(policies, "TEAMS", folder)
+    return folder
+
+
+def test_a_task_alone_films_the_team_that_is_installed_for_it(short_tasks, teams, tiny_run, tmp_path, capsys):
+    shutil.copy(tiny_run / "policy.pt", teams / "paxmen_5a.pt")
+    assert play.main(["paxmen_5a"]) == 0
+    said = capsys.readouterr().out
+    assert "paxmen_5a: MARS, best policy, seed " in said and "wrote paxmen_5a-mars.gif" in said
+    assert play.main(["paxmen_5a", "--random"]) == 0
+    said = capsys.readouterr().out
+    assert "paxmen_5a: random team" in said and "wrote paxmen_5a.gif" in said
+    with Image.open(tmp_path / "paxmen_5a.gif") as image:
+        assert image.n_frames == 5
+
+
+def test_any_task_that_can_be_made_has_a_random_team(teams, tmp_path, capsys, monkeypatch):
+    (tmp_path / "jaxnav_5x5x1a").mkdir()  # without a run in it
+    assert play.main(["jaxnav_5x5x1a", "--out", "sheet.png"]) == 0
+    assert "jaxnav_5x5x1a: random team" in capsys.readouterr().out
+
+
+def test_without_an_installed_team_a_random_one_is_filmed(short_tasks, teams, tmp_path, capsys):
+    assert play.main(["paxmen_5a"]) == 0
+    assert "paxmen_5a: random team" in capsys.readouterr().out
+    with pytest.raises(play.UsageError, match="--greedy is about a trained policy, not for paxmen_5a, for which no"):
+        play.main(["paxmen_5a", "--greedy"])
+    assert play.main(["paxmen_4a", "--out", "Sheet.PNG"]) == 0
+    with Image.open(tmp_path / "Sheet.PNG") as image:
+        stage, episode = an_episode("paxmen_4a")
+        height, width, _ = stage.picture(episode, 0).shape
+        assert image.size == (3 * width, 2 * height)  # five moments
+
+
+def test_an_mp4_holds_every_picture(short_tasks, tmp_path):
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="extra [video]")
+    assert play.main(["paxmen_4a", "--out", "team.mp4", "--fps", "4"]) == 0
+    reader = imageio_ffmpeg.read_frames("team.mp4")
+    meta = next(reader)
+    frames = [np.frombuffer(frame, np.uint8) for frame in reader]
+    stage, episode = an_episode("paxmen_4a")
+    height, width, _ = stage.picture(episode, 0).shape
+    assert meta["size"] == (width, height) and meta["fps"] == 4
+    assert len(frames) == 4 + 6  # the last one stays for 1.5 seconds
+    assert [path.name for path in tmp_path.iterdir()] == ["team.mp4"]
+
+
+def test_an_mp4_without_its_library_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(film.UsageError, match=r'pip install "torch_mars\[video\]", or write a .gif'):
+        play.main(["paxmen_4a", "--out", "team.mp4"])
+
+
+# ---- a window ----
+
+
+def test_live_shows_every_step(short_tasks, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("pygame", reason="windows need pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    shown = []
+    monkeypatch.setattr(play.Window, "show", lambda self, picture: shown.append(picture))
+    assert play.main(["paxmen_4a", "--live", "--fps", "4"]) == 0
+    assert len(shown) == 4 + 6 and "wrote" not in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+def test_closing_the_window_ends_the_show(short_tasks, monkeypatch, capsys):
+    pygame = pytest.importorskip("pygame", reason="windows need pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(pygame.event, "get", lambda: [pygame.event.Event(pygame.QUIT)])
+    assert play.main(["paxmen_4a", "--live", "--fps", "50"]) == 0
+    assert "episode 1" not in capsys.readouterr().out
+
+
+def test_live_says_what_it_needs(short_tasks, monkeypatch):
+    pytest.importorskip("pygame", reason="windows need pygame")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    if sys.platform == "linux":
+        with pytest.raises(play.UsageError, match="--live: found no display .*; leave it out"):
+            play.main(["paxmen_4a", "--live"])
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(play.UsageError, match="--live: a window needs pygame: pip install"):
+        play.main(["paxmen_4a", "--live"])
+
+
+# ---- the command ----
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["paxmen_5b"], "there is no run paxmen_5b; unknown task 'paxmen_5b'; did you mean paxmen_5a"),
+        (["runs/nothing"], "no run or checkpoint at runs/nothing; there is no folder runs either"),
+        (["paxmen_5a", "--out", "team.avi"], "--out is 'team.avi'; it must end in .gif, .mp4 or .png"),
+        (["paxmen_5a", "--out", "films/team.gif"], "--out is 'films/team.gif', but there is no folder films"),
+        (["paxmen_5a", "--random", "--greedy"], "--greedy is about a trained policy, not for --random"),
+        (["paxmen_5a", "--random", "--policy-seed", "1"], "--policy-seed is about a trained policy"),
+        (["paxmen_9a", "--random"], "--random wants the name of a task: unknown task 'paxmen_9a'; did you mean"),
+    ],
+)
+def test_what_cannot_be_played_is_told_before_anything_is(arguments, message, capsys):
+    with pytest.raises(play.UsageError, match=re.escape(message)):
+        play.main(arguments)
+    assert capsys.readouterr().out == ""
+
+
+def test_mistakes_on_the_command_line(capsys):
+    for arguments in (["paxmen_5a", "--fps", "51"], ["paxmen_5a", "--episodes", "0"], [], ["paxmen_5a", "--lives"]):
+        with pytest.raises(SystemExit) as stopped:
+            play.main(arguments)
+        assert stopped.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def commands():
+    """The commands of the pages, each once."""
+    pages = (ROOT / "README.md").read_text() + (ROOT / "docs/policies.md").read_text()
+    found = re.findall(r"^python -m torch_mars\.(evaluate|play) (.*?)(?:  +#.*)?$", pages, re.MULTILINE)
+    assert len(found) >= 5
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("command, arguments", commands())
+def test_the_commands_of_the_pages_run(tiny_run, short_tasks, tmp_path, capsys, command, arguments):
+    shutil.copytree(tiny_run, tmp_path / "runs/paxmen_5a/mars/<run>")
+    assert {"evaluate": evaluate, "play": play}[command].main(shlex.split(arguments)) == 0
+    if command == "play":
+        assert Path(re.search(r"wrote (\S+)", capsys.readouterr().out)[1]).stat().st_size > 1000

@@ -1,0 +1,387 @@
+"""Runs read together, and the figures and tables made from them."""
+
+import csv
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from made_up_results import nested, run_folder
+from PIL import Image
+
+from torch_mars import plot
+from torch_mars.algos import mars
+from torch_mars.protocol import figures, gather, methods, report, saved, tables
+from torch_mars.run import cli
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "evaluations.schema.json").read_text())
+FINALS = {
+    "paxmen_4a": {"mappo": -6.0, "maspo": -5.0, "mars": -4.0},
+    "paxmen_5a": {"mappo": -7.0, "maspo": -5.0, "mars": -5.05},
+}
+
+
+def written(tmp_path, content):
+    path = tmp_path / "some.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def read_csv(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+# ---- evaluations ----
+
+
+def test_a_run_and_what_plot_writes_hold_to_the_schema(tmp_path):
+    settings = "--env paxmen_4a --num-envs 4 --rollout-length 16 --hidden-size 8 --eval-episodes 2 --device cpu"
+    assert mars.main([*settings.split(), "--total-steps", "192", "--num-seeds", "2", "--run-dir", str(tmp_path)]) == 0
+    (folder,) = [path.parent for path in tmp_path.rglob("evaluations.json")]
+    jsonschema.validate(json.loads((folder / "evaluations.json").read_text()), SCHEMA)
+    report.plot([folder], tmp_path / "out")
+    merged = json.loads((tmp_path / "out" / "evaluations.json").read_text())
+    jsonschema.validate(merged, SCHEMA)
+    assert merged == json.loads((folder / "evaluations.json").read_text())
+    run = saved.open_run(folder)
+    assert run.is_finished() and run.updates == 3 and list(run.seeds) == [0, 1] and run.last_update()["step"] == 192
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run: run["step_0"].pop("step_count"),
+        lambda run: run["step_0"].update(episode_return=[]),
+        lambda run: run["step_0"].update(episode_return=["high"]),
+        lambda run: run.update(extra=1),
+        lambda run: run.pop("step_0"),
+    ],
+)
+def test_the_schema_refuses_what_marl_eval_could_not_use(damage):
+    content = nested(FINALS)
+    jsonschema.validate(content, SCHEMA)
+    damage(content["paxmen"]["paxmen_4a"]["mars"]["run_10"])
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, SCHEMA)
+
+
+def test_runs_are_gathered_by_method_and_ablations_told_from_settings(tmp_path):
+    for method in methods.METHODS:
+        run_folder(tmp_path, method)
+    found, used = gather.gather([tmp_path])
+    assert found["paxmen"]["paxmen_4a"].keys() == methods.METHODS.keys() and len(used) == 7
+    jsonschema.validate(found, SCHEMA)
+
+
+def test_mars_without_contract_is_mars_unless_named_after_the_ablation():
+    plain = {"contract": None, "additive_clip": None, "name": "run"}
+    assert methods.of_run("mars", plain).name == "mars"
+    assert methods.of_run("mars", {**plain, "name": "mars_multiplicative"}).name == "mars_multiplicative"
+    assert methods.of_run("mars", {**plain, "contract": 0.8, "name": "mars_multiplicative"}).name == "mars"
+
+
+def test_seeds_of_several_runs_are_one_curve(tmp_path):
+    run_folder(tmp_path, seeds=2, seed=10)
+    run_folder(tmp_path, seeds=3, seed=12, device="cuda", eval_episodes=7)
+    found, _ = gather.gather([tmp_path, tmp_path / "paxmen_4a"])  # and given twice counts once
+    assert list(found["paxmen"]["paxmen_4a"]["mars"]) == [f"run_{seed}" for seed in range(10, 15)]
+
+
+def test_a_seed_that_is_there_twice_counts_once_with_the_longer_run(tmp_path, capsys):
+    run_folder(tmp_path, seeds=1, final=-5.0)
+    run_folder(tmp_path, seeds=1, final=-1.0, is_finished=False)
+    found, _ = gather.gather([tmp_path])
+    curves = gather.curves(found["paxmen"]["paxmen_4a"]["mars"])
+    assert curves.final.tolist() == [-5.0] and "run_10 of mars on paxmen_4a is there twice" in capsys.readouterr().err
+
+
+def test_curves_with_the_same_steps_are_left_as_they_are():
+    curves = gather.curves(nested(FINALS, spread=0.5)["paxmen"]["paxmen_4a"]["mars"])
+    assert curves.steps.tolist() == [1000, 2000, 3000, 4000, 5000]
+    assert curves.returns[1] == pytest.approx(np.linspace(-10, -3.9, 5))
+    assert curves.final == pytest.approx([-4.0, -3.9, -3.8]) and curves.absolute == pytest.approx(curves.final)
+
+
+def test_curves_with_other_steps_are_interpolated_where_all_have_some():
+    x, y = np.array([10.0, 20, 30]), np.array([1.0, 2, 3])
+    steps, (first, second) = gather.on_common_steps([(x, y), (np.array([15.0, 25]), np.array([[0.0, 10], [5, 5]]))])
+    assert steps.tolist() == [15, 20, 25]
+    assert first.tolist() == [1.5, 2, 2.5] and second.tolist() == [[0, 5, 10], [5, 5, 5]]
+
+
+# ---- tables ----
+
+
+def test_table_1_is_the_iqm_of_min_max_normalised_final_returns(tmp_path):
+    report.plot([written(tmp_path, nested(FINALS))], tmp_path / "out")
+    rows = {(row["score"], row["method"]): row for row in read_csv(tmp_path / "out" / "table1.csv")}
+    # normalised per task: from -10, where all begin, to the best end, -3.8 and -4.8
+    finals = {
+        method: np.concatenate(
+            [
+                (FINALS[task][method] + 0.1 * np.arange(3) + 10) / (10 + best)
+                for task, best in (("paxmen_4a", -3.8), ("paxmen_5a", -4.8))
+            ]
+        )
+        for method in ("mappo", "maspo", "mars")
+    }
+    for method, scores in finals.items():
+        row = rows["final", method]
+        assert float(row["iqm"]) == pytest.approx(np.sort(scores)[1:-1].mean(), abs=1e-6), method  # 6 scores: 1 off
+        assert float(row["low"]) <= float(row["iqm"]) <= float(row["high"])
+        assert (row["tasks"], row["seeds"]) == ("2", "3")
+        assert float(rows["absolute", method]["iqm"]) == pytest.approx(float(row["iqm"]), abs=1e-6)
+    page = (tmp_path / "out" / "table1.md").read_text()
+    assert "| environment | tasks | seeds | MAPPO | MASPO | MARS |" in page
+    line = next(line for line in page.splitlines() if line.startswith("| PaxMen | 2 | 3 |"))
+    assert line.count("**") == 2 and line.split("|")[6].strip().startswith("**")  # MARS is the highest
+
+
+def test_probability_of_improvement_is_mars_over_the_others(tmp_path):
+    report.plot([written(tmp_path, nested(FINALS))], tmp_path / "out")
+    rows = {row["y"]: row for row in read_csv(tmp_path / "out" / "improvement.csv")}
+    assert rows.keys() == {"mappo", "maspo"} and all(row["x"] == "mars" for row in rows.values())
+    assert float(rows["mappo"]["p"]) == 1.0
+    assert float(rows["maspo"]["p"]) == pytest.approx((1 + 3 / 9) / 2, abs=1e-6)  # -5.05, -4.95, .. over -5, -4.9, ..
+
+
+def test_tasks_are_in_their_own_units(tmp_path):
+    report.plot([written(tmp_path, nested(FINALS))], tmp_path / "out")
+    rows = {(row["task"], row["method"]): row for row in read_csv(tmp_path / "out" / "tasks.csv")}
+    assert len(rows) == 6 and float(rows["paxmen_5a", "mappo"]["mean"]) == pytest.approx(-6.9)
+
+
+def test_only_tasks_that_all_methods_have_are_compared(tmp_path, capsys):
+    finals = {**FINALS, "paxmen_6a": {"mars": -3.0}, "aerojax_2v2": {"mars": 1.0}, "aerojax_3v3": {"mappo": 1.0}}
+    report.plot([written(tmp_path, nested(finals))], tmp_path / "out")
+    assert {row["tasks"] for row in read_csv(tmp_path / "out" / "table1.csv")} == {"2"}
+    notes = capsys.readouterr().err
+    assert "compared without paxmen_6a" in notes and "aerojax: no task has runs of every method (mappo: " in notes
+    assert (tmp_path / "out" / "curves_aerojax.png").exists()  # each for itself they can be drawn
+
+
+def test_several_environments_are_also_taken_together(tmp_path):
+    finals = {"paxmen_4a": FINALS["paxmen_4a"], "aerojax_2v2": {"mappo": 0.1, "maspo": 0.1, "mars": 0.3}}
+    report.plot([written(tmp_path, nested(finals))], tmp_path / "out")
+    rows = read_csv(tmp_path / "out" / "table1.csv")
+    assert [row["environment"] for row in rows if row["method"] == "mars" and row["score"] == "final"] == [
+        "paxmen",
+        "aerojax",
+        "all",
+    ]
+
+
+# ---- figures ----
+
+
+def test_everything_is_written_and_can_be_drawn_again_without_the_runs(tmp_path):
+    for method in methods.METHODS:
+        for task in ("paxmen_4a", "paxmen_5a"):
+            run_folder(tmp_path / "runs", method, task)
+    files = report.plot([tmp_path / "runs"], tmp_path / "out")
+    names = {path.name for path in files}
+    drawn = {"curves_paxmen", "iqm", "improvement", "iqm_ablations", "improvement_ablations", "objectives"}
+    tables = {"table1.md", "table1.csv", "tasks.csv", "improvement.csv", "ablations.md", "ablations.csv"}
+    assert {f"{name}.png" for name in (*drawn, "ratios_paxmen")} | tables | {
+        "evaluations.json",
+        "ratios.json",
+    } <= names
+    for path in files:
+        assert path.stat().st_size > 0
+        if path.suffix == ".png":
+            picture = np.asarray(Image.open(path).convert("RGB"))
+            assert picture.shape[1] == figures.WIDTH * figures.DPI and picture.std() > 5, path
+    assert not list((tmp_path / "out").glob(".*"))
+
+    again = report.plot([tmp_path / "out" / "evaluations.json"], tmp_path / "again", "pdf")
+    assert {path.stem for path in again} == {path.stem for path in files}
+    for name in ("table1.md", "evaluations.json", "ratios.json"):
+        assert (tmp_path / "again" / name).read_text() == (tmp_path / "out" / name).read_text()
+    assert (tmp_path / "again" / "iqm.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_method_looks_the_same_everywhere_and_unlike_any_other():
+    looks = [(method.colour, method.dashes) for method in methods.METHODS.values()]
+    assert len({colour for colour, _ in looks}) == len({dashes for _, dashes in looks}) == len(looks)
+    tasks = tables.tasks_of(nested({"paxmen_4a": dict.fromkeys(methods.METHODS, -5.0)}))
+    for figure in (
+        figures.learning_curves(tasks),
+        figures.iqm_curves(tables.comparisons(tasks, list(methods.METHODS))),
+        figures.objectives_figure(),
+    ):
+        lines = [line for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")]
+        assert len(lines) >= 3
+        for line in lines:
+            label = line.get_label().split(", clipped")[0].split(", targets")[0]
+            (method,) = [m for m in methods.METHODS.values() if m.label == label]
+            assert line.get_color() == method.colour
+
+
+def simulated(colour, matrix):
+    """sRGB of a colour as it is seen with a missing kind of cones (Machado et al. 2009, severity 1)."""
+    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = (np.array(matrix) @ linear).clip(0, 1)
+    return np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
+
+
+MISSING_CONES = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+@pytest.mark.parametrize("kind", MISSING_CONES)
+def test_the_three_methods_can_be_told_apart_by_colour_blind_readers(kind):
+    seen = {name: simulated(methods.METHODS[name].colour, MISSING_CONES[kind]) for name in methods.MAIN}
+    for one, other in (("mars", "mappo"), ("mars", "maspo"), ("mappo", "maspo")):
+        assert np.abs(seen[one] - seen[other]).max() > 0.2, (one, other, seen)
+
+
+def test_figure_1_is_what_the_lessons_maximise():
+    figure = figures.objectives_figure()
+    for axis, sign in zip(figure.axes, (1, -1)):
+        lines = {line.get_label().split(",")[0]: line for line in axis.get_lines() if "," in line.get_label()}
+        at = {name: lambda r, line=line: np.interp(r, *line.get_data()) for name, line in lines.items()}
+        for value in at.values():
+            assert value(1.0) == pytest.approx(sign, abs=0.01)
+    assert at["MAPPO"](0.2) == pytest.approx(-0.8, abs=0.01)  # the last panel: A = -1
+    assert at["MASPO"](2.0) == pytest.approx(-2 - 1, abs=0.02)  # r A - (r - 1)^2 / (2 * 0.5)
+    expand, r = 1.5, 2.0
+    weight = 1 / (expand**2 - 1)  # lam at A = -1 and r* = 1 / 1.5
+    assert at["MARS"](r) == pytest.approx(-r - weight * (r - 2 + 1 / r), abs=0.02)
+    assert [axis.get_title() for axis in figure.axes[2:]] == ["dJ / dlog r, A = 1", "dJ / dlog r, A = -1"]
+
+
+def test_figure_3_shows_the_extremes_of_every_update(tmp_path, monkeypatch):
+    run = saved.open_run(run_folder(tmp_path, points=4))
+    assert run.updates_of(("ratio_max",))[11].tolist() == [[1000, 1.1], [2000, 1.2], [3000, 1.3], [4000, 1.4]]
+    figure = figures.ratio_curves(gather.gather_ratios([], [run]))
+    largest, smallest, _ = figure.axes[0].get_lines()
+    assert largest.get_ydata() == pytest.approx([1.1, 1.2, 1.3, 1.4])
+    assert smallest.get_ydata() == pytest.approx([1 / 1.1, 1 / 1.2, 1 / 1.3, 1 / 1.4])
+    monkeypatch.setattr(gather, "RATIO_BINS", 2)
+    largest, smallest, _ = figures.ratio_curves(gather.gather_ratios([], [run])).axes[0].get_lines()
+    assert largest.get_ydata() == pytest.approx([1.2, 1.4])
+    assert smallest.get_ydata() == pytest.approx([1 / 1.2, 1 / 1.4])
+
+
+def test_bins_keep_the_extreme(monkeypatch):
+    monkeypatch.setattr(gather, "RATIO_BINS", 3)
+    step, largest = np.array([1.0, 2, 3, 8, 9]), np.array([1.0, 5, 2, 3, 4])
+    found = gather._binned_ratios(step, largest, 1 / largest)
+    assert found == {"step": [3, 9], "ratio_max": [5, 4], "ratio_min": [0.2, 0.25]}  # none in (3, 6]
+
+
+def test_means_are_enough_for_the_same_tables_and_figures(tmp_path):
+    runs_of_all = [run_folder(tmp_path / "runs", method) for method in methods.MAIN]
+    report.plot(runs_of_all, tmp_path / "all")
+    report.plot(runs_of_all, tmp_path / "means", means=True)
+    saved = {kind: json.loads((tmp_path / kind / "evaluations.json").read_text()) for kind in ("all", "means")}
+    jsonschema.validate(saved["means"], SCHEMA)
+    one, whole = (saved[kind]["paxmen"]["paxmen_4a"]["mars"]["run_11"] for kind in ("means", "all"))
+    assert one["step_2"]["episode_return"] == [pytest.approx(np.mean(whole["step_2"]["episode_return"]))]
+    assert one["step_2"]["step_count"] == whole["step_2"]["step_count"]
+    assert one["absolute_metrics"]["episode_return"] == [pytest.approx(-4.9)]
+    report.plot([tmp_path / "means" / "evaluations.json"], tmp_path / "again")
+    assert (tmp_path / "again" / "table1.md").read_text() == (tmp_path / "all" / "table1.md").read_text()
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[1]", '{"paxmen_4a": {"mars": {"run_1": {"step": [1]}}}}'])
+def test_a_damaged_file_of_ratios_is_named(tmp_path, content):
+    report.plot([run_folder(tmp_path / "runs")], tmp_path)
+    (tmp_path / "ratios.json").write_text(content)
+    with pytest.raises(figures.UsageError, match="ratios.json is no file of ratios that torch_mars.plot wrote"):
+        report.plot([tmp_path / "evaluations.json"], tmp_path / "again")
+
+
+# ---- bad input ----
+
+
+def fails(capsys, *argv):
+    """The one sentence with which `plot` refuses."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.guarded(lambda: plot.main([str(arg) for arg in argv]), "plot")
+    assert stopped.value.code == 2
+    *notes, said = capsys.readouterr().err.splitlines()
+    assert said.startswith("plot: ") and all(line.startswith("note: ") for line in notes)
+    return said
+
+
+def test_missing_runs_are_one_sentence(tmp_path, capsys):
+    assert "nowhere: no such file or folder" in fails(capsys, tmp_path / "nowhere")
+    assert "there is no run in it" in fails(capsys, tmp_path)
+    assert "the following arguments are required: RUNS" in fails(capsys)
+    assert "did you mean --out" in fails(capsys, tmp_path, "--outt", "x")
+
+
+def test_runs_without_evaluations_are_left_out_or_one_sentence(tmp_path, capsys):
+    folder = run_folder(tmp_path / "runs")
+    (folder / "evaluations.json").unlink()
+    assert "no evaluations in" in fails(capsys, folder)
+    run_folder(tmp_path / "runs", "mappo")
+    report.plot([tmp_path / "runs"], tmp_path / "out")
+    assert f"{folder} has no evaluations yet and is left out" in capsys.readouterr().err
+
+
+def test_different_experiments_under_one_name_are_one_sentence(tmp_path, capsys):
+    run_folder(tmp_path, expand=1.5)
+    run_folder(tmp_path, expand=2.0, seed=20)
+    said = fails(capsys, tmp_path)
+    assert "both MARS on paxmen_4a" in said and "expand is 1.5 and 2.0" in said
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "not in marl-eval's nesting"),
+        ('{"paxmen": {"paxmen_4a": {"mars": {"run_0": {"step_0": {}}}}}}', "not in marl-eval's nesting"),
+        ("{}", "no evaluations in"),
+        (json.dumps(nested({"paxmen_4a": {"marz": 1}})), "unknown method 'marz'; did you mean mars"),
+    ],
+)
+def test_json_that_is_something_else_is_one_sentence(text, problem, tmp_path, capsys):
+    (tmp_path / "other.json").write_text(text)
+    assert problem in fails(capsys, tmp_path / "other.json", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_returns_that_are_not_finite_are_one_sentence(tmp_path, capsys):
+    said = fails(capsys, run_folder(tmp_path, final=float("nan")), "--out", tmp_path / "out")
+    assert "run_10 of mars on paxmen_4a: a return at step 1000 is not finite" in said
+
+
+def test_a_config_that_is_not_of_a_run_is_one_sentence(tmp_path, capsys):
+    folder = run_folder(tmp_path)
+    (folder / "config.yaml").write_text("env: paxmen_4a")
+    assert "is not of a run: it lacks seed" in fails(capsys, folder)
+    (folder / "config.yaml").write_text("{env: chess, seed: 0, num_seeds: 1, total_steps: 1, rollout_length: 1}")
+    assert "unknown task 'chess'" in fails(capsys, folder)
+
+
+def test_an_out_folder_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert "cannot write there" in fails(capsys, run_folder(tmp_path), "--out", tmp_path / "file" / "out")
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "pip install 'torch_mars[plots]'" in fails(capsys, run_folder(tmp_path))
+
+
+def test_weak_comparisons_are_noted(tmp_path, capsys):
+    run_folder(tmp_path, is_finished=False)
+    run_folder(tmp_path, "mappo")
+    report.plot([tmp_path], tmp_path / "out")
+    notes = capsys.readouterr().err
+    assert "only 3 seeds" in notes and "1 of 2 runs are not finished" in notes and "mars 4,000" in notes
+
+
+def test_help_names_every_option():
+    for name in ("plot", "tune", "experiment"):
+        parser = importlib.import_module(f"torch_mars.{name}").make_parser()
+        assert parser.description and parser.epilog and all(action.help for action in parser._actions)

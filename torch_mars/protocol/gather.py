@@ -1,0 +1,213 @@
+"""Many runs read together: their evaluations by task and method.
+
+The evaluations of any number of runs make one dictionary in marl-eval's nesting, `{environment: {task: {method:
+{run_<seed>: {step_<i>: {step_count, elapsed_time, episode_return: [...]}, absolute_metrics: {...}}}}}}` (Gorsane et
+al. 2022), which `save` writes and marl-eval reads. Figures and tables are made from it and nothing else, but for the
+figure of ratios: their extremes over training make a second one, `{task: {method: {run_<seed>: {step, ratio_max,
+ratio_min: [...]}}}}`.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torch_mars import envs
+from torch_mars.protocol import intervals, methods
+from torch_mars.protocol.saved import Nested, SavedRun, find_runs, read_nested, steps_of, walk
+from torch_mars.run.cli import UsageError, note
+from torch_mars.run.files import write_whole
+
+RATIOS = "ratios.json"
+RATIO_BINS = 100  # points of a run's ratios; it has thousands of updates
+# Settings in which the runs of one curve may differ; in all others they are different experiments.
+FREE = (
+    "seed",
+    "num_seeds",
+    "name",
+    "run_dir",
+    "device",
+    "cuda_graphs",
+    "checkpoint_every",
+    "eval_every",
+    "eval_episodes",
+)
+Ratios = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
+
+
+def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
+    """The evaluations of runs, of folders of runs and of `evaluations.json` files that `save` wrote; and the runs.
+
+    Within a method and task every seed counts once: of two runs of a seed, the one with more evaluations.
+
+    Raises:
+        UsageError: nothing to read, no evaluations, or runs that are different experiments under one name.
+    """
+    nested: Nested = {}
+    folders = []
+    for path in map(Path, paths):
+        if path.is_file() and path.suffix == ".json" and not (path.parent / "config.yaml").exists():
+            for environment, task, method, name, run in walk(read_nested(path)):
+                methods.named(method)
+                _add(nested, (environment, task, method), name, run)
+        else:
+            folders.append(path)
+    found = find_runs(folders)
+    _refuse_different_settings(found)
+    used = []
+    for run in found:
+        evaluations = {name: one for name, one in run.evaluations().items() if steps_of(one)}
+        if not evaluations:
+            note(f"{run.folder} has no evaluations yet and is left out")
+            continue
+        used.append(run)
+        for name, one in evaluations.items():
+            _add(nested, (envs.family(run.task), run.task, run.method.name), name, one)
+    if not nested:
+        raise UsageError(f"no evaluations in {', '.join(map(str, paths))}: train first, or longer than --eval-every")
+    return nested, used
+
+
+def _add(nested: Nested, place: tuple[str, str, str], name: str, run: dict[str, Any]) -> None:
+    environment, task, method = place
+    for step in steps_of(run):
+        if not math.isfinite(sum(run[step]["episode_return"])):
+            raise UsageError(f"{name} of {method} on {task}: a return at step {run[step]['step_count']} is not finite")
+    runs = nested.setdefault(environment, {}).setdefault(task, {}).setdefault(method, {})
+    if name in runs:
+        note(f"{name} of {method} on {task} is there twice; the one with more evaluations counts")
+        if len(steps_of(run)) < len(steps_of(runs[name])):
+            return
+    absolute = {"absolute_metrics": run["absolute_metrics"]} if run.get("absolute_metrics") else {}
+    runs[name] = {**{step: run[step] for step in steps_of(run)}, **absolute}  # marl-eval stumbles over an empty one
+
+
+def _refuse_different_settings(found: list[SavedRun]) -> None:
+    first: dict[tuple[str, str], SavedRun] = {}
+    for run in found:
+        other = first.setdefault((run.task, run.method.name), run)
+        for name in run.settings.keys() | other.settings.keys():
+            ours, theirs = run.settings.get(name), other.settings.get(name)
+            if name not in FREE and ours != theirs:
+                raise UsageError(
+                    f"{other.folder} and {run.folder} are both {run.method.label} on {run.task}, but of different "
+                    f"experiments ({name} is {theirs} and {ours}); give the runs of one"
+                )
+
+
+def save(nested: Nested | Ratios, path: Path) -> None:
+    """Write evaluations as the JSON that marl-eval and `gather` read; or ratios as that of `gather_ratios`."""
+    write_whole(path, json.dumps(nested).encode())
+
+
+def only_means(nested: Nested) -> Nested:
+    """The same with one number for each evaluation's metric, to six digits: its mean over the episodes."""
+    result: Nested = {}
+    for environment, task, method, name, run in walk(nested):
+        place = result.setdefault(environment, {}).setdefault(task, {}).setdefault(method, {})
+        place[name] = {
+            step: {
+                metric: [float(f"{np.mean(values):.6g}")] if isinstance(values, list) else values
+                for metric, values in evaluation.items()
+            }
+            for step, evaluation in run.items()
+        }
+    return result
+
+
+def gather_ratios(paths: Iterable[str | Path], found: Iterable[SavedRun]) -> Ratios:
+    """Extremes of the ratios over the training of `found`, and those saved beside the `evaluations.json` in `paths`.
+
+    Raises:
+        UsageError: a saved file is damaged.
+    """
+    ratios: Ratios = {}
+    for path in (Path(path).with_name(RATIOS) for path in paths if Path(path).suffix == ".json"):
+        if path.is_file():
+            for task, by_method in _read_ratios(path).items():
+                for method, by_seed in by_method.items():
+                    ratios.setdefault(task, {}).setdefault(method, {}).update(by_seed)
+    for run in found:
+        for seed, rows in run.updates_of(("ratio_max", "ratio_min")).items():
+            place = ratios.setdefault(run.task, {}).setdefault(run.method.name, {})
+            place[f"run_{seed}"] = _binned_ratios(*rows.T)
+    return ratios
+
+
+def _read_ratios(path: Path) -> Ratios:
+    try:
+        ratios = json.loads(path.read_text())
+        for by_method in ratios.values():
+            for by_seed in by_method.values():
+                for line in by_seed.values():
+                    np.array([line[name] for name in ("step", "ratio_max", "ratio_min")], float)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        raise UsageError(f"{path} is no file of ratios that torch_mars.plot wrote") from None
+    return ratios
+
+
+def _binned_ratios(step: np.ndarray, largest: np.ndarray, smallest: np.ndarray) -> dict[str, list[float]]:
+    """The extremes within each hundredth of training, or of every update where there are fewer."""
+    edges = np.linspace(0, step[-1], min(RATIO_BINS, len(step)) + 1)[1:]
+    starts = np.unique(np.searchsorted(step, np.concatenate([[0], edges[:-1]]), side="right"))
+    ends = step[np.append(starts[1:], len(step)) - 1]
+    values = (ends, np.maximum.reduceat(largest, starts), np.minimum.reduceat(smallest, starts))
+    return {
+        name: [float(f"{number:.7g}") if name != "step" else number for number in column.tolist()]
+        for name, column in zip(("step", "ratio_max", "ratio_min"), values)
+    }
+
+
+# ---- curves ----
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The seeds of one method on one task."""
+
+    steps: np.ndarray  # [points] environment steps
+    returns: np.ndarray  # [seeds, points] mean over the episodes of an evaluation
+    final: np.ndarray  # [seeds] mean over the last fifth of the evaluations
+    absolute: np.ndarray | None  # [seeds] the best policy measured again; None where a seed lacks it
+
+    @property
+    def seeds(self) -> int:
+        return len(self.returns)
+
+
+def curves(runs: dict[str, dict[str, Any]]) -> Curves:
+    """`run_<seed>` -> evaluations, as curves over common steps.
+
+    Where seeds were evaluated at different steps, curves are interpolated linearly over the range that all of them
+    cover; where the steps are the same, as within an experiment, nothing is changed.
+    """
+    per_seed = [evaluation_means(run) for run in runs.values()]
+    grid, returns = on_common_steps(per_seed)
+    absolute = [run["absolute_metrics"]["episode_return"] for run in runs.values() if run.get("absolute_metrics")]
+    return Curves(
+        steps=grid,
+        returns=np.stack(returns),
+        final=np.array([intervals.final_score(returns) for _, returns in per_seed]),
+        absolute=np.array([np.mean(a) for a in absolute]) if len(absolute) == len(runs) else None,
+    )
+
+
+def evaluation_means(run: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps [points] and the mean return of each evaluation [points] of one `run_<seed>`."""
+    evaluations = sorted((run[name] for name in steps_of(run)), key=lambda evaluation: evaluation["step_count"])
+    steps = np.array([evaluation["step_count"] for evaluation in evaluations], float)
+    return steps, np.array([np.mean(evaluation["episode_return"]) for evaluation in evaluations])
+
+
+def on_common_steps(lines: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Curves (steps [points], values [..., points]), interpolated at all steps within the range that all cover."""
+    low, high = max(steps[0] for steps, _ in lines), min(steps[-1] for steps, _ in lines)
+    everywhere = np.unique(np.concatenate([steps for steps, _ in lines]))
+    grid = everywhere[(low <= everywhere) & (everywhere <= high)]
+    if not len(grid):  # one ended before another's first evaluation
+        grid = np.array([low])
+    return grid, [np.apply_along_axis(lambda v, s=s: np.interp(grid, s, v), -1, values) for s, values in lines]

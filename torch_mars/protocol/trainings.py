@@ -1,0 +1,164 @@
+"""Trainings that another command starts: how long and with which settings, each as a process of its own.
+
+A training is `python -m torch_mars.algos.<lesson>` with a settings file; what goes wrong in it harms nobody else. It
+ends in good order (saved, resumable) when its command is stopped and, on Linux, also when that is killed; elsewhere it
+trains to its end, and a lock keeps others from its run until then.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from torch_mars import envs
+from torch_mars.protocol import methods
+from torch_mars.protocol.methods import Method
+from torch_mars.run import settings as run_settings
+from torch_mars.run.cli import RunError, UsageError
+from torch_mars.run.files import read_yaml, write_whole
+
+# Environment steps of one run (the paper's D.5): tuning and final, three times that where learning takes longer.
+TUNING_STEPS, FINAL_STEPS = 40_000_000, 80_000_000
+LONG, LONGER = ("aerojax", "jaxnav"), 3
+BUDGETS = ("paper", "quick", "smoke")  # as in the paper, a twentieth of it, a few updates to see that all works
+QUICK = 20
+SMOKE = {"num_envs": 4, "rollout_length": 32, "hidden_size": 16, "eval_episodes": 2, "total_steps": 1024}
+
+LOCK_PATIENCE = 60.0  # seconds: as long as a training may take to save itself after its command was killed
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def budget_settings(task: str, budget: str, steps: int) -> dict[str, Any]:
+    """What a budget fixes for a task, from the paper's `steps` (TUNING_STEPS or FINAL_STEPS)."""
+    if budget == "smoke":
+        return dict(SMOKE)
+    steps *= LONGER if envs.family(task) in LONG else 1
+    return {"total_steps": steps // (QUICK if budget == "quick" else 1)}
+
+
+def resolve(method: Method, settings: dict[str, Any]) -> Any:
+    """The lesson's checked `Args` for these settings.
+
+    Raises:
+        UsageError: they cannot be trained with, or are those of another method.
+    """
+    lesson = method.module
+    try:
+        args = run_settings.resolve(lesson.Args, lesson.ratio_range, method.lesson, settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    other = methods.of_run(method.lesson, dataclasses.asdict(args))
+    if other is not method:
+        raise UsageError(f"with these settings {method.label} is another method, {other.label}; leave them to it")
+    return args
+
+
+def settings_file(path: str | None, method: Method) -> dict[str, Any]:
+    """Settings from a yaml file for the method's lesson, {} without one."""
+    return run_settings.convert(method.module.Args, read_yaml(Path(path)), path) if path else {}
+
+
+class Training:
+    """A lesson in a process of its own, writing to a log.
+
+    Args:
+        lesson: "mars", "mappo" or "maspo".
+        arguments: its command line.
+        log: file that gets what it prints.
+        lock: open file whose lock the process holds as long as it lives.
+        threads: of PyTorch on the CPU; None: all.
+    """
+
+    def __init__(self, lesson: str, arguments: Sequence[str], log: Path, lock: IO, threads: int | None = None):
+        self.log = log
+        command = [sys.executable, "-m", f"torch_mars.algos.{lesson}", *map(str, arguments)]
+        environment = {**os.environ, **({} if threads is None else {"OMP_NUM_THREADS": str(threads)})}
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
+                start_new_session=True,  # Ctrl-C is for the command, which passes it on once
+                pass_fds=(lock.fileno(),), preexec_fn=_stop_with_parent if _LIBC else None,
+            )  # fmt: skip
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self.process.poll()
+
+    def stop(self) -> None:
+        """Ask it to save and end; a second time: to end at once."""
+        if self.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def last_words(self) -> str:
+        """The last line it printed: of one that failed, the reason."""
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        code = self.process.returncode
+        ending = f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
+        return lines[-1] if lines and not (code and code < 0) else ending
+
+
+def _stop_with_parent() -> None:
+    """In the new process: be asked to end when the command dies, even of SIGKILL."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def write_settings(path: Path, settings: dict[str, Any], heading: str = "") -> None:
+    """A yaml file that `--config` of a lesson takes."""
+    comment = "".join(f"# {line}\n" for line in heading.splitlines())
+    write_whole(path, (comment + yaml.safe_dump(settings, sort_keys=False)).encode())
+
+
+@contextlib.contextmanager
+def only_one(path: Path, what: str) -> Iterator[IO]:
+    """Hold a lock file while the block, or a training it started, lives; waits a minute for another's to end.
+
+    Raises:
+        RunError: another process keeps it.
+    """
+    with open(path, "w") as lock:
+        deadline, has_said = time.monotonic() + LOCK_PATIENCE, False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise RunError(f"another process is working on {what}; wait for it or stop it") from None
+                if not has_said:
+                    print(f"waiting for another process on {what} to end", flush=True)
+                    has_said = True
+                time.sleep(0.2)
+        yield lock
+
+
+class StopSignals:
+    """Within the block, SIGINT and SIGTERM are passed on to the trainings that run instead of ending the command."""
+
+    def __init__(self) -> None:
+        self.trainings: list[Training] = []
+        self.is_stopping = False
+
+    def __enter__(self) -> "StopSignals":
+        self.handlers = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _stop(self, *_: object) -> None:
+        self.is_stopping = True
+        print("\nstopping: trainings are being saved", file=sys.stderr, flush=True)
+        for training in self.trainings:
+            training.stop()

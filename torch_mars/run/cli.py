@@ -1,0 +1,144 @@
+"""Manners of every command: its parser, its errors, its exit codes, and words that they share.
+
+A mistake of the user is one sentence and exit code 2, work that cannot go on one sentence and exit code 1.
+"""
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from torch_mars.envs.options import allowed
+
+_SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be done; the message is one sentence for them."""
+
+
+class RunError(Exception):
+    """Training cannot go on; the message is one sentence for the user."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that answers a mistake with one sentence and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+            self.error(f"unknown argument {unknown[0]!r}; {allowed(unknown[0].split('=')[0], flags)}")
+        return namespace
+
+
+def guarded(main: Any, program: str) -> NoReturn:
+    """Run a command: expected failures become one sentence and an exit code (2 usage, 1 failed, 130 stopped)."""
+    try:
+        sys.exit(main())
+    except UsageError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain when it exits
+        sys.exit(141)
+    except OSError as error:  # a full disk, a folder that was taken away
+        print(f"{program}: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def note(text: str) -> None:
+    """Something the user should know that stops nothing."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """`3 d 4 h`, `2 h 5 min`, `12 min` or `40 s`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+# ---- arguments ----
+
+
+def parse_whole(text: str) -> int:
+    """`40000000`, `40_000_000`, `40e6` or `40M` (also k and G) as an int.
+
+    Raises:
+        ValueError: not such a number.
+    """
+    with contextlib.suppress(ValueError):
+        return int(text)  # exactly, also beyond what a float holds
+    body, factor = (text[:-1], _SUFFIXES[text[-1]]) if text[-1:] in _SUFFIXES else (text, 1)
+    try:
+        number = float(body) * factor
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number != round(number):
+        raise ValueError(f"{text!r} is not a whole number; write it like 40000000, 40e6, 40M or 500k")
+    return round(number)
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """For argparse's `type`: a number as `parse_whole` reads it, not smaller than `least`."""
+
+    def read(text: str) -> int:
+        try:
+            number = parse_whole(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{number} is too small; it must be {least} or more")
+        return number
+
+    return read
+
+
+def resolve_device(name: str) -> str:
+    """What "auto" means here: cuda where there is one. Any other name stays."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(name: str) -> None:
+    """UsageError unless PyTorch can compute on the device of that name."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device is {name!r}; allowed are auto, cpu, cuda, cuda:0, ...")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UsageError(f"--device is {name!r}, but this PyTorch sees {found} CUDA devices; use cpu, or auto")
+
+
+def make_folder(path: Path, flag: str) -> Path:
+    """Create a folder. UsageError that names the flag if that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{flag}: cannot write to {path} ({error.strerror})") from None
+    return path

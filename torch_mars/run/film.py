@@ -1,0 +1,350 @@
+"""Episodes as pictures and films: the environment's picture, the return so far, the metrics, what each agent sees.
+
+`play.py` says what is played and where the film goes; environments draw themselves (`draw`, `draw_observation`).
+"""
+
+import inspect
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import GifImagePlugin, Image, ImageDraw, ImageFont
+from torch import Tensor
+from tqdm import tqdm
+
+from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.run.cli import RunError, UsageError
+from torch_mars.run.files import write_whole
+
+FORMATS = (".gif", ".mp4", ".png")
+HOLD_SECONDS = 1.5  # that an episode's last picture stays
+SHEET = 6  # pictures in a .png
+PALETTE_FROM = 12  # pictures that a .gif's 255 colours are chosen from
+TRANSPARENT = 255  # number of its other colour
+
+SCALE = 2  # the text beside the picture is drawn this much larger, then reduced: smooth edges
+HEADER, MARGIN, LINE = 52, 18, 18  # pixels
+COLUMN = 300  # pixels: width of the column at the right
+VIEW, LEAST_VIEW, GAP = 120, 76, 8  # pixels: side of an agent's view, at most and as wanted; between two of them
+CHART = 104  # pixels of height
+PAPER, INK, PALE, RULE, LINE_COLOUR = (247, 246, 242), (52, 54, 62), (128, 129, 134), (214, 212, 205), (0, 114, 178)
+
+
+# ---- episodes ----
+
+
+@dataclass
+class Episode:
+    """What happened so far: in every list one entry for the start and one for every step."""
+
+    number: int  # 1, 2, ...
+    states: list[State] = field(default_factory=list)
+    obs: list[Tensor] = field(default_factory=list)  # [N, O]
+    rewards: list[float] = field(default_factory=list)  # the team's
+    infos: list[dict[str, Any]] = field(default_factory=list)  # return and metrics so far
+    ending: str = ""  # "" until it is over
+
+    @property
+    def last(self) -> int:
+        return len(self.states) - 1
+
+
+@torch.no_grad()
+def play(env: BatchedEnv, policy: Callable, number: int) -> Iterator[Episode]:
+    """Episode `number` in an environment with B = 1 that does not restart by itself.
+
+    The same Episode after the reset and after each step, until it is over.
+    """
+    episode, ts = Episode(number), env.reset()
+    while True:
+        episode.states.append(env.state)
+        episode.obs.append(ts.final_obs[0].cpu())
+        episode.rewards.append(float(ts.reward[0].mean()))
+        episode.infos.append({name: _number(value[0]) for name, value in ts.info.items()})
+        episode.ending = "by the rules" if ts.terminated else "time limit" if ts.truncated else ""
+        yield episode
+        if episode.ending:
+            return
+        ts = env.step(policy(ts.obs, ts.action_mask))
+
+
+def _number(value: Tensor) -> float:
+    """A metric of the team, or the mean over agents of one of theirs."""
+    return float(value.float().mean())
+
+
+# ---- one picture ----
+
+
+class Stage:
+    """Pictures of episodes in an environment.
+
+    Args:
+        env: the environment, B = 1.
+        title: who plays what.
+        subtitle: smaller, below it.
+        episodes: how many will be played.
+    """
+
+    def __init__(self, env: BatchedEnv, title: str, subtitle: str, episodes: int):
+        self.env, self.title, self.subtitle, self.episodes = env, title, subtitle, episodes
+        # some environments show where things came from: they take the states before
+        self._takes_trail = "trail" in inspect.signature(env.draw).parameters
+
+    def picture(self, episode: Episode, t: int) -> np.ndarray:
+        """After step `t` of an episode (0: at its start): uint8 [H, W, 3], sides even, the same for all."""
+        trail = {"trail": episode.states[:t]} if self._takes_trail else {}
+        scene = self.env.draw(episode.states[t], 0, **trail)
+        views = [self.env.draw_observation(obs, agent) for agent, obs in enumerate(episode.obs[t])]
+        views = [view for view in views if view is not None]
+        frame = _Frame(*scene.shape[:2], self._figures_height(), len(views))
+
+        image = Image.new("RGB", (frame.width * SCALE, frame.height * SCALE), PAPER)
+        pen = _Pen(image)
+        left, width = scene.shape[1] + MARGIN, COLUMN - 2 * MARGIN
+        self._header(pen, episode, t, frame.width)
+        y = self._return(pen, episode, t, left, width)
+        self._metrics(pen, episode.infos[t], left, y, width)
+        if views:
+            pen.text(*frame.views_title, "what each agent sees", PALE, 13)
+        places = [frame.view(i) for i in range(len(views))]
+        for agent, (x, y) in zip(self.env.agents, places):
+            pen.text(x + frame.view_side / 2, y + frame.view_side + 8, agent, PALE, 11, "mm")
+        image = image.reduce(SCALE)
+        image.paste(Image.fromarray(scene), (0, HEADER))
+        for view, place in zip(views, places):
+            image.paste(Image.fromarray(view).resize((frame.view_side, frame.view_side), Image.LANCZOS), place)
+        return np.asarray(image)
+
+    def _figures_height(self) -> int:
+        """Of the return and the metrics."""
+        return 84 + CHART + self._rows_of_metrics() * LINE + MARGIN
+
+    def _rows_of_metrics(self) -> int:
+        return -(-len(self.env.metrics) // 2)
+
+    def _header(self, pen: "_Pen", episode: Episode, t: int, width: int) -> None:
+        pen.text(10, 17, self.title, INK, 18, "lm")
+        pen.text(10, 37, self.subtitle, PALE, 13, "lm")
+        now = f"episode {episode.number} of {self.episodes}"
+        if t == episode.last and episode.ending:
+            now += f", over: {episode.ending}"
+        pen.text(width - MARGIN, 17, now, PALE, 13, "rm")
+
+    def _return(self, pen: "_Pen", episode: Episode, t: int, left: float, width: float) -> float:
+        """The return in figures and as a curve; where the next thing may begin."""
+        y = HEADER + 8
+        pen.text(left, y, "return", PALE, 13)
+        pen.text(left + width, y, f"reward of step {t}", PALE, 13, "ra")
+        pen.text(left, y + 17, f"{episode.infos[t]['episode_return']:+.2f}", LINE_COLOUR, 26)
+        pen.text(left + width, y + 19, f"{episode.rewards[t]:+.3f}", INK, 20, "ra")
+        top, bottom = y + 66, y + 66 + CHART - 12
+        returns = [info["episode_return"] for info in episode.infos]
+        low, high = min(0.0, *returns), max(0.0, *returns)
+        last = episode.last if episode.ending else self.env.max_steps
+        space = max(high - low, 1e-6)
+
+        def point(step: int, value: float) -> tuple[float, float]:
+            return left + width * step / max(last, 1), bottom - (bottom - top) * (value - low) / space
+
+        pen.line([point(0, 0), point(last, 0)], RULE, 1)
+        for value in {low, high} - {0.0}:
+            pen.line([point(0, value), point(last, value)], RULE, 1)
+            beyond = -2 if value > 0 else 2  # above the highest, below the lowest: never on the curve
+            pen.text(left + width, point(0, value)[1] + beyond, f"{value:+.3g}", PALE, 10, "rd" if value > 0 else "ra")
+        pen.line([point(step, value) for step, value in enumerate(returns[: t + 1])], LINE_COLOUR, 2)
+        pen.disc(point(t, returns[t]), 4, LINE_COLOUR)
+        return bottom + 24
+
+    def _metrics(self, pen: "_Pen", info: dict[str, float], left: float, y: float, width: float) -> None:
+        """In two columns."""
+        half = (width - MARGIN) / 2
+        for i, name in enumerate(self.env.metrics):
+            x, at = left + (i % 2) * (half + MARGIN), y + (i // 2) * LINE
+            pen.text(x, at, name.removeprefix("episode_").replace("_", " "), INK, 13)
+            if name in info:
+                pen.text(x + half, at, f"{info[name]:.4g}", INK, 13, "ra")
+
+
+class _Frame:
+    """Where things lie, in pixels: the agents' views below the figures if they get large enough there, else in rows
+    below everything.
+
+    Args:
+        scene_height, scene_width: of the environment's picture.
+        figures_height: of what stands above the views in the column at its right.
+        views: how many.
+    """
+
+    def __init__(self, scene_height: int, scene_width: int, figures_height: int, views: int):
+        self.width = _even(scene_width + COLUMN)
+        below_header = max(scene_height, figures_height)
+        room = scene_height - figures_height - LINE - MARGIN
+        in_column = self._fit(views, COLUMN - 2 * MARGIN, room)
+        if not views or in_column[0] >= LEAST_VIEW:
+            self.view_side, self._per_row = in_column
+            self.views_title = (scene_width + MARGIN, HEADER + figures_height)
+        else:
+            fits = (self._fit(views, self.width - 2 * MARGIN, rows * (VIEW + LINE)) for rows in range(1, views + 1))
+            self.view_side, self._per_row = next(fit for fit in fits if fit[0] >= min(LEAST_VIEW, self.width // 8))
+            self.views_title = (MARGIN, HEADER + below_header + GAP)
+            below_header += 2 * GAP + LINE + -(-views // self._per_row) * (self.view_side + LINE)
+        self.height = _even(HEADER + below_header)
+
+    @staticmethod
+    def _fit(views: int, width: int, height: int) -> tuple[int, int]:
+        """The largest side of `views` squares with their names in a box, and how many stand in a row."""
+        sides = {}
+        for per_row in range(1, views + 1):
+            across = (width - GAP * (per_row - 1)) // per_row
+            sides[per_row] = min(VIEW, across, height // -(-views // per_row) - LINE)
+        per_row = max(sides, key=sides.get, default=1)
+        return sides.get(per_row, 0), per_row
+
+    def view(self, number: int) -> tuple[int, int]:
+        """Left upper corner of a view."""
+        row, column = divmod(number, self._per_row)
+        left, top = self.views_title
+        return left + column * (self.view_side + GAP), top + LINE + 6 + row * (self.view_side + LINE)
+
+
+class _Pen:
+    """Draws in the finished picture's pixels."""
+
+    def __init__(self, image: Image.Image):
+        self.pen = ImageDraw.Draw(image)
+
+    def text(self, x: float, y: float, text: str, colour: tuple, size: int, anchor: str = "la") -> None:
+        font = ImageFont.load_default(size * SCALE)
+        self.pen.text((x * SCALE, y * SCALE), text, fill=colour, font=font, anchor=anchor)
+
+    def line(self, points: list[tuple[float, float]], colour: tuple, width: int) -> None:
+        self.pen.line([(x * SCALE, y * SCALE) for x, y in points], fill=colour, width=width * SCALE, joint="curve")
+
+    def disc(self, point: tuple[float, float], radius: float, colour: tuple) -> None:
+        x, y = point
+        box = [(x - radius) * SCALE, (y - radius) * SCALE, (x + radius) * SCALE, (y + radius) * SCALE]
+        self.pen.ellipse(box, fill=colour)
+
+
+def _even(pixels: int) -> int:
+    """Films want even sides."""
+    return pixels + pixels % 2
+
+
+# ---- films ----
+
+
+def check_path(path: Path) -> None:
+    """UsageError unless a film can be written to `path`: before anything is played."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--out is {str(path)!r}; it must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if not path.parent.is_dir():
+        raise UsageError(f"--out is {str(path)!r}, but there is no folder {path.parent}")
+    if path.is_dir():
+        raise UsageError(f"--out is {str(path)!r}, which is a folder")
+    if path.suffix.lower() == ".mp4":
+        _ffmpeg()
+
+
+def write(path: Path, stage: Stage, episodes: list[Episode], frames_per_second: int) -> None:
+    """Write episodes as a film, or (.png) as a sheet of a few of their moments; completely or not at all."""
+    moments = [(episode, t) for episode in episodes for t in range(len(episode.states))]
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        write_whole(path, _sheet([stage.picture(*moments[i]) for i in _spread(len(moments), SHEET)]))
+    elif suffix == ".gif":
+        palette = _palette([stage.picture(*moments[i]) for i in _spread(len(moments), PALETTE_FROM)])
+        shown = round(1000 / frames_per_second)
+        durations = [shown if t < episode.last else round(1000 * HOLD_SECONDS) for episode, t in moments]
+        write_whole(path, _gif(_pictures(stage, moments), palette, durations))
+    else:
+        hold = round(HOLD_SECONDS * frames_per_second)
+        repeated = [1 if t < episode.last else hold for episode, t in moments]
+        _write_mp4(path, _pictures(stage, moments), repeated, frames_per_second)
+
+
+def _pictures(stage: Stage, moments: list[tuple[Episode, int]]) -> Iterator[np.ndarray]:
+    """Drawn when they are asked for: a long film does not fit into memory."""
+    for moment in tqdm(moments, unit="picture", desc="drawing", leave=False, disable=None):
+        yield stage.picture(*moment)
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` of the numbers 0 .. count - 1, evenly spread, with the first and the last."""
+    return sorted(set(np.linspace(0, count - 1, wanted).round().astype(int).tolist()))
+
+
+def _sheet(pictures: list[np.ndarray]) -> bytes:
+    """PNG with the pictures in rows."""
+    height, width = pictures[0].shape[:2]
+    columns = min(len(pictures), 2 if width > 1.6 * height else 3)
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), PAPER)
+    for i, picture in enumerate(pictures):
+        sheet.paste(Image.fromarray(picture), (i % columns * width, i // columns * height))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _palette(pictures: list[np.ndarray]) -> Image.Image:
+    """One palette for the whole film, so that colours do not flicker; the last of 256 is left for transparency."""
+    return Image.fromarray(np.concatenate(pictures)).quantize(TRANSPARENT, Image.Quantize.FASTOCTREE)
+
+
+def _gif(pictures: Iterator[np.ndarray], palette: Image.Image, durations_ms: list[int]) -> bytes:
+    """Every picture holds only what changed, and is encoded before the next is drawn: Pillow's own `save_all` would
+    keep all of them in memory."""
+    chunks, before = [], None
+    for picture, duration in zip(pictures, durations_ms):
+        indexed = Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
+        colours = np.asarray(indexed)
+        top, bottom, left, right = 0, colours.shape[0], 0, colours.shape[1]
+        if before is None:
+            chunks += GifImagePlugin.getheader(indexed, info={"loop": 0, "version": b"GIF89a"})[0]
+        else:
+            is_new = colours != before
+            rows, columns = np.flatnonzero(is_new.any(1)), np.flatnonzero(is_new.any(0))
+            top, bottom = (rows[0], rows[-1] + 1) if len(rows) else (0, 1)
+            left, right = (columns[0], columns[-1] + 1) if len(columns) else (0, 1)
+            changed = np.where(is_new, colours, TRANSPARENT).astype(np.uint8)
+            indexed = Image.fromarray(changed[top:bottom, left:right])
+        how = {"duration": duration, "disposal": 1, "transparency": TRANSPARENT}
+        chunks += GifImagePlugin.getdata(indexed, (int(left), int(top)), **how)
+        before = colours
+    return b"".join([*chunks, b";"])
+
+
+def _write_mp4(path: Path, pictures: Iterator[np.ndarray], repeated: list[int], frames_per_second: int) -> None:
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    film = None
+    try:
+        for picture, times in zip(pictures, repeated):
+            if film is None:
+                size = (picture.shape[1], picture.shape[0])
+                film = _ffmpeg().write_frames(
+                    str(temporary), size, fps=frames_per_second, quality=8, macro_block_size=2
+                )
+                film.send(None)
+            for _ in range(times):
+                film.send(np.ascontiguousarray(picture))
+        film.close()
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _ffmpeg() -> Any:
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        raise UsageError('.mp4 needs imageio-ffmpeg: pip install "torch_mars[video]", or write a .gif') from None
+    return imageio_ffmpeg

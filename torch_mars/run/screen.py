@@ -1,0 +1,136 @@
+"""What the terminal shows of a training: what is trained, how far it is, what came of it, and what to type next."""
+
+import math
+import statistics
+import sys
+import textwrap
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from torch_mars.run.files import POLICY
+
+if TYPE_CHECKING:
+    from torch_mars.run.record import Run
+
+
+PLAIN_SECONDS = 10.0  # between lines of progress where the output is no terminal
+
+
+class Progress:
+    """A bar on a terminal, a line now and then elsewhere: update, steps/s, time left, return and win rate."""
+
+    def __init__(self, first: int, last: int, steps_per_update: int):
+        self.is_terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=last, initial=first - 1, unit="update", disable=not self.is_terminal, dynamic_ncols=True,
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}  {postfix}",
+        )  # fmt: skip
+        self.last, self.done, self.steps_per_update = last, first - 1, steps_per_update
+        self.started = self.printed = time.monotonic()
+        self.count = 0
+        self.returns: list[float] = []
+        self.wins: list[float] = []
+
+    def show(self, returns: list[float], wins: list[float]) -> None:
+        """Mean training return and win rate of each seed, from the latest update in which episodes ended."""
+        self.returns = [r for r in returns if not math.isnan(r)] or self.returns
+        self.wins = [w for w in wins if not math.isnan(w)] or self.wins
+
+    def evaluated(self, step: int, returns: list[float], wins: list[float]) -> None:
+        if self.count == 0 or not self.is_terminal:
+            return
+        self.bar.write(f"step {step:>12,}  evaluation return {result(returns, wins)}", file=sys.stderr)
+
+    def advance(self) -> None:
+        self.count, self.done = self.count + 1, self.done + 1
+        now = time.monotonic()
+        rate = self.count * self.steps_per_update / (now - self.started)
+        text = f"{rate:,.0f} steps/s" + (f", return {result(self.returns, self.wins)}" if self.returns else "")
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update()
+        is_due = now - self.printed > PLAIN_SECONDS or self.done == self.last
+        if not self.is_terminal and is_due:
+            left = (self.last - self.done) * (now - self.started) / self.count
+            print(f"update {self.done}/{self.last}, {text}, {left:.0f} s left", flush=True)
+            self.printed = now
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def spread(values: list[float]) -> str:
+    """`-7.12`, or with several seeds `-7.12 +- 0.30`."""
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    return f"{statistics.fmean(values):.2f} +- {statistics.stdev(values):.2f}"
+
+
+def result(returns: list[float], wins: list[float]) -> str:
+    """`1.43, won 61%`: returns of the seeds and, in tasks that can be won, their win rates."""
+    return spread(returns) + (f", won {100 * statistics.fmean(wins):.0f}%" if wins else "")
+
+
+# ---- at start and end ----
+
+
+def announce(run: "Run", env: Any, ratio_range: tuple[float, float], networks: dict[str, torch.nn.Module]) -> None:
+    """What is being trained, on what, how large, and where it is stored."""
+    args = run.args
+    actions = getattr(env.action_space, "n", None)
+    kind = f"{actions} actions" if actions else f"actions in {env.action_space.shape[0]} dimensions"
+    seeds = f"seed {run.seeds[0]}" if len(run.seeds) == 1 else f"seeds {run.seeds[0]} to {run.seeds[-1]}"
+    sizes = {name: sum(p[0].numel() for p in network.parameters()) for name, network in networks.items()}
+    counts = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+    lines = {
+        f"{run.algorithm.upper()} on {args.env}": f"{env.num_agents} agents, {kind}, observation "
+        f"{env.observation_size}, state {env.state_size}, episodes of at most {env.max_steps} steps",
+        "trust region": f"ratios from {ratio_range[0]:.3g} to {ratio_range[1]:.3g}",
+        "training": f"{args.total_steps:,} steps per seed in {run.last_update} updates of "
+        f"{args.num_envs} environments x {args.rollout_length} steps; {seeds}",
+        "parameters": f"{counts} (per seed)",
+        "device": args.device + (f", {torch.get_num_threads()} threads" if args.device == "cpu" else ""),
+        "run": str(run.folder) + (f", resumed after update {run.first_update - 1}" if args.resume else ""),
+    }
+    for name, text in lines.items():
+        print(f"{name:>20}  {text}", flush=True)
+
+
+def summarise(run: "Run") -> None:
+    """Final and best evaluation and the next commands, or how to resume a run that was stopped."""
+    script = f"-m torch_mars.algos.{run.algorithm}"
+    if run.stop_signal:
+        print(f"\nStopped and saved. To go on:\n  python {script} --resume {run.folder}")
+        return
+    by_update: dict[int, list[float]] = {}
+    wins: dict[int, list[float]] = {}
+    for record in run.evaluations:
+        by_update.setdefault(record["step"], []).append(statistics.fmean(record["episode_return"]))
+        if "won" in record:
+            wins.setdefault(record["step"], []).append(statistics.fmean(record["won"]))
+    print("\nReturn over evaluation episodes (mean, +- standard deviation over seeds)")
+    if by_update:
+        last, best = max(by_update), max(by_update, key=lambda step: statistics.fmean(by_update[step]))
+        for name, step in (("final", last), ("best", best)):
+            print(f"{name:>20}  {result(by_update[step], wins.get(step, []))} at step {step:,}")
+    if run.absolute:
+        means = [statistics.fmean(v["episode_return"]) for v in run.absolute.values()]
+        count = len(next(iter(run.absolute.values()))["episode_return"])
+        print(f"{'best, again':>20}  {spread(means)}: each seed's best policy over {count} new episodes")
+        print(textwrap.fill(_other_metrics(run), 110, initial_indent=" " * 22, subsequent_indent=" " * 22))
+    print(f"{'time':>20}  {run.seconds:.0f} s")
+    print(f"{'policy':>20}  {run.folder / POLICY}")
+    print("Next")
+    print(f"{'see the curves':>20}  tensorboard --logdir {run.folder}")
+    print(f"{'measure it':>20}  python -m torch_mars.evaluate {run.folder}")
+    print(f"{'watch it':>20}  python -m torch_mars.play {run.folder}")
+    print(f"{'train on':>20}  python {script} --resume {run.folder} --total-steps {2 * run.args.total_steps}")
+
+
+def _other_metrics(run: "Run") -> str:
+    """Of the absolute metric's episodes, the means of all that was measured besides the return."""
+    names = [name for name in next(iter(run.absolute.values())) if name != "episode_return"]
+    means = {name: [statistics.fmean(seed[name]) for seed in run.absolute.values()] for name in names}
+    return ", ".join(f"{name} {spread(values)}" for name, values in means.items())

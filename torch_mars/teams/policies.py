@@ -1,0 +1,321 @@
+"""Trained teams from disk: `load_policy`, behind `torch_mars.load_policy`, and what the commands need besides.
+
+The best teams we have are installed with the package, in `teams/<task>.pt`; the task's name stands for them.
+
+A file is read with `weights_only=True`, so that one from a stranger cannot run code, and the network is the `Actor` of
+the lesson that trained it.
+
+Axes: P training seeds of a run, B environments, N agents, O observation, A actions, d dimensions of an action.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from torch_mars import algos, envs
+from torch_mars.envs import rng
+from torch_mars.envs.core import BatchedEnv
+from torch_mars.envs.options import allowed
+from torch_mars.run import files
+from torch_mars.run.cli import UsageError, check_device
+
+TEAMS = Path(__file__).parent
+
+
+def load_policy(
+    path: str | Path, device: str = "cpu", greedy: bool = False, seed: int = 0, policy_seed: int | None = None
+) -> "Policy":
+    """A trained team as a function from observations to actions.
+
+    Args:
+        path: a run's folder or its `policy.pt` (the best policy), a `checkpoint.pt` (the policy at that update), or
+            the name of a task with an installed team.
+        device: where the network computes.
+        greedy: take the most likely action instead of sampling as in training.
+        seed: of the sampled actions.
+        policy_seed: which of the run's training seeds; None: the one with the best evaluation.
+
+    Raises:
+        torch_mars.run.cli.UsageError: no such run, a file that holds no policy, or a seed that was not trained.
+    """
+    check_device(device)
+    return Policy(read(path), device, greedy, seed, policy_seed)
+
+
+class Policy:
+    """A trained team: `actions = policy(obs, mask)`, for all three faces of an environment.
+
+    | obs | mask (where the task has masks) | actions |
+    |---|---|---|
+    | [N, O] | [N, A] | int64 [N], or float32 [N, d] in the bounds of the action space |
+    | [B, N, O] | [B, N, A] | the same with a leading B |
+    | dict by agent of [O] or [B, O] | dict by agent of [A] or [B, A], or the infos that came with obs | dict by agent |
+
+    NumPy arrays are answered with NumPy arrays, tensors with tensors on the device that they came from. A dict may
+    leave agents out. Sampled actions use up the random numbers behind `seed`; two policies of one seed act alike.
+
+    Attributes:
+        task, env_options: what it was trained on: `envs.make(policy.task, num_envs, **policy.env_options)`.
+        algorithm: "mars", "mappo" or "maspo".
+        training_seed: which of the run's seeds this is.
+        path: the file that it was read from.
+    """
+
+    def __init__(self, trained: "Trained", device: str, greedy: bool, seed: int, policy_seed: int | None):
+        self.path, self.task, self.env_options = trained.path, trained.task, trained.env_options
+        self.algorithm, self.greedy, self.device = trained.algorithm, greedy, torch.device(device)
+        place = trained.place(policy_seed)
+        self.training_seed = trained.seeds[place]
+        env = trained.make_env(1, device)
+        self._actor = trained.actor(env, [place])
+        self.agents, self._observation_size, self._action_space = env.agents, env.observation_size, env.action_space
+        self._needs_mask = env.reset().action_mask is not None
+        self._agent_id = torch.eye(env.num_agents, device=self.device)
+        self._key = rng.keys([rng.derive(seed, "actions")], 1, self.device)
+
+    def __call__(self, obs: Any, mask: Any = None) -> Any:
+        """Actions for observations; see the class for the forms.
+
+        Raises:
+            ValueError: an observation or mask of another shape, an unknown agent, or no mask where the task has masks.
+        """
+        if isinstance(obs, Mapping):
+            return self._by_agent(obs, mask)
+        return self._answer(obs, mask, range(len(self.agents)))
+
+    def _by_agent(self, obs: Mapping, mask: Mapping | None) -> dict:
+        if not obs:
+            return {}
+        for agent in obs:
+            if agent not in self.agents:
+                raise ValueError(f"observation of unknown agent {agent!r}; {allowed(agent, self.agents)}")
+        places = [self.agents.index(agent) for agent in obs]
+        actions = self._answer(_stack(obs, "observation"), None if mask is None else self._masks(mask, obs), places)
+        last = -1 - len(self._actor.action_shape)  # the agents' axis
+        one_each = actions.unbind(last) if isinstance(actions, Tensor) else np.moveaxis(actions, last, 0)
+        return dict(zip(obs, one_each))
+
+    def _masks(self, masks: Mapping, agents: Mapping) -> Any:
+        """Those of `agents`, stacked; from masks by agent, or from PettingZoo's infos. None where there are none."""
+        own = {agent: masks.get(agent) for agent in agents}
+        own = {agent: mask.get("action_mask") if isinstance(mask, Mapping) else mask for agent, mask in own.items()}
+        missing = [agent for agent, mask in own.items() if mask is None]
+        if len(missing) == len(own):
+            return None
+        if missing:
+            raise ValueError(f"no mask for {', '.join(missing)}")
+        return _stack(own, "mask")
+
+    def _answer(self, obs: Any, mask: Any, places: Any) -> Any:
+        """Actions of the agents at `places` (K of them) for obs [K, O] or [B, K, O], of the same kind."""
+        is_tensor, came_from = isinstance(obs, Tensor), getattr(obs, "device", "cpu")
+        obs = _tensor(obs, np.float32, "obs").to(self.device, torch.float32)
+        self._check_shape("obs", obs, (len(places), self._observation_size))
+        has_batch = obs.dim() == 3
+        if mask is not None:
+            if not self._actor.is_discrete:
+                raise ValueError(f"mask given, but the actions of {self.task} are continuous: leave it out")
+            mask = _tensor(mask, np.bool_, "mask").to(self.device, torch.bool)
+            self._check_shape("mask", mask, (len(places), int(self._action_space.n)))
+            if mask.dim() != obs.dim() or mask.shape[:-1] != obs.shape[:-1]:
+                raise ValueError(f"mask is {list(mask.shape)}, obs is {list(obs.shape)}; all but the last must agree")
+        elif self._needs_mask:
+            raise ValueError(f"no mask given, but {self.task} forbids actions: policy(obs, mask)")
+        if not has_batch:
+            obs, mask = obs[None], None if mask is None else mask[None]
+        actions = self._act(obs, mask, places)
+        actions = actions if has_batch else actions[0]
+        return actions.to(came_from) if is_tensor else actions.cpu().numpy()
+
+    @torch.no_grad()
+    def _act(self, obs: Tensor, mask: Tensor | None, places: Any) -> Tensor:
+        """[B, K, ...] from obs [B, K, O]."""
+        B, K, _ = obs.shape
+        agent_id = self._agent_id[list(places)].expand(B, K, -1)
+        policy = self._actor(torch.cat([agent_id, obs], -1)[None], None if mask is None else mask[None])
+        if self.greedy:
+            action = policy.mode()
+        else:
+            noise, self._key = self._actor.noise(self._key, B, K)
+            action = policy.sample(noise)
+        action = self._actor.to_env(action)
+        if self._actor.is_discrete:
+            return action
+        return action.clamp(self._actor.low, self._actor.high)  # rounding must not leave the space
+
+    def _check_shape(self, name: str, tensor: Tensor, last: tuple[int, int]) -> None:
+        if tensor.dim() not in (2, 3) or tensor.shape[-2:] != last:
+            wanted = f"[{last[0]}, {last[1]}] or [B, {last[0]}, {last[1]}]"
+            raise ValueError(f"{name} is {list(tensor.shape)}; for {self.task} it must be {wanted}")
+
+    def __repr__(self) -> str:
+        return f"Policy({self.algorithm} on {self.task}, seed {self.training_seed}, from {self.path})"
+
+
+def _stack(by_agent: Mapping, what: str) -> Any:
+    """[O] or [B, O] of each of K agents -> [K, O] or [B, K, O]."""
+    rows = list(by_agent.values())
+    try:
+        return torch.stack(rows, -2) if isinstance(rows[0], Tensor) else np.stack(rows, -2)
+    except (ValueError, RuntimeError, TypeError, IndexError):
+        raise ValueError(f"the {what}s by agent must be arrays, or tensors, of one shape") from None
+
+
+def _tensor(values: Any, kind: type, what: str) -> Tensor:
+    try:
+        return values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, kind))
+    except (ValueError, TypeError):
+        raise ValueError(f"{what} is {type(values).__name__}; it must be an array or a tensor of numbers") from None
+
+
+# ---- from disk ----
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The actors of a run's P training seeds, on the CPU."""
+
+    path: Path
+    what: str  # "best policy", or "policy after update 20"
+    algorithm: str
+    task: str
+    env_options: dict[str, Any]
+    seeds: list[int]  # P
+    returns: list[float]  # P: of the best evaluation, -inf before the first
+    hidden_size: int
+    weights: dict[str, Tensor]  # [P, ...] each
+
+    def make_env(self, num_envs: int, device: str = "cpu", seed: Any = 0, auto_reset: bool = True) -> BatchedEnv:
+        """The environment that the run was trained on."""
+        return envs.make(self.task, num_envs, device, seed, auto_reset, **self.env_options)
+
+    def actor(self, env: BatchedEnv, places: list[int]) -> nn.Module:
+        """The lesson's Actor with the weights of the training seeds at `places`, on the environment's device."""
+        lesson = algos.lesson(self.algorithm)
+        actor = lesson.Actor(env, self.hidden_size, [torch.Generator() for _ in places])
+        actor.load_state_dict({name: weight[places] for name, weight in self.weights.items()})
+        return actor.to(env.device)
+
+    def place(self, policy_seed: int | None) -> int:
+        """Where a training seed is among the run's; None: the one with the best evaluation."""
+        if policy_seed is None:
+            return max(range(len(self.seeds)), key=lambda place: self.returns[place])
+        if policy_seed not in self.seeds:
+            trained = f"{self.seeds[0]} to {self.seeds[-1]}" if len(self.seeds) > 1 else f"only {self.seeds[0]}"
+            raise UsageError(f"policy seed {policy_seed} is not in {self.path}; it was trained with {trained}")
+        return self.seeds.index(policy_seed)
+
+
+def read(path: str | Path) -> Trained:
+    """The actors in a run's folder (its best policies), a `policy.pt`, a `checkpoint.pt`, or installed for a task.
+
+    Raises:
+        UsageError: there is no run, or the file holds no policy that this version can use.
+    """
+    file = find(path)
+    content = files.load_checkpoint(file)
+    try:
+        trained = _of_checkpoint(file, content, Path(path)) if "learner" in content else _of_policy(file, content)
+        trained.actor(trained.make_env(1), list(range(len(trained.seeds))))
+    except UsageError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, StopIteration) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise UsageError(f"{file} holds no policy that this version of torch_mars can use: {_short(reason)}") from None
+    return trained
+
+
+def find(path: str | Path) -> Path:
+    """The file to read a policy from: the path itself, in a run's folder policy.pt, else checkpoint.pt; a task's team.
+
+    Raises:
+        UsageError: neither; the sentence says what is near.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    policy, checkpoint = path / files.POLICY, path / files.CHECKPOINT
+    if policy.is_file() and not (checkpoint.is_file() and _is_outdated(policy)):
+        return policy
+    if checkpoint.is_file():
+        return checkpoint
+    if str(path) in installed_teams():
+        return TEAMS / f"{path}.pt"
+    if not path.is_dir():
+        raise UsageError(f"no run or checkpoint at {path}{_hint(path)}")
+    if (path / "config.yaml").exists():
+        raise UsageError(f"run {path} has no policy yet: it ended before its first checkpoint")
+    inside = sorted(path.glob("**/config.yaml"), key=lambda file: file.stat().st_mtime)
+    if inside:
+        raise UsageError(f"{path} is not a run, but holds {len(inside)}; the latest is {inside[-1].parent}")
+    raise UsageError(f"{path} is not a run: it has neither {files.POLICY} nor {files.CHECKPOINT}")
+
+
+def is_trained(what: str) -> bool:
+    """Whether there is a policy behind a path or the name of a task."""
+    try:
+        find(what)
+    except UsageError:
+        return False
+    return True
+
+
+def _is_outdated(policy: Path) -> bool:
+    """Whether the run has gone on since it ended with this policy: then its checkpoint knows the best one."""
+    config = policy.with_name("config.yaml")
+    if not config.is_file():
+        return False
+    settings = files.load_checkpoint(policy).get("settings", {})
+    return files.read_yaml(config).get("total_steps") != settings.get("total_steps")
+
+
+def installed_teams() -> list[str]:
+    """Tasks for which a trained team comes with the package."""
+    return sorted(file.stem for file in TEAMS.glob("*.pt"))
+
+
+def _hint(path: Path) -> str:
+    if str(path) in envs.tasks():
+        known = f"; teams are installed for {', '.join(installed_teams())}" if installed_teams() else ""
+        return f", which is the name of a task{known}; runs are folders like runs/<task>/<algorithm>/<time>-<name>"
+    if not path.parent.is_dir():
+        return f"; there is no folder {path.parent} either"
+    near = difflib.get_close_matches(path.name, [child.name for child in path.parent.iterdir()], n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""
+
+
+def _of_policy(file: Path, content: dict) -> Trained:
+    returns = [float(value) for value in content["returns"]]
+    return _trained(file, "best policy", content, content["settings"], content["actor"], returns)
+
+
+def _of_checkpoint(file: Path, content: dict, asked: Path) -> Trained:
+    """The latest policy if the file was asked for; for the run, the best so far if there was an evaluation."""
+    settings = files.read_yaml(file.parent / "config.yaml")
+    best, update = content["best"], content["update"]
+    returns = [float(value) for value in best["returns"]]
+    if asked.is_dir() and min(returns) > -float("inf"):
+        return _trained(file, f"best policy up to update {update}", content, settings, best["weights"], returns)
+    return _trained(file, f"policy after update {update}", content, settings, content["learner"]["actor"], returns)
+
+
+def _trained(file: Path, what: str, head: dict, settings: dict, weights: dict, returns: list[float]) -> Trained:
+    algorithm, task = head["algorithm"], head["task"]
+    if algorithm not in algos.LESSONS:
+        raise ValueError(f"unknown algorithm {algorithm!r}; {allowed(algorithm, algos.LESSONS)}")
+    P = len(next(iter(weights.values())))
+    if len(returns) != P:
+        raise ValueError(f"weights of {P} seeds, returns of {len(returns)}")
+    seeds = [settings["seed"] + p for p in range(P)]
+    options = dict(settings["env_options"])
+    return Trained(file, what, algorithm, task, options, seeds, returns, settings["hidden_size"], weights)
+
+
+def _short(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
