@@ -269,6 +269,14 @@ def may_look(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
+def runs_in_loops(tensor: Tensor) -> bool:
+    """The switch between the two forms of a rule: whether the loops of `loops.py` are taken, not the tensors.
+
+    They read the tensor's memory, so it must be on CPU, and torch.compile could not follow them.
+    """
+    return may_look(tensor)
+
+
 def where_rows(rows: Tensor, compute: Callable[[Any], Any], source: Any, otherwise: Any) -> Any:
     """`otherwise`, but `compute(source)` in the rows where `rows` holds.
 

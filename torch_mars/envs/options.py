@@ -3,7 +3,7 @@
 import difflib
 import numbers
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -48,3 +48,37 @@ def _is_a(kind: Any, value: Any) -> bool:
     if kind in _KINDS:
         return isinstance(value, _KINDS[kind][0])
     return typing.get_origin(kind) is tuple and isinstance(value, Sequence) and not isinstance(value, str)
+
+
+# ---- ranges, for `__post_init__` ----
+
+
+def at_least(options: Any, least: float, *names: str) -> None:
+    """ValueError unless each of these options is `least` or more."""
+    _require(options, names, lambda value: value >= least, f"it must be {least:g} or more")
+
+
+def more_than(options: Any, bound: float, *names: str) -> None:
+    """ValueError unless each of these options is more than `bound`."""
+    _require(options, names, lambda value: value > bound, f"it must be more than {bound:g}")
+
+
+def between(options: Any, low: float, high: float, *names: str) -> None:
+    """ValueError unless each of these options is in [low, high]."""
+    _require(options, names, lambda value: low <= value <= high, f"it must be between {low:g} and {high:g}")
+
+
+def one_of(options: Any, names: Sequence[str], *values: str) -> None:
+    """ValueError unless each of the options `names` is one of `values`."""
+    for name in names:
+        value = getattr(options, name)
+        if value not in values:
+            raise ValueError(f"{name} is {value!r}; {allowed(value, values)}")
+
+
+def _require(options: Any, names: Sequence[str], holds: Callable[[Any], bool], wanted: str) -> None:
+    """Options that are None are left to their defaults."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not holds(value):
+            raise ValueError(f"{name} is {value!r}; {wanted}")
