@@ -36,7 +36,7 @@ class Lottery(Toy):
 @pytest.fixture
 def lottery(monkeypatch, tmp_path):
     """An untrained team of three seeds for the Lottery."""
-    monkeypatch.setitem(TOYS, "toy_masked", (Lottery, None))
+    monkeypatch.setitem(TOYS, "toy_masked", Lottery)
     with toys_registered():
         actor = mars.Actor(Lottery(), 8, [torch.Generator().manual_seed(p) for p in range(3)])
         weights = actor.state_dict()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torch_mars.envs as envs
-from torch_mars.envs import paxmen, rng, rng_loops
+from torch_mars.envs import rng, rng_loops
 from torch_mars.envs.core import fields_of
 from torch_mars.envs.paxmen.layouts import board
 
@@ -17,7 +17,7 @@ DISCRETE = ("rng", "step", "layout", "agent_pos", "dot_pos", "dot_active")
 
 
 def scalar_engine(num_agents, **options):
-    return paxmen.SCALAR(envs.make(f"paxmen_{num_agents}a", auto_reset=False, **options))
+    return envs.make(f"paxmen_{num_agents}a", auto_reset=False, **options).engine()
 
 
 def assert_same_fields(engine, state, index, where):

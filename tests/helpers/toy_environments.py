@@ -14,7 +14,7 @@ import torch
 
 import torch_mars.envs as envs
 from torch_mars.envs.core import BatchedEnv, State
-from torch_mars.envs.engine import ScalarEngine
+from torch_mars.envs.engine import LoopEngine
 from torch_mars.envs.rng import uniform
 from torch_mars.envs.rng_loops import next_uniform
 
@@ -74,7 +74,7 @@ class ContinuousToy(Toy):
         return None
 
 
-class ScalarToy(ScalarEngine):
+class ScalarToy(LoopEngine):
     """The rules of `Toy` for one environment."""
 
     def start(self):
@@ -94,18 +94,21 @@ class ScalarToy(ScalarEngine):
         return obs, total.copy(), mask
 
 
-TOYS = {"toy_masked": (Toy, None), "toy_continuous": (ContinuousToy, None), "toy_scalar": (Toy, ScalarToy)}
+class ToyInLoops(Toy):
+    def engine(self):
+        return ScalarToy(self)
+
+
+TOYS = {"toy_masked": Toy, "toy_continuous": ContinuousToy, "toy_scalar": ToyInLoops}
 
 
 @contextlib.contextmanager
 def toys_registered():
     """The toys are tasks as long as this lasts."""
     with pytest.MonkeyPatch.context() as patch:
-        for task, (environment, scalar) in TOYS.items():
-            package = types.ModuleType(f"torch_mars.envs.{task}")
+        for task, environment in TOYS.items():
+            package = types.ModuleType(f"torch_mars.envs.{task}.env")
             package.ENVIRONMENT = environment
-            if scalar is not None:
-                package.SCALAR = scalar
             patch.setitem(sys.modules, package.__name__, package)
             patch.setitem(envs._MAKEABLE, task, (task, {}))
         yield

@@ -123,7 +123,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
-    code = f"from torch_mars.run import files; from pathlib import Path; files.write_whole(Path({str(path)!r}), b'x' * 5000)"
+    code = "from torch_mars.run.files import write_whole; from pathlib import Path;"
+    code += f"write_whole(Path({str(path)!r}), b'x' * 5000)"
     result = subprocess.run([sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True)
     assert "cannot write" in result.stderr
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["checkpoint.pt"]

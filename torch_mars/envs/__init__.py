@@ -98,7 +98,7 @@ def title(environment: str) -> str:
 
 def environment_class(task: str) -> "type[BatchedEnv]":
     """The BatchedEnv subclass of a task."""
-    return importlib.import_module(f"torch_mars.envs.{family(task)}").ENVIRONMENT
+    return importlib.import_module(f"torch_mars.envs.{family(task)}.env").ENVIRONMENT
 
 
 def task_options(task: str) -> dict[str, Any]:
@@ -145,14 +145,11 @@ def parallel_env(task: str, render_mode: str | None = None, **overrides: Any) ->
     Raises:
         ValueError: an unknown task, option or render mode, or a value out of range.
     """
-    from torch_mars.envs.engine import TensorEngine
     from torch_mars.envs.pettingzoo import TaskParallelEnv
 
     _check_options(task, overrides)
     rules = make(task, auto_reset=False, **overrides)
-    package = importlib.import_module(f"torch_mars.envs.{family(task)}")
-    engine = getattr(package, "SCALAR", TensorEngine)
-    return TaskParallelEnv(task, engine(rules), render_mode)
+    return TaskParallelEnv(task, rules.engine(), render_mode)
 
 
 def batched_parallel_env(

@@ -8,9 +8,9 @@ Axes: B environments, N agents, O observation, S global state, A actions.
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -19,6 +19,9 @@ from torch import Tensor
 
 from torch_mars.envs import rng
 from torch_mars.envs.options import allowed, make_options
+
+if TYPE_CHECKING:
+    from torch_mars.envs.engine import Engine
 
 
 @dataclass
@@ -54,7 +57,9 @@ class BatchedEnv(ABC):
     - `initial_state(rng) -> State`: a start for each key in rng [B]; begins with `**self.episode_start(rng)`;
     - `transition(state, actions) -> (state, reward [B, N], terminated [B], metrics)`: one step, without counting it;
     - `observation(state) -> [B, N, O]`, `global_state(state) -> [B, S]`, `action_mask(state) -> [B, N, A] or None`;
-    - `draw(state, index) -> uint8 [H, W, 3]`, and where it helps `draw_observation(obs [O], agent) -> uint8 [h, h, 3]`.
+    - `draw(state, index, trail) -> uint8 [H, W, 3]`, and where it helps `draw_text(state, index) -> str` and
+      `draw_observation(obs [O], agent) -> uint8 [h, h, 3]`;
+    - where the rules stand as loops, too (`loops.py`): `engine()`.
 
     Rules treat every environment by itself and B as free: they are also called with a few rows of the batch.
 
@@ -125,8 +130,15 @@ class BatchedEnv(ABC):
         return None
 
     @abstractmethod
-    def draw(self, state: State, index: int = 0) -> np.ndarray:
-        """A picture of environment number `index`, uint8 [H, W, 3]."""
+    def draw(self, state: State, index: int = 0, trail: Sequence[State] = ()) -> np.ndarray:
+        """A picture of environment number `index`, uint8 [H, W, 3].
+
+        `trail`: earlier States of the episode, oldest first, for environments that show where things came from.
+        """
+
+    def draw_text(self, state: State, index: int = 0) -> str | None:
+        """Environment number `index` in characters; None where characters make no picture."""
+        return None
 
     def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray | None:
         """What agent number `agent` sees, from its obs [O]: uint8 [h, h, 3]; None where numbers make no picture."""
@@ -139,6 +151,20 @@ class BatchedEnv(ABC):
     def perceive(self, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
         """Observation, global state and action mask at once; overridden where they share work."""
         return self.observation(state), self.global_state(state), self.action_mask(state)
+
+    def admitted(self, state: State, given: Collection[str]) -> State:
+        """A State whose fields `given` came from outside, with what follows from them made anew.
+
+        Raises:
+            ValueError: it cannot be. Overridden where fields have bounds, or follow from others.
+        """
+        return state
+
+    def engine(self) -> "Engine":
+        """One environment at a time, with these rules (B = 1): overridden where they stand as loops, too."""
+        from torch_mars.envs.engine import TensorEngine
+
+        return TensorEngine(self)
 
     # ---- what users call ----
 
@@ -165,12 +191,9 @@ class BatchedEnv(ABC):
             raise RuntimeError("step() before reset(): call reset() first")
         actions = self._checked(actions)
         state, reward, terminated, metrics = self.transition(self.state, actions)
-        step = state.step + 1
-        truncated = (step >= self.max_steps) & ~terminated
-        team_reward = reward[:, 0] if self.has_shared_reward else reward.mean(1)
-        gained = torch.stack([team_reward, *(metrics[name].float() for name in self._summed)], 1)
-        state = dataclasses.replace(state, step=step, totals=state.totals + gained)
-        info = {**metrics, **self.episode_info(state)}
+        step, totals, truncated = self.count(state.step, state.totals, reward, terminated, metrics, _columns)
+        state = dataclasses.replace(state, step=step, totals=totals)
+        info = {**metrics, **self.episode_info(step, totals)}
 
         final_obs, final_state, final_mask = self.perceive(state)
         obs, global_state, mask = final_obs, final_state, final_mask
@@ -188,7 +211,7 @@ class BatchedEnv(ABC):
         obs, global_state, mask = self.perceive(self.state)
         reward = torch.zeros(self.num_envs, self.num_agents, device=self.device)
         ended = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        info = self.episode_info(self.state)
+        info = self.episode_info(self.state.step, self.state.totals)
         return TimeStep(obs, global_state, mask, reward, ended, ended, obs, global_state, info)
 
     def load_state(self, fields: dict[str, Any]) -> None:
@@ -198,11 +221,40 @@ class BatchedEnv(ABC):
             fields: State field name -> array-like [B, ...] of the field's shape.
 
         Raises:
-            ValueError: an unknown field, or a field of another shape.
+            ValueError: an unknown field, a field of another shape, or a situation that cannot be. The State stays.
         """
         if self.state is None:
             self.reset()
-        current = fields_of(self.state)
+        self.state = self.with_fields(self.state, fields)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of all fields of the State; `load_state` takes them back and continues identically."""
+        if self.state is None:
+            self.reset()
+        return {name: tensor.clone() for name, tensor in fields_of(self.state).items()}
+
+    # ---- the frame of a step: the same for tensors [B, ...] and for the arrays of one environment ----
+
+    def count(self, step: Any, totals: Any, reward: Any, terminated: Any, metrics: dict, join: Callable) -> tuple:
+        """What a step adds to step [...] and totals [..., 1 + M], and whether the time limit ends the episode.
+
+        Args:
+            reward: [..., N]. terminated: [...]. metrics: [...] by name.
+            join: from numbers [...] to [..., numbers], of the kind of totals.
+        """
+        step = step + 1
+        is_truncated = (step >= self.max_steps) & ~terminated
+        team_reward = reward[..., 0] if self.has_shared_reward else reward.mean(-1)
+        return step, totals + join([team_reward, *(metrics[name] for name in self._summed)]), is_truncated
+
+    def episode_info(self, step: Any, totals: Any) -> dict[str, Any]:
+        """Of the episodes so far, [...] each: `episode_return`, `episode_length`, and the metrics that are sums."""
+        sums = {name: totals[..., 1 + i] for i, name in enumerate(self._summed)}
+        return {"episode_return": totals[..., 0], "episode_length": step, **sums}
+
+    def with_fields(self, state: State, fields: dict[str, Any]) -> State:
+        """`state` with copies of `fields` in place of its own: what `load_state` means."""
+        current = fields_of(state)
         loaded = {}
         for name, value in fields.items():
             if name not in current:
@@ -212,18 +264,7 @@ class BatchedEnv(ABC):
             if tensor.shape != now.shape:
                 raise ValueError(f"State field {name!r} has shape {list(tensor.shape)}; it must be {list(now.shape)}")
             loaded[name] = tensor.to(now.device, now.dtype, copy=True)
-        self.state = dataclasses.replace(self.state, **loaded)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Copies of all fields of the State; `load_state` takes them back and continues identically."""
-        if self.state is None:
-            self.reset()
-        return {name: tensor.clone() for name, tensor in fields_of(self.state).items()}
-
-    def episode_info(self, state: State) -> dict[str, Tensor]:
-        """Of the episodes so far, [B] each: `episode_return`, `episode_length`, and the metrics that are sums."""
-        sums = {name: state.totals[:, 1 + i] for i, name in enumerate(self._summed)}
-        return {"episode_return": state.totals[:, 0], "episode_length": state.step, **sums}
+        return self.admitted(dataclasses.replace(state, **loaded), loaded.keys())
 
     # ---- for subclasses ----
 
@@ -259,6 +300,11 @@ class BatchedEnv(ABC):
                     f"action {wrong} is outside the action space; allowed are 0 to {self.action_space.n - 1}"
                 )
         return actions
+
+
+def _columns(values: list[Tensor]) -> Tensor:
+    """Tensors [B] as the columns of one, float32 [B, len]."""
+    return torch.stack([value.float() for value in values], 1)
 
 
 # ---- masked work ----

@@ -1,8 +1,8 @@
 """One environment at a time, arrays in and out: what the PettingZoo face runs on.
 
-`TensorEngine` is any `BatchedEnv` with B = 1. `ScalarEngine` is the base of an environment's own `scalar.py`, whose
-rules are plain loops over the fields of one environment and take microseconds where a batch of one takes hundreds. Both
-hold the same State fields without the batch axis and draw the same random numbers, so they move in step.
+`TensorEngine` is any `BatchedEnv` with B = 1. `LoopEngine` is the base of the engine in an environment's `loops.py`,
+whose rules are plain loops over the fields of one environment and take microseconds where a batch of one takes
+hundreds. Both hold the same State fields without the batch axis and draw the same random numbers, so they move in step.
 
 No PettingZoo here: dictionaries by agent name are the business of `pettingzoo.py`.
 """
@@ -15,7 +15,6 @@ import torch
 
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, State, fields_of
-from torch_mars.envs.options import allowed
 
 
 class Outcome(NamedTuple):
@@ -64,7 +63,7 @@ class Engine(ABC):
         """Put a situation in place; fields left out keep their value.
 
         Raises:
-            ValueError: an unknown field, or a field of another shape.
+            ValueError: an unknown field, a field of another shape, or a situation that cannot be. The State stays.
         """
 
     @abstractmethod
@@ -91,7 +90,7 @@ class TensorEngine(Engine):
         return {name: value[0].numpy() for name, value in self.rules.state_dict().items()}
 
     def load_state(self, fields: dict[str, Any]) -> None:
-        self.rules.load_state({name: np.asarray(value)[None] for name, value in fields.items()})
+        self.rules.load_state(_batches_of_one(fields))
 
     def batched_state(self) -> State:
         return self.rules.state
@@ -103,7 +102,7 @@ class TensorEngine(Engine):
         return Outcome(ts.obs[0].numpy().copy(), ts.state[0].numpy().copy(), mask, ts.reward[0].numpy(), *ended)
 
 
-class ScalarEngine(Engine):
+class LoopEngine(Engine):
     """Rules as plain loops. A subclass writes `start`, `transition` and `perceive` on `self.fields`, in place.
 
     As in `BatchedEnv`, counting steps, the time limit and the sums of an episode are no part of the rules.
@@ -116,7 +115,6 @@ class ScalarEngine(Engine):
         state = rules.initial_state(rng.keys(0, 1))
         self._state_type = type(state)
         self.fields = {name: value[0].numpy().copy() for name, value in fields_of(state).items()}
-        self._summed = [name for name, kind in rules.metrics.items() if kind == "sum"]
         self._metrics: dict[str, float] = {}
 
     # ---- the rules: a subclass writes these ----
@@ -147,34 +145,32 @@ class ScalarEngine(Engine):
     def step(self, actions: np.ndarray) -> Outcome:
         reward, terminated, self._metrics = self.transition(actions)
         step, totals = self.fields["step"], self.fields["totals"]
-        step += 1
-        truncated = bool(step >= self.rules.max_steps) and not terminated
-        totals[0] += reward[0] if self.rules.has_shared_reward else reward.mean()
-        for i, name in enumerate(self._summed):
-            totals[1 + i] += self._metrics[name]
-        return Outcome(*self.perceive(), reward, terminated, truncated)
+        counted = self.rules.count(step, totals, reward, np.bool_(terminated), self._metrics, _numbers)
+        step[()], totals[:], truncated = counted
+        return Outcome(*self.perceive(), reward, terminated, bool(truncated))
 
     def observe(self) -> Outcome:
         return Outcome(*self.perceive(), np.zeros(self.rules.num_agents, np.float32), False, False)
 
     def info(self) -> dict[str, np.ndarray]:
-        totals = self.fields["totals"]
-        sums = {name: totals[1 + i] for i, name in enumerate(self._summed)}
-        info = {**self._metrics, "episode_return": totals[0], "episode_length": self.fields["step"], **sums}
+        info = {**self._metrics, **self.rules.episode_info(self.fields["step"], self.fields["totals"])}
         return {name: np.array(value) for name, value in info.items()}
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {name: value.copy() for name, value in self.fields.items()}
 
     def load_state(self, fields: dict[str, Any]) -> None:
-        for name, value in fields.items():
-            if name not in self.fields:
-                raise ValueError(f"unknown State field {name!r}; {allowed(name, self.fields)}")
-            now = self.fields[name].shape
-            if np.shape(value) != now:
-                raise ValueError(f"State field {name!r} has shape {list(np.shape(value))}; it must be {list(now)}")
-        for name, value in fields.items():
-            self.fields[name][...] = value
+        loaded = self.rules.with_fields(self.batched_state(), _batches_of_one(fields))
+        for name, value in fields_of(loaded).items():
+            self.fields[name][...] = value[0].numpy()
 
     def batched_state(self) -> State:
         return self._state_type(**{name: torch.from_numpy(value)[None] for name, value in self.fields.items()})
+
+
+def _numbers(values: list[float]) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def _batches_of_one(fields: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value)[None] for name, value in fields.items()}

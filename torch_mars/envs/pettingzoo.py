@@ -97,7 +97,7 @@ class TaskParallelEnv(_Face):
     def __init__(self, task: str, engine: Engine, render_mode: str | None = None):
         super().__init__(task, engine.rules)
         self.engine = engine
-        has_text = hasattr(engine.rules, "draw_text")
+        has_text = type(engine.rules).draw_text is not BatchedEnv.draw_text
         self.metadata["render_modes"] = ["human", "rgb_array"] + (["ansi"] if has_text else [])
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             modes = self.metadata["render_modes"]

@@ -56,7 +56,7 @@ def draw(env, state, index: int, trail: list) -> np.ndarray:
         pen.line((*top.point(position[i]), *top.point(position[j])), fill=(*LOCK, 190), width=round(width))
 
     n = env.num_agents
-    so_far = {name: float(values[index]) for name, values in env.episode_info(state).items()}
+    so_far = {name: float(values[index]) for name, values in env.episode_info(state.step, state.totals).items()}
     text = [
         f"{so_far['episode_length'] * c.dt:.1f} s",
         f"allies {is_alive[:n].sum()} / {n}",

@@ -32,6 +32,7 @@ from torch_mars.envs.aerojax import opponents, physics, vectors
 from torch_mars.envs.aerojax.physics import GRAVITY, Motion, body_axes, dynamic_pressure, lift_coefficient
 from torch_mars.envs.aerojax.vectors import Vector
 from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.envs.engine import Engine
 from torch_mars.envs.rng import uniform
 
 FLYING, SHOT, GROUND, LEFT, COLLIDED = range(5)  # status
@@ -506,6 +507,11 @@ class AeroJAX(BatchedEnv):
         aircraft = (torch.stack(features, 2) * is_alive[..., None]).flatten(1)
         return torch.cat([aircraft, self._time_left(state)[:, None]], 1)
 
+    def engine(self) -> Engine:
+        from torch_mars.envs.aerojax.loops import ScalarAeroJAX
+
+        return ScalarAeroJAX(self)
+
     def draw(self, state: AeroState, index: int = 0, trail: list[AeroState] | None = None) -> np.ndarray:
         """`trail`: earlier states of the episode, oldest first, to draw the paths flown."""
         from torch_mars.envs.aerojax.draw import draw
@@ -542,3 +548,6 @@ def motion_of(state: AeroState) -> Motion:
 
 def velocity_of(motion: Motion) -> Vector:
     return vectors.scale(motion.speed, motion.direction)
+
+
+ENVIRONMENT = AeroJAX

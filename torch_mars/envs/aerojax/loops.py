@@ -29,7 +29,7 @@ from torch_mars.envs.aerojax.env import (
     Options,
 )
 from torch_mars.envs.aerojax.physics import GRAVITY
-from torch_mars.envs.engine import ScalarEngine
+from torch_mars.envs.engine import LoopEngine
 from torch_mars.envs.rng_loops import next_uniform
 
 _ANGLES = (
@@ -527,7 +527,7 @@ def list_nearest(c, fleet, s, i, first, last, slots, obs, place):
     return place + ENTITY_FEATURES * slots
 
 
-class ScalarAeroJAX(ScalarEngine):
+class ScalarAeroJAX(LoopEngine):
     """The functions above behind the engine interface."""
 
     def __init__(self, rules: AeroJAX):

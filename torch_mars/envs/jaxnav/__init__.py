@@ -2,7 +2,3 @@
 
 Rules: `env.py`; what the robots measure: `lidar.py`; maps and starts: `maps.py`; pictures: `draw.py`.
 """
-
-from torch_mars.envs.jaxnav.env import JaxNav as ENVIRONMENT
-
-__all__ = ["ENVIRONMENT"]

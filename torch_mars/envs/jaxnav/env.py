@@ -24,6 +24,7 @@ both at once), `timeout`. Metrics of the episode so far, per robot: `goal_rate`,
 
 import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import gymnasium
@@ -172,13 +173,11 @@ class JaxNav(BatchedEnv):
     def _new_draft(self, rng: Tensor) -> Draft:
         return new_draft(rng, self.num_agents, self.options.map_size)
 
-    def load_state(self, fields: dict) -> None:
-        super().load_state(fields)
-        state = self.state
-        is_stale = "rng" in fields and "next_cursor" not in fields
+    def admitted(self, state: NavState, given: Collection[str]) -> NavState:
+        """With beams and a complete next level, as the episode may end at once."""
+        is_stale = "rng" in given and "next_cursor" not in given
         draft = self._new_draft(state.rng) if is_stale else _draft(state)
-        # complete, as the episode loaded may end at once
-        self.state = dataclasses.replace(
+        return dataclasses.replace(
             state,
             beams=self.lidar(state.pos, state.theta, state.map_data),
             **_draft_fields(finish(draft, self.options.fill)),
@@ -317,3 +316,6 @@ def _draft_fields(draft: Draft) -> dict[str, Tensor]:
         "next_placed": draft.placed,
         "next_rounds": draft.rounds,
     }
+
+
+ENVIRONMENT = JaxNav

@@ -169,3 +169,6 @@ def _apart(to: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x, y and length of the ways from start [B, J, 2] to the points [B, I, 2]: [B, I, J] each."""
     x, y = (to[:, :, None, axis] - start[:, None, :, axis] for axis in range(2))
     return x, y, (x * x + y * y).sqrt()
+
+
+ENVIRONMENT = SimpleSpread

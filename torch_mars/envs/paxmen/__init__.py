@@ -3,8 +3,3 @@
 Rules: `env.py`; the same as compiled loops: `loops.py`, and for one environment: `scalar.py`; boards: `layouts.py`;
 pictures: `draw.py`.
 """
-
-from torch_mars.envs.paxmen.env import PaxMen as ENVIRONMENT
-from torch_mars.envs.paxmen.scalar import ScalarPaxMen as SCALAR
-
-__all__ = ["ENVIRONMENT", "SCALAR"]

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.core import BatchedEnv, State, may_look, where_rows
+from torch_mars.envs.engine import Engine
 from torch_mars.envs.paxmen import loops
 from torch_mars.envs.paxmen.layouts import (
     AGENT,
@@ -223,6 +224,11 @@ class PaxMen(BatchedEnv):
     def global_state(self, state: PaxMenState) -> Tensor:
         return self.perceive(state)[1]
 
+    def engine(self) -> Engine:
+        from torch_mars.envs.paxmen.scalar import ScalarPaxMen
+
+        return ScalarPaxMen(self)
+
     def draw(self, state: PaxMenState, index: int = 0, show_windows: bool = True) -> np.ndarray:
         from torch_mars.envs.paxmen.draw import draw
 
@@ -245,3 +251,6 @@ class PaxMen(BatchedEnv):
     def _cells(self, layout: Tensor, position: Tensor) -> Tensor:
         """Numbers of the floor cells at positions [B, K, 2]: [B, K], `num_cells` at a wall."""
         return self._cell_at[layout[:, None] * self.board.grid_size**2 + self._flat(position)]
+
+
+ENVIRONMENT = PaxMen

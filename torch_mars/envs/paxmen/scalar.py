@@ -12,7 +12,7 @@ Axes: N agents, D = 3N dots.
 import numpy as np
 from numba import njit
 
-from torch_mars.envs.engine import ScalarEngine
+from torch_mars.envs.engine import LoopEngine
 from torch_mars.envs.paxmen import loops
 from torch_mars.envs.paxmen.env import OFF_THE_FLOOR
 from torch_mars.envs.paxmen.layouts import DOTS_PER_ROOM, NUM_LAYOUTS, ROOM_CELLS, WINDOW
@@ -44,7 +44,7 @@ def draw_dots(rooms, rng, dot_pos, dot_active):
     dot_active[:] = True
 
 
-class ScalarPaxMen(ScalarEngine):
+class ScalarPaxMen(LoopEngine):
     """The functions above and a batch of one for the loops, behind the engine interface."""
 
     def __init__(self, rules):

@@ -3,7 +3,3 @@
 Rules: `env.py`; units, scenarios and how a battle begins: `scenarios.py`; the script: `opponents.py`; pictures:
 `draw.py`.
 """
-
-from torch_mars.envs.smax.env import SMAX as ENVIRONMENT
-
-__all__ = ["ENVIRONMENT"]

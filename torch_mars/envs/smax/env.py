@@ -26,6 +26,7 @@ Metrics at an episode's end: `won`, `lost`, `draw` (both teams died in one step)
 
 import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import gymnasium
@@ -173,18 +174,15 @@ class SMAX(BatchedEnv):
         if self.scenario.types is not None:
             self._types = constant(self.scenario.types, torch.int64)
 
-    def load_state(self, fields: dict) -> None:
-        before = self.state
-        super().load_state(fields)
-        types, attacks = self.state.unit_types, self.state.prev_attack_actions
+    def admitted(self, state: SMAXState, given: Collection[str]) -> SMAXState:
+        types, attacks = state.unit_types, state.prev_attack_actions
         known = (types >= 0) & (types < NUM_TYPES)
         if not known.all():
-            self.state = before
             raise ValueError(f"unit_types holds {int(types[~known][0])}; allowed are 0 to {NUM_TYPES - 1}")
         possible = (attacks >= 0) & (attacks <= self._largest_action)
         if not possible.all():
-            self.state = before
             raise ValueError(f"prev_attack_actions holds {int(attacks[~possible][0])}, an attack on no unit")
+        return state
 
     # ---- reset ----
 
@@ -467,3 +465,6 @@ def _planes(pairs: Tensor) -> Tensor:
 def _pairs(planes: Tensor) -> Tensor:
     """[B, K, 2] of [2, K, B]."""
     return planes.permute(2, 1, 0).contiguous()
+
+
+ENVIRONMENT = SMAX
