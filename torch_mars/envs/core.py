@@ -257,13 +257,9 @@ class BatchedEnv(ABC):
         current = fields_of(state)
         loaded = {}
         for name, value in fields.items():
-            if name not in current:
-                raise ValueError(f"unknown State field {name!r}; {allowed(name, current)}")
-            now = current[name]
             tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
-            if tensor.shape != now.shape:
-                raise ValueError(f"State field {name!r} has shape {list(tensor.shape)}; it must be {list(now.shape)}")
-            loaded[name] = tensor.to(now.device, now.dtype, copy=True)
+            check_field(name, tensor.shape, current)
+            loaded[name] = tensor.to(current[name].device, current[name].dtype, copy=True)
         return self.admitted(dataclasses.replace(state, **loaded), loaded.keys())
 
     # ---- for subclasses ----
@@ -305,6 +301,15 @@ class BatchedEnv(ABC):
 def _columns(values: list[Tensor]) -> Tensor:
     """Tensors [B] as the columns of one, float32 [B, len]."""
     return torch.stack([value.float() for value in values], 1)
+
+
+def check_field(name: str, shape: Sequence[int], current: dict[str, Any]) -> None:
+    """ValueError unless `current` (tensors or arrays by State field) has that field, with that shape."""
+    if name not in current:
+        raise ValueError(f"unknown State field {name!r}; {allowed(name, current)}")
+    wanted = list(current[name].shape)
+    if list(shape) != wanted:
+        raise ValueError(f"State field {name!r} has shape {list(shape)}; it must be {wanted}")
 
 
 # ---- masked work ----

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from torch_mars.envs import rng
-from torch_mars.envs.core import BatchedEnv, State, fields_of
+from torch_mars.envs.core import BatchedEnv, State, check_field, fields_of
 
 
 class Outcome(NamedTuple):
@@ -160,6 +160,8 @@ class LoopEngine(Engine):
         return {name: value.copy() for name, value in self.fields.items()}
 
     def load_state(self, fields: dict[str, Any]) -> None:
+        for name, value in fields.items():
+            check_field(name, np.shape(value), self.fields)
         loaded = self.rules.with_fields(self.batched_state(), _batches_of_one(fields))
         for name, value in fields_of(loaded).items():
             self.fields[name][...] = value[0].numpy()
