@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from torch_mars import algos
 from torch_mars.envs import rng
 from torch_mars.protocol.intervals import CONFIDENCE, mean_and_interval
 from torch_mars.run.cli import Parser, check_device, guarded, resolve_device, whole_number
-from torch_mars.teams.policies import Trained, read
+from torch_mars.teams.policies import Trained, add_own, read
 
 BATCH = 256  # episodes played at once for each training seed
 
@@ -39,14 +38,13 @@ def evaluate(trained: Trained, episodes: int, seed: int = 0, greedy: bool = Fals
     Returns:
         metric -> list over training seeds of lists over episodes; `episode_return` is one of the metrics.
     """
-    lesson = algos.lesson(trained.algorithm)
-    args = lesson.Args(env=trained.task, num_seeds=len(trained.seeds), eval_greedy=greedy)
+    args = trained.lesson.Args(env=trained.task, num_seeds=len(trained.seeds), eval_greedy=greedy)
     found: dict[str, list[list[float]]] = {}
     for start in range(0, episodes, BATCH):
         seeds = [rng.derive(seed, "evaluate", training_seed, start) for training_seed in trained.seeds]
         env = trained.make_env(len(seeds) * min(BATCH, episodes - start), device, seeds)
         actor = trained.actor(env, list(range(len(seeds))))
-        for name, lists in lesson.evaluate(env, actor, seeds, args).items():
+        for name, lists in trained.lesson.evaluate(env, actor, seeds, args).items():
             before = found.setdefault(name, [[] for _ in seeds])
             found[name] = [old + new for old, new in zip(before, lists)]
     return found
@@ -106,6 +104,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("run", metavar="RUN_OR_TASK", help="a run's folder, its policy.pt or checkpoint.pt, "
         "or a task with an installed team")  # fmt: skip
+    add_own(parser)
     parser.add_argument("--episodes", type=whole_number(1), default=320, metavar="N", help="of each seed (default 320)")
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes (default 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most likely action instead of sampling")
@@ -118,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     device = resolve_device(args.device)
     check_device(device)
-    trained = read(args.run)
+    trained = read(args.run, args.env, args.lesson)
     actions = "most likely actions" if args.greedy else "sampled actions"
     if not args.json:
         print(f"{trained.algorithm.upper()} on {trained.task}, {trained.what}: {trained.path}")

@@ -31,6 +31,7 @@ from torch_mars.protocol.trainings import (
     only_one,
     resolve,
     settings_file,
+    startable,
     write_settings,
 )
 from torch_mars.run.cli import (
@@ -55,6 +56,7 @@ class Cell:
     """One method on one task: the settings of its runs, and the seeds that are wanted."""
 
     task: str
+    typed_task: str  # as it can be typed for another process
     method: Method
     settings: dict[str, Any]  # as they go into a run's config.yaml, apart from `gather.FREE`
     given: dict[str, Any]  # what the lesson is told
@@ -62,7 +64,7 @@ class Cell:
 
     def runs(self, run_dir: Path) -> list[SavedRun]:
         """Runs on disk of this cell's method, task and settings, finished or not."""
-        folder = run_dir / self.task / self.method.lesson
+        folder = run_dir / envs.folder_name(self.task) / self.method.lesson
         found = []
         for path in sorted(folder.glob("*/config.yaml")):
             run = saved.open_run(path.parent)
@@ -98,7 +100,8 @@ def make_grid(args: Any) -> list[Cell]:
     """Every task with every method, checked before anything is trained."""
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     grid = []
-    for task in tasks_named(args.envs):
+    for typed_task in tasks_named(args.envs):
+        task = typed_task.name
         for method in methods.listed(args.algos):
             given = {**budget_settings(task, args.budget, FINAL_STEPS), **method.settings}
             given |= tuned(args.tuned, task, method) | settings_file(args.config, method)
@@ -110,7 +113,7 @@ def make_grid(args: Any) -> list[Cell]:
             for other in grid:
                 if other.task == task and other.settings == settings:
                     note(f"{other.method.label} and {method.label} are the same training on {task} until tuned")
-            grid.append(Cell(task, method, settings, given, seeds))
+            grid.append(Cell(task, typed_task.typed or task, method, settings, given, seeds))
     return grid
 
 
@@ -118,30 +121,33 @@ def tuned(folder: str | None, task: str, method: Method) -> dict[str, Any]:
     """What `torch_mars.tune` found best for a method and task; {} without a folder or a file."""
     if folder is None:
         return {}
-    path = Path(folder) / task / f"{method.name}.yaml"
+    path = Path(folder) / envs.folder_name(task) / f"{method.name}.yaml"
     if not path.exists():
         note(f"{method.label} on {task} is not tuned: there is no {path}")
         return {}
     return settings_file(str(path), method)
 
 
-def tasks_named(text: str) -> list[str]:
-    """`paxmen,aerojax_8v8` -> tasks: an environment stands for all its tasks that can be made."""
+def tasks_named(text: str) -> list[envs.Task]:
+    """`paxmen,aerojax_8v8,my_module:Gather` -> tasks, each once; an environment stands for all its tasks there are.
+
+    Raises:
+        UsageError: an unknown name.
+    """
     available = envs.tasks()
     groups = {name: [t for t in group if t in available] for name, group in envs.ENVIRONMENTS.items()}
     groups = {name: group for name, group in groups.items() if group}
-    found: list[str] = []
-    for name in (item.strip() for item in text.split(",")):
-        if name not in groups and name not in available:
+    found: dict[str, envs.Task] = {}
+    for item in (item.strip() for item in text.split(",")):
+        for name in groups.get(item, [item]):
             try:
-                envs.family(name)
+                task = envs.find(name)
             except ValueError as error:
-                known = name in envs.TASKS
-                raise UsageError(
-                    f"--envs: {error if known else f'unknown {name!r}; {allowed(name, (*groups, *available))}'}"
-                ) from None
-        found += groups.get(name, [name])
-    return list(dict.fromkeys(found))
+                is_close = name in envs.TASKS or ":" in name
+                unknown = f"unknown {name!r}; {allowed(name, (*groups, *available))}"
+                raise UsageError(f"--envs: {error if is_close else unknown}") from None
+            found[task.name] = startable(name, "--envs")
+    return list(found.values())
 
 
 def jobs_of(cell: Cell, run_dir: Path, seeds_per_run: int) -> tuple[list[Job], list[SavedRun]]:
@@ -276,14 +282,14 @@ def train(jobs: list[Job], args: Any, lock: Any) -> tuple[list[str], bool]:
 
 def start(job: Job, logs: Path, args: Any, lock: Any, threads: int | None) -> Training:
     """A process for the job."""
-    stem = f"{job.cell.task}-{job.cell.method.name}-{job.seeds[0]}-{job.seeds[-1]}"
+    stem = f"{envs.folder_name(job.cell.task)}-{job.cell.method.name}-{job.seeds[0]}-{job.seeds[-1]}"
     if job.run:
         arguments = ["--resume", job.run.folder, "--device", args.device]
     else:
         settings = {**job.cell.given, "seed": job.seeds[0], "num_seeds": len(job.seeds)}
         write_settings(logs / f"{stem}.yaml", settings)
         arguments = ["--config", logs / f"{stem}.yaml"]
-    return Training(job.cell.method.lesson, arguments, logs / f"{stem}.log", lock, threads)
+    return Training(job.cell.method, job.cell.typed_task, arguments, logs / f"{stem}.log", lock, threads)
 
 
 def current(job: Job) -> Job:
@@ -308,9 +314,17 @@ def make_parser() -> Parser:
     )
     whole = whole_number
     parser.add_argument(
-        "--algos", default="mars,mappo,maspo", metavar="LIST", help="methods (default mars,mappo,maspo)"
+        "--algos",
+        default="mars,mappo,maspo",
+        metavar="LIST",
+        help="methods; lessons of your own by their modules (default mars,mappo,maspo)",
     )
-    parser.add_argument("--envs", required=True, metavar="LIST", help="tasks, or environments for all of their tasks")
+    parser.add_argument(
+        "--envs",
+        required=True,
+        metavar="LIST",
+        help="tasks, also my_module:MyEnvironment of your own, or environments for all of their tasks",
+    )
     parser.add_argument("--seeds", type=whole(1), default=10, metavar="N", help="seeds of each (default 10)")
     parser.add_argument(
         "--first-seed",

@@ -8,6 +8,7 @@ What is in the pictures and how they become a file is in `run/film.py`.
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.window import Window
 from torch_mars.run import film
 from torch_mars.run.cli import Parser, UsageError, guarded, whole_number
-from torch_mars.teams.policies import Policy, is_trained, read
+from torch_mars.teams.policies import Policy, add_own, is_trained, read
 
 
 def random_team(env: BatchedEnv, seed: int) -> Callable:
@@ -39,34 +40,63 @@ def random_team(env: BatchedEnv, seed: int) -> Callable:
     return policy
 
 
+@dataclass(frozen=True)
+class Team:
+    """Who plays: an environment with B = 1, the policy, and what is written above them."""
+
+    env: BatchedEnv
+    policy: Callable
+    task: str
+    who: str
+
+    @property
+    def stem(self) -> str:
+        """Of the film's name, where none is given."""
+        parts = [envs.folder_name(self.task)]
+        return "-".join(parts + ([self.policy.algorithm] if isinstance(self.policy, Policy) else []))
+
+
 def team(
-    what: str, seed: int, greedy: bool, policy_seed: int | None, is_random: bool = False
-) -> tuple[BatchedEnv, Callable, str, str]:
-    """Environment (B = 1), policy, title and subtitle for a run, a checkpoint, or the name of a task.
+    what: str,
+    seed: int = 0,
+    greedy: bool = False,
+    policy_seed: int | None = None,
+    env: str | None = None,
+    lesson: str | None = None,
+    is_random: bool = False,
+) -> Team:
+    """Of a run, a checkpoint, or the name of a task: its installed team, else one that acts at random.
+
+    Args:
+        env, lesson: of a run, what is the user's own in it, as they typed it again.
 
     Raises:
         UsageError: it is none of them.
     """
+    task, problem = None, None
     try:
-        envs.family(what)
-        no_task = None
+        if ":" not in what or not Path(what).exists():
+            task = envs.find(what)
     except ValueError as error:
-        no_task = error
-    if is_random and no_task:
-        raise UsageError(f"--random wants the name of a task: {no_task}")
-    if is_random or not (no_task or is_trained(what)):
-        for flag, given in (("--greedy", greedy), ("--policy-seed", policy_seed is not None)):
-            if given:
-                what_for = "--random" if is_random else f"{what}, for which no team is installed; give a run's folder"
+        problem = error
+    if is_random and not task:
+        raise UsageError(f"--random wants the name of a task: {problem}")
+    if is_random or (task and not is_trained(what)):
+        what_for = "--random" if is_random else f"{what}, for which no team is installed; give a run's folder"
+        for flag, is_given in (
+            ("--greedy", greedy), ("--policy-seed", policy_seed is not None), ("--env", env), ("--lesson", lesson)
+        ):  # fmt: skip
+            if is_given:
                 raise UsageError(f"{flag} is about a trained policy, not for {what_for}")
-        env = envs.make(what, seed=seed, auto_reset=False)
-        return env, random_team(env, seed), what, "random team"
-    if no_task and not Path(what).exists() and "/" not in what and not what.endswith(".pt"):
-        raise UsageError(f"there is no run {what}; {no_task}")
-    trained = read(what)
+        made = envs.make(task, seed=seed, auto_reset=False)
+        return Team(made, random_team(made, seed), task.name, "random team")
+    is_name = "/" not in what and not what.endswith(".pt") and not Path(what).exists()
+    if problem and (is_name or ":" in what):
+        raise UsageError(f"there is no run {what}; {problem}")
+    trained = read(what, env, lesson)
     policy = Policy(trained, "cpu", greedy, seed, policy_seed)
-    env = trained.make_env(1, "cpu", seed, auto_reset=False)
-    return env, policy, trained.task, f"{trained.algorithm.upper()}, {trained.what}, seed {policy.training_seed}"
+    who = f"{trained.algorithm.upper()}, {trained.what}, seed {policy.training_seed}"
+    return Team(trained.make_env(1, "cpu", seed, auto_reset=False), policy, trained.task, who)
 
 
 # ---- the command ----
@@ -89,6 +119,7 @@ def make_parser() -> Parser:
     add("--out", metavar="FILE", help=".gif, .mp4 (film) or .png (sheet of six moments); "
         "left out: <task>-<algorithm>.gif, or <task>.gif for a random team")  # fmt: skip
     add("--random", action="store_true", help="of a task: a team that acts at random")
+    add_own(parser)
     add("--live", action="store_true", help="show a window; writes a film only if --out is given too")
     add("--episodes", type=whole_number(1), default=1, metavar="N", help="one after the other (default 1)")
     add("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes and actions (default 0)")
@@ -105,19 +136,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"argument --fps: {args.fps} is too large; it must be 50 or less")
     if args.out:
         film.check_path(Path(args.out))
-    env, policy, task, who = team(args.what, args.seed, args.greedy, args.policy_seed, args.random)
-    out = Path(args.out or "-".join([task, *([policy.algorithm] if isinstance(policy, Policy) else [])]) + ".gif")
-    stage = film.Stage(env, task, who, args.episodes)
-    print(f"{task}: {who}", flush=True)
+    playing = team(args.what, args.seed, args.greedy, args.policy_seed, args.env, args.lesson, args.random)
+    out = Path(args.out or f"{playing.stem}.gif")
+    stage = film.Stage(playing.env, playing.task, playing.who, args.episodes)
+    print(f"{playing.task}: {playing.who}", flush=True)
     played, window = [], None
     for number in range(1, args.episodes + 1):
-        for episode in film.play(env, policy, number):
+        for episode in film.play(playing.env, playing.policy, number):
             if args.live:
                 window = _show(window, stage, episode, args.fps)
                 if window.was_closed:
                     return 0
         played.append(episode)
-        print(_line(env, episode), flush=True)
+        print(_line(playing.env, episode), flush=True)
     if args.out or not args.live:
         film.write(out, stage, played, args.fps)
         print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")

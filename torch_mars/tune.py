@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from torch_mars import envs
 from torch_mars.protocol import figures, gather, intervals, methods, saved
 from torch_mars.protocol.methods import Method
 from torch_mars.protocol.saved import SavedRun
@@ -37,6 +38,7 @@ from torch_mars.protocol.trainings import (
     only_one,
     resolve,
     settings_file,
+    startable,
     write_settings,
 )
 from torch_mars.run.cli import (
@@ -45,7 +47,9 @@ from torch_mars.run.cli import (
     UsageError,
     check_device,
     guarded,
+    lesson_command,
     make_folder,
+    quoted,
     resolve_device,
     whole_number,
 )
@@ -108,11 +112,9 @@ class Plan:
 
     def __init__(self, args: Any):
         is_smoke = args.budget == "smoke"
-        self.method, self.task = methods.named(args.algo), args.env
-        try:
-            fixed = budget_settings(self.task, args.budget, TUNING_STEPS)
-        except ValueError as error:
-            raise UsageError(f"--env: {error}") from None
+        self.method, task = methods.typed(args.algo), startable(args.env, "--env")
+        self.task, self.typed_task = task.name, task.typed or task.name
+        fixed = budget_settings(self.task, args.budget, TUNING_STEPS)
         self.space = search_space(self.method, args.wide, args.ablation)
         self.trials = args.trials or (SMOKE_TRIALS if is_smoke else self.method.trials)
         self.seeds = list(range(args.seeds or (SMOKE_SEEDS if is_smoke else SEEDS)))
@@ -128,7 +130,7 @@ class Plan:
         self.device = args.device
 
         ending = "-ablation" * args.ablation + "-wide" * args.wide
-        self.parent = Path(args.out) / args.budget / self.task
+        self.parent = Path(args.out) / args.budget / envs.folder_name(self.task)
         self.stem = self.method.name + ending
         self.folder = self.parent / self.stem
         self.best = self.parent / f"{self.stem}.yaml"
@@ -338,7 +340,7 @@ def train_seed(
             settings = {**plan.fixed, **parameters, "seed": seed, "device": plan.device, "run_dir": str(folder)}
             write_settings(folder / f"seed_{seed}.yaml", settings)
             arguments = ["--config", folder / f"seed_{seed}.yaml"]
-        training = Training(plan.method.lesson, arguments, folder / f"seed_{seed}.log", lock)
+        training = Training(plan.method, plan.typed_task, arguments, folder / f"seed_{seed}.log", lock)
         signals.trainings.append(training)
         if signals.is_stopping:  # asked to stop while it was starting
             training.stop()
@@ -450,7 +452,9 @@ def report(study: "Study", plan: Plan) -> None:
     print(f"best: trial {best.number} with {best.value:.3f}")
     for name, value in best.params.items():
         print(f"{name:>16}  {value:g}")
-    print(f"train with it:\n  python -m torch_mars.algos.{plan.method.lesson} --config {plan.best}")
+    lesson = ["python", *lesson_command(plan.method.module)]
+    own = ["--env", plan.typed_task] if envs.known(plan.task).own else []
+    print(f"train with it:\n  {quoted([*lesson, '--config', plan.best, *own])}")
 
 
 # ---- the command ----
@@ -467,8 +471,13 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     whole = whole_number
-    parser.add_argument("--algo", required=True, metavar="METHOD", help="which method")
-    parser.add_argument("--env", required=True, metavar="TASK", help="one of torch_mars.envs.tasks()")
+    parser.add_argument("--algo", required=True, metavar="METHOD", help="which; or a lesson of your own, by its module")
+    parser.add_argument(
+        "--env",
+        required=True,
+        metavar="TASK",
+        help="which; or my_module:MyEnvironment of your own",
+    )
     parser.add_argument(
         "--trials", type=whole(1), metavar="N",
         help="trials of the study, over all workers (default as in the paper: 40, with two targets 80; smoke: 3)",

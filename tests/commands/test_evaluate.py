@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_environments import TOYS, Toy, toys_registered
+from toy_environments import Toy
 
-from torch_mars import evaluate
+from torch_mars import envs, evaluate
 from torch_mars.algos import mars
 from torch_mars.protocol import intervals
 from torch_mars.teams import policies
@@ -34,15 +34,14 @@ class Lottery(Toy):
 
 
 @pytest.fixture
-def lottery(monkeypatch, tmp_path):
+def lottery(tmp_path):
     """An untrained team of three seeds for the Lottery."""
-    monkeypatch.setitem(TOYS, "toy_masked", Lottery)
-    with toys_registered():
-        actor = mars.Actor(Lottery(), 8, [torch.Generator().manual_seed(p) for p in range(3)])
-        weights = actor.state_dict()
-        yield policies.Trained(
-            tmp_path, "best policy", "mars", "toy_masked", {}, [4, 5, 6], [0.0, 0.0, 0.0], 8, weights
-        )
+    envs.register("lottery", Lottery)
+    actor = mars.Actor(Lottery(), 8, [torch.Generator().manual_seed(p) for p in range(3)])
+    return policies.Trained(
+        path=tmp_path, what="best policy", algorithm="mars", task="lottery", env_options={}, seeds=[4, 5, 6],
+        returns=[0.0, 0.0, 0.0], hidden_size=8, weights=actor.state_dict(), lesson=mars,
+    )  # fmt: skip
 
 
 # ---- statistics ----

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from toy_environments import toys_registered
+from toy_environments import register_toys
 
 import torch_mars.envs as envs
 from torch_mars import evaluate, play
+from torch_mars.envs.paxmen.task import TASKS as paxmen_tasks
 from torch_mars.run import film
 from torch_mars.teams import policies
 
@@ -23,16 +24,14 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with toys_registered():
-        yield
+    register_toys()
 
 
 @pytest.fixture
 def short_tasks(monkeypatch):
     """Episodes of 4 steps."""
     for task in ("paxmen_4a", "paxmen_5a"):
-        family, options = envs._MAKEABLE[task]
-        monkeypatch.setitem(envs._MAKEABLE, task, (family, {**options, "max_steps": 4}))
+        monkeypatch.setitem(paxmen_tasks, task, {**paxmen_tasks[task], "max_steps": 4})
 
 
 def an_episode(task, **options):
@@ -46,7 +45,8 @@ def an_episode(task, **options):
 
 
 def test_an_episode_holds_what_happened_until_its_end(tiny_run):
-    env, policy, title, subtitle = play.team(str(tiny_run), seed=2, greedy=True, policy_seed=8)
+    playing = play.team(str(tiny_run), seed=2, greedy=True, policy_seed=8)
+    env, policy, title, subtitle = playing.env, playing.policy, playing.task, playing.who
     assert (title, subtitle) == ("paxmen_5a", "MARS, best policy, seed 8")
     lengths = []
     for number in (1, 2):
@@ -60,7 +60,8 @@ def test_an_episode_holds_what_happened_until_its_end(tiny_run):
 
     batched = envs.make("paxmen_5a", seed=2, max_steps=6)
     obs = batched.reset().obs
-    env, policy, *_ = play.team(str(tiny_run), seed=2, greedy=True, policy_seed=8)
+    playing = play.team(str(tiny_run), seed=2, greedy=True, policy_seed=8)
+    env, policy = playing.env, playing.policy
     *_, episode = film.play(env, policy, 1)
     for seen in episode.obs[:-1]:
         assert torch.equal(seen, obs[0])
@@ -198,7 +199,8 @@ def test_a_gif_holds_every_picture(tiny_run, tmp_path, capsys):
     assert said[0] == "paxmen_5a: MARS, best policy, seed 7" or said[0] == "paxmen_5a: MARS, best policy, seed 8"
     assert re.match(r"episode 2: return [+-]\d\.\d\d after 6 steps \(time limit\)", said[2])
     assert said[3].startswith("wrote team.gif (")
-    env, policy, title, subtitle = play.team(str(tiny_run), 0, False, None)
+    playing = play.team(str(tiny_run))
+    env, policy, title, subtitle = playing.env, playing.policy, playing.task, playing.who
     stage = film.Stage(env, title, subtitle, 2)
     episodes = [[*film.play(env, policy, number)][-1] for number in (1, 2)]
     with Image.open("team.gif") as image:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.passive_env_checker import check_action_space, check_observation_space
-from toy_environments import toys_registered
+from toy_environments import register_toys
 
 import torch_mars.envs as envs
 
@@ -37,7 +37,7 @@ def test_torchrl_collects_a_rollout():
 @pytest.mark.filterwarnings("ignore")
 def test_torchrl_samples_only_allowed_actions():
     torchrl = pytest.importorskip("torchrl.envs", reason=REASON)
-    with toys_registered():
+    with register_toys():
         env = torchrl.PettingZooWrapper(envs.parallel_env("toy_masked"), categorical_actions=True)
     rollout = env.rollout(60, break_when_any_done=False)
     mask, action = rollout["agent", "action_mask"], rollout["agent", "action"]

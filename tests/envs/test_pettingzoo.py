@@ -17,7 +17,7 @@ from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, ren
 from pettingzoo.test.max_cycles_test import max_cycles_test
 from pettingzoo.utils import parallel_to_aec
 from pettingzoo.utils.wrappers import TerminateIllegalWrapper
-from toy_environments import TOYS, toys_registered
+from toy_environments import TOYS, register_toys
 
 import torch_mars.envs as envs
 
@@ -26,8 +26,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.fixture(autouse=True, scope="module")
 def toys():
-    with toys_registered():
-        yield
+    register_toys()
 
 
 def _one_task_of_each_environment():

@@ -1,15 +1,11 @@
 """Toy environments, for what a face must carry and not every environment has: masks, continuous actions, rewards
 and metrics of each agent's own, an end by the rules."""
 
-import contextlib
 import dataclasses
-import sys
-import types
 from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
-import pytest
 import torch
 
 import torch_mars.envs as envs
@@ -102,13 +98,7 @@ class ToyInLoops(Toy):
 TOYS = {"toy_masked": Toy, "toy_continuous": ContinuousToy, "toy_scalar": ToyInLoops}
 
 
-@contextlib.contextmanager
-def toys_registered():
-    """The toys are tasks as long as this lasts."""
-    with pytest.MonkeyPatch.context() as patch:
-        for task, environment in TOYS.items():
-            package = types.ModuleType(f"torch_mars.envs.{task}.env")
-            package.ENVIRONMENT = environment
-            patch.setitem(sys.modules, package.__name__, package)
-            patch.setitem(envs._MAKEABLE, task, (task, {}))
-        yield
+def register_toys():
+    """From now on the toys are tasks."""
+    for task, environment in TOYS.items():
+        envs.register(task, environment)

@@ -230,7 +230,9 @@ def test_command_line_wins_over_config_over_family_over_defaults(tmp_path, monke
 
 def test_every_flag_is_explained(capsys):
     for module in (mars, mappo):
-        docs = settings.field_docs(module.Args)
+        groups = settings.field_docs(module.Args)
+        assert {"the method", "task and length", "learning", "the run", "evaluation"} == groups.keys()
+        docs = {name: text for group in groups.values() for name, text in group.items()}
         assert docs.keys() == module.Args.__dataclass_fields__.keys() and all(docs.values())
     with pytest.raises(SystemExit) as stopped:
         mars.main(["--help"])

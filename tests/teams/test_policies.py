@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_environments import toys_registered
+from toy_environments import register_toys
 
 import torch_mars
 import torch_mars.envs as envs
@@ -27,8 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def toys():
-    with toys_registered():
-        yield
+    register_toys()
 
 
 def observations(run, num_envs=16, steps=3):
@@ -53,7 +52,10 @@ def untrained(task, **options):
     """A Policy with fresh weights."""
     env = envs.make(task, **options)
     weights = mars.Actor(env, 8, [torch.Generator().manual_seed(1)]).state_dict()
-    trained = policies.Trained(Path("nowhere"), "best policy", "mars", task, options, [0], [0.0], 8, weights)
+    trained = policies.Trained(
+        path=Path("nowhere"), what="best policy", algorithm="mars", task=task, env_options=options, seeds=[0],
+        returns=[0.0], hidden_size=8, weights=weights, lesson=mars,
+    )  # fmt: skip
     return lambda **settings: policies.Policy(
         trained, **{"device": "cpu", "greedy": False, "seed": 0, "policy_seed": None, **settings}
     )
@@ -285,7 +287,6 @@ def test_missing_runs_are_told_with_what_is_near(tiny_run, tmp_path):
     [
         ({"task": "paxmen_9a"}, "unknown task 'paxmen_9a'; did you mean"),
         ({"task": "paxmen_4a"}, "size mismatch"),
-        ({"algorithm": "torch"}, "unknown algorithm 'torch'; allowed are mappo, mars, maspo"),
         ({"actor": {}}, "holds no policy"),
         ({"actor": {"weight": torch.zeros(2, 3)}}, "Missing key"),
         ({"returns": torch.zeros(3)}, "weights of 2 seeds, returns of 3"),

@@ -34,12 +34,13 @@ from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.nn.layers import Linear
 from torch_mars.run import record, screen, settings
 from torch_mars.run.cli import guarded
+from torch_mars.run.settings import RunArgs
 
 ALGORITHM = "maspo"
 
 
 @dataclass
-class Args:
+class Args(RunArgs):
     clip: float = 0.5
     """e: ratios are pulled towards 1 + e for a positive and 1 - e for a negative advantage"""
     clip_low: float | None = None
@@ -48,8 +49,11 @@ class Args:
     """asymmetric ablation, with --clip-low: the upper target is 1 + clip_high; replaces clip"""
 
     # ---- the same in every lesson from here to the objective ----
+    # ---- task and length ----
     env: str = "paxmen_5a"
-    """task, one of torch_mars.envs.tasks()"""
+    """task, one of torch_mars.envs.tasks(), or my_module:MyEnvironment of your own"""
+    env_options: dict = field(default_factory=dict)
+    """options of the environment that differ from the task's, e.g. '{max_steps: 50}'"""
     total_steps: int = 4_000_000
     """environment steps per seed; 40e6, 40M and 500k are numbers too"""
     num_envs: int = 64
@@ -58,26 +62,27 @@ class Args:
     """seeds trained side by side in this process: seed, seed + 1, ..."""
     seed: int = 0
     """first seed"""
-    device: str = "auto"
-    """cpu, cuda, cuda:0, ...; auto: cuda where there is one"""
+    cuda_graphs: bool = True
+    """whether a GPU replays each iteration as one CUDA graph: the same numbers, several times faster"""
+    # ---- learning ----
     rollout_length: int = 128
     """steps of every environment between two updates"""
     epochs: int = 4
-    """passes over a rollout"""
+    """passes over a rollout; more learn more from it, lower when ratio_max or approx_kl run away"""
     minibatches: int = 4
-    """minibatches per epoch; must divide rollout_length x num_envs"""
+    """minibatches per epoch, must divide rollout_length x num_envs; more are noisier steps: lower when returns jump"""
     actor_lr: float = 5e-4
-    """learning rate of the actor's Adam"""
+    """learning rate of the actor's Adam; lower when returns rise and collapse again, raise when ratios stay near 1"""
     critic_lr: float = 5e-4
-    """learning rate of the critic's Adam"""
+    """learning rate of the critic's Adam; lower when critic_loss jumps, raise when values lag behind the returns"""
     entropy_coef: float = 0.01
-    """weight of the entropy bonus"""
+    """weight of the entropy bonus; lower when entropy stays high and returns flat, raise when it dies early"""
     value_coef: float = 0.5
     """weight of the value loss"""
     value_per_agent: bool = False
     """whether the critic values the state for each agent, where agents have rewards of their own, not once for all"""
     value_clip: float = 0.2
-    """how far a value may move in one update before its gradient stops, in units of return"""
+    """how far a value may move in one update, in units of return; lower when values swing, raise for large returns"""
     gamma: float = 0.99
     """discount factor"""
     gae_lambda: float = 0.95
@@ -90,26 +95,6 @@ class Args:
     """width of the two hidden layers of actor and critic"""
     bootstrap_truncation: bool = False
     """whether a time limit is bootstrapped with the value of the last state, instead of counting as an end"""
-    eval_every: int | None = None
-    """environment steps (per seed) between evaluations; left out: 122 evaluations in all"""
-    eval_episodes: int = 32
-    """episodes per evaluation; the final measurement of the best policy takes ten times as many"""
-    eval_greedy: bool = False
-    """whether evaluation takes the most likely action instead of sampling"""
-    checkpoint_every: int = 10
-    """updates between checkpoints"""
-    cuda_graphs: bool = True
-    """whether a GPU replays each iteration as one CUDA graph: the same numbers, several times faster"""
-    env_options: dict = field(default_factory=dict)
-    """options of the environment that differ from the task's, e.g. '{max_steps: 50}'"""
-    name: str = "run"
-    """ends the name of the run's folder"""
-    run_dir: str = "runs"
-    """folder of all runs"""
-    config: str | None = None
-    """yaml file with settings, such as the config.yaml of another run"""
-    resume: str | None = None
-    """folder or checkpoint of a run to go on with"""
 
 
 # ---- the objective: where the three lessons differ ----

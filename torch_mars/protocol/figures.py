@@ -128,12 +128,11 @@ def improvement_figure(better: list[dict[str, Any]]) -> "Figure":
             method = METHODS[row["y"]]
             ends = [[max(0.0, row["p"] - row["low"])], [max(0.0, row["high"] - row["p"])]]
             label = f"over {method.label}" if environment == environments[0] else None
-            marker = "os^Dvp"[[m for m in METHODS if m != "mars"].index(row["y"])]
             axis.errorbar(
                 [row["p"]],
                 [place],
                 xerr=ends,
-                fmt=marker,
+                fmt=method.marker,
                 color=method.colour,
                 capsize=2.5,
                 markersize=4.5,
@@ -160,7 +159,7 @@ def ratio_curves(ratios: Ratios) -> "Figure":
 
     figure, axes = panels(len(ratios))
     for axis, (task, by_method) in zip(axes, ratios.items()):
-        for name in (method for method in METHODS if method in by_method):
+        for name in methods.ordered(by_method):
             seeds = by_method[name].values()
             for column in ("ratio_max", "ratio_min"):
                 lines = [(np.array(line["step"]), np.log(np.clip(line[column], 1e-9, 1e9))) for line in seeds]

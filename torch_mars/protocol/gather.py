@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from torch_mars import envs
 from torch_mars.protocol import intervals, methods
 from torch_mars.protocol.saved import Nested, SavedRun, find_runs, read_nested, steps_of, walk
 from torch_mars.run.cli import UsageError, note
 from torch_mars.run.files import write_whole
+from torch_mars.run.settings import ABOUT
 
 RATIOS = "ratios.json"
 RATIO_BINS = 100  # points of a run's ratios; it has thousands of updates
@@ -52,7 +52,9 @@ def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
     for path in map(Path, paths):
         if path.is_file() and path.suffix == ".json" and not (path.parent / "config.yaml").exists():
             for environment, task, method, name, run in walk(read_nested(path)):
-                methods.named(method)
+                if method not in methods.METHODS:
+                    note(f"{path}: method {method!r} is not known here and gets a look of its own")
+                methods.guest(method)
                 _add(nested, (environment, task, method), name, run)
         else:
             folders.append(path)
@@ -66,7 +68,7 @@ def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
             continue
         used.append(run)
         for name, one in evaluations.items():
-            _add(nested, (envs.family(run.task), run.task, run.method.name), name, one)
+            _add(nested, (run.family, run.task, run.method.name), name, one)
     if not nested:
         raise UsageError(f"no evaluations in {', '.join(map(str, paths))}: train first, or longer than --eval-every")
     return nested, used
@@ -92,7 +94,7 @@ def _refuse_different_settings(found: list[SavedRun]) -> None:
         other = first.setdefault((run.task, run.method.name), run)
         for name in run.settings.keys() | other.settings.keys():
             ours, theirs = run.settings.get(name), other.settings.get(name)
-            if name not in FREE and ours != theirs:
+            if name not in (*FREE, *ABOUT) and ours != theirs:
                 raise UsageError(
                     f"{other.folder} and {run.folder} are both {run.method.label} on {run.task}, but of different "
                     f"experiments ({name} is {theirs} and {ours}); give the runs of one"

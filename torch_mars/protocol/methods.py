@@ -1,41 +1,64 @@
-"""The paper's seven methods: MAPPO, MASPO, MARS and four ablations, which are flags of the same three lessons.
+"""Methods: the paper's seven (MAPPO, MASPO, MARS and four ablations, which are flags of the same three lessons), and a
+user's own.
 
 What the commands around runs need to know of a method: how it is told from a run's settings, what it is trained with
 when nobody has tuned it, what is searched when somebody does, and how it looks in every figure.
+
+A method of one's own is a copied lesson. It needs nothing here: what is not said gets a look of its own and the space
+that all methods share. To say more, call `register(Method(...))`, or write `METHOD = {"label": ..., "colour": ...,
+"space": {...}}` into the lesson, as plain data, which goes with its runs.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 from torch_mars import algos
+from torch_mars.envs import modules
 from torch_mars.envs.options import allowed
 from torch_mars.run.cli import UsageError
 
 
 @dataclass(frozen=True)
 class Method:
-    """One of the paper's methods.
+    """One method.
 
-    `settings` are those that make a lesson this method; `space` is what tuning searches besides `SHARED_SPACE`, by
-    setting of the lesson. Colours are from Okabe and Ito's palette, which colour-blind readers can tell apart; each
-    has a line style of its own, so that a print without colour can be read too.
+    Attributes:
+        name: in commands, files and folders.
+        label: in figures and tables.
+        lesson: the name of its lesson.
+        settings: those that make the lesson this method.
+        space: what tuning searches besides `SHARED_SPACE`, by setting of the lesson.
+        trials: of a study of the paper's size.
+        colour: of Okabe and Ito's palette, which colour-blind readers can tell apart, where there is one left.
+        dashes: lengths drawn and left out, in line widths, so that a print without colour can be read; () is solid.
+        marker: of matplotlib.
+        is_of: whether a run of the lesson with these settings is one of this method; of several the last one counts.
+        source: how a lesson of the user's own was typed; None of those of the package.
     """
 
     name: str
     label: str
     lesson: str
-    settings: dict[str, Any]
-    space: dict[str, tuple[float, ...]]
-    trials: int
-    colour: str
-    dashes: tuple[float, ...]  # lengths drawn and left out, in line widths; () is solid
+    settings: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    trials: int = 40
+    colour: str = "#000000"
+    dashes: tuple[float, ...] = ()
+    marker: str = "o"
+    is_of: Callable[[Mapping[str, Any]], bool] = lambda settings: True
+    source: str | None = None
 
     @property
     def module(self) -> ModuleType:
-        """The lesson."""
-        return algos.lesson(self.lesson)
+        """The lesson. UsageError where it is one of the user's own that nobody typed or imported."""
+        try:
+            return algos.lesson(self.source or self.lesson)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
 
 # The Sable MAPPO/IPPO space (Mahjoub et al. 2025) as recalled; value_clip is its set of clips.
@@ -60,28 +83,143 @@ _TARGETS = {"clip_low": 1 / 3, "clip_high": 0.5}
 
 MAIN = ("mappo", "maspo", "mars")
 ABLATIONS = ("mappo_asymmetric", "maspo_asymmetric", "mars_multiplicative", "mars_additive")
+
+
+def _has(setting: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda settings: settings.get(setting) is not None
+
+
+def _is_named_multiplicative(settings: Mapping[str, Any]) -> bool:
+    """MARS without `contract` has the targets r* and 1/r*: it is MARS, unless the run is named after the ablation."""
+    return settings.get("contract") is None and settings.get("name") == "mars_multiplicative"
+
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("mappo", "MAPPO", "mappo", {}, {"clip": EPSILONS}, 40, "#D55E00", (5, 1.5)),
-        Method("maspo", "MASPO", "maspo", {}, {"clip": EPSILONS}, 40, "#009E73", (1, 1.2)),
-        Method("mars", "MARS", "mars", {}, {"expand": EXPANDS, "contract": CONTRACTS}, 80, "#0072B2", ()),
+        Method("mappo", "MAPPO", "mappo", {}, {"clip": EPSILONS}, 40, "#D55E00", (5, 1.5), "o"),
+        Method("maspo", "MASPO", "maspo", {}, {"clip": EPSILONS}, 40, "#009E73", (1, 1.2), "s"),
+        Method("mars", "MARS", "mars", {}, {"expand": EXPANDS, "contract": CONTRACTS}, 80, "#0072B2", (), "h"),
         Method(
-            "mappo_asymmetric", "MAPPO, asymmetric", "mappo", _TARGETS, _TWO_EPSILONS, 80, "#E69F00", (5, 1.5, 1, 1.5)
+            "mappo_asymmetric", "MAPPO, asymmetric", "mappo", _TARGETS, _TWO_EPSILONS, 80, "#E69F00",
+            (5, 1.5, 1, 1.5), "^", _has("clip_low"),
         ),
         Method(
-            "maspo_asymmetric", "MASPO, asymmetric", "maspo", _TARGETS, _TWO_EPSILONS, 80, "#333333", (1, 1.2, 1, 3)
+            "maspo_asymmetric", "MASPO, asymmetric", "maspo", _TARGETS, _TWO_EPSILONS, 80, "#333333",
+            (1, 1.2, 1, 3), "D", _has("clip_low"),
         ),
         Method(
             "mars_multiplicative", "MARS, r* and 1/r*", "mars", {"contract": None}, {"expand": EXPANDS}, 40,
-            "#56B4E9", (9, 2),
+            "#56B4E9", (9, 2), "v", _is_named_multiplicative,
         ),
         Method(
             "mars_additive", "MARS, 1 + e and 1 - e", "mars", {"contract": None, "additive_clip": 0.5},
-            {"additive_clip": EPSILONS}, 40, "#CC79A7", (9, 2, 2, 2),
+            {"additive_clip": EPSILONS}, 40, "#CC79A7", (9, 2, 2, 2), "p", _has("additive_clip"),
         ),
     )
 }  # fmt: skip
+_LOOK = ("label", "colour", "dashes", "marker", "space", "trials", "settings")  # what METHOD in a lesson may say
+# colour, dashes and marker of those who bring none, taken in turn
+_COLOURS = ("#882255", "#44AA99", "#999933", "#6699CC", "#AA4466", "#117733", "#DDCC77", "#332288")
+_DASHES = ((3, 1), (7, 1, 1, 1), (2, 2), (5, 1, 1, 1, 1, 1), (1, 2))
+_MARKERS = ("P", "X", "*", "d", "<", ">", "8", "H")
+_turn = itertools.count()
+
+
+# ---- a user's own ----
+
+
+def register(method: Method) -> None:
+    """Add a method, or put it in place of the one of its name: to all figures, tables and commands of this process.
+
+    Raises:
+        ValueError: it has the name of one of the paper's.
+    """
+    if method.name in (*MAIN, *ABLATIONS):
+        raise ValueError(f"method {method.name!r} is one of the paper's; give yours another name")
+    METHODS[method.name] = method
+
+
+def guests() -> list[str]:
+    """The methods that are none of the paper's, in the order in which they came."""
+    return [name for name in METHODS if name not in (*MAIN, *ABLATIONS)]
+
+
+def guest(lesson: str, look: Mapping[str, Any] | None = None, source: str | None = None) -> Method:
+    """The method of a lesson that nobody registered, from then on registered: with what its METHOD says.
+
+    Raises:
+        UsageError: METHOD says something that it may not.
+    """
+    if lesson in METHODS and (source is None or METHODS[lesson].source == source):
+        return METHODS[lesson]
+    turn = next(_turn)
+    said = _checked_look(lesson, look or {})
+    method = Method(
+        **{
+            "name": lesson,
+            "label": lesson,
+            "lesson": lesson,
+            "colour": _COLOURS[turn % len(_COLOURS)],
+            "dashes": _DASHES[turn % len(_DASHES)],
+            "marker": _MARKERS[turn % len(_MARKERS)],
+            "source": source,
+            **said,
+        }
+    )
+    register(method)
+    return method
+
+
+def _checked_look(lesson: str, look: Any) -> dict[str, Any]:
+    """METHOD of a lesson: only plain data of the right kinds, as it may come out of a run's config.yaml."""
+    if not isinstance(look, Mapping):
+        raise UsageError(f"METHOD of {lesson} must hold {', '.join(_LOOK)}, not a {type(look).__name__}")
+    said = {}
+    for name, value in look.items():
+        if name not in _LOOK:
+            raise UsageError(f"METHOD of {lesson} has no {name!r}; {allowed(name, _LOOK)}")
+        try:
+            said[name] = _LOOKED[name](value)
+        except (TypeError, ValueError, AttributeError):
+            raise UsageError(f"METHOD of {lesson}: {name} is {value!r}, which it cannot be") from None
+    return said
+
+
+def _colour(value: Any) -> str:
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}|[a-z:]+", value):
+        raise ValueError
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) < 100:
+        raise ValueError
+    return value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError
+    return value
+
+
+def _space(value: Any) -> dict[str, tuple]:
+    return {_text(name): tuple(candidates) for name, candidates in value.items()}
+
+
+_LOOKED: dict[str, Callable] = {
+    "label": _text,
+    "colour": _colour,
+    "dashes": lambda value: tuple(float(length) for length in value),
+    "marker": _text,
+    "space": _space,
+    "trials": _count,
+    "settings": dict,
+}
+
+
+# ---- from names to methods ----
 
 
 def named(name: str) -> Method:
@@ -91,25 +229,41 @@ def named(name: str) -> Method:
     return METHODS[name]
 
 
-def of_run(lesson: str, settings: Mapping[str, Any]) -> Method:
-    """The method that a run of a lesson is of, from its settings.
+def typed(text: str, flag: str = "--algo") -> Method:
+    """The method that somebody typed: by name, or as the module of a lesson of their own, which is imported.
 
-    MARS without `contract` has the targets r* and 1/r*: it counts as MARS, unless the run is named after the ablation.
+    Raises:
+        UsageError: there is no such method, and no such module, or the module is no lesson.
     """
-    if lesson == "mars" and settings.get("additive_clip") is not None:
-        return METHODS["mars_additive"]
-    if lesson == "mars" and settings.get("contract") is None and settings.get("name") == "mars_multiplicative":
-        return METHODS["mars_multiplicative"]
-    if settings.get("clip_low") is not None:
-        return METHODS[f"{lesson}_asymmetric"]
-    return named(lesson)
+    if text in METHODS:
+        return METHODS[text]
+    try:
+        lesson = algos.lesson(text)
+    except ValueError as error:
+        unknown = f"unknown method {text!r}; {allowed(text, METHODS)}"
+        raise UsageError(f"{flag}: {error if modules.is_path(text) or '.' in text else unknown}") from None
+    own = [method for method in METHODS.values() if method.lesson == lesson.ALGORITHM]
+    return own[-1] if own else guest(lesson.ALGORITHM, getattr(lesson, "METHOD", None), source=text)
+
+
+def of_run(lesson: str, settings: Mapping[str, Any]) -> Method:
+    """The method that a run of a lesson is of, asked of the methods; a lesson that none of them has is a guest."""
+    found = [method for method in METHODS.values() if method.lesson == lesson and method.is_of(settings)]
+    return found[-1] if found else guest(lesson, settings.get("method"))
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Names of methods in the order in which tables and figures have them."""
+    names = set(names)
+    return [name for name in METHODS if name in names]
 
 
 def listed(text: str) -> list[Method]:
-    """`mars,mappo,ablations` -> methods, each once; `all` and `ablations` are groups. UsageError for unknown names."""
+    """`mars,mappo,ablations` -> methods, each once; `all` and `ablations` are groups, modules are lessons of one's own.
+
+    Raises:
+        UsageError: an unknown name.
+    """
     groups = {"all": (*MAIN, *ABLATIONS), "ablations": ABLATIONS}
     names = [name for item in text.split(",") for name in groups.get(item.strip(), (item.strip(),))]
-    for name in names:
-        if name not in METHODS:
-            raise UsageError(f"--algos: unknown method {name!r}; {allowed(name, (*METHODS, *groups))}")
-    return [METHODS[name] for name in dict.fromkeys(names)]
+    return [typed(name, "--algos") for name in dict.fromkeys(names)]

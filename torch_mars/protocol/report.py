@@ -59,7 +59,8 @@ def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png", means: boo
             here = [task for task in tasks if task.environment == environment]
             draw(f"curves_{environment}", figures.learning_curves(here))
         has_ablations = any(task.curves.keys() & set(methods.ABLATIONS) for task in tasks)
-        for among, ending in ((methods.MAIN, ""), (METHODS, "_ablations"))[: 1 + has_ablations]:
+        main = (*methods.MAIN, *methods.guests())
+        for among, ending in ((main, ""), (METHODS, "_ablations"))[: 1 + has_ablations]:
             compared = tables.comparisons(tasks, list(among))
             if not compared:
                 continue

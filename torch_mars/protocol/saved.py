@@ -20,18 +20,28 @@ Nested = dict[str, dict[str, dict[str, dict[str, dict[str, Any]]]]]
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run on disk, finished or not. Its lesson is the name of the folder it lies in, `runs/<task>/<lesson>/<run>`."""
+    """A run on disk, finished or not. What it is of stands in its own files, wherever it lies.
+
+    Attributes:
+        lesson: the name of its lesson.
+        settings: what its config.yaml says.
+    """
 
     folder: Path
+    lesson: str
     settings: dict[str, Any]
-
-    @property
-    def lesson(self) -> str:
-        return self.folder.resolve().parent.name
 
     @property
     def task(self) -> str:
         return self.settings["env"]
+
+    @property
+    def family(self) -> str:
+        """The environment of its task: as the run says itself, as the task may be of somebody's own."""
+        for environment, by_task in self._nested().items():
+            if self.task in by_task:
+                return environment
+        return envs.known(self.task).family
 
     @property
     def method(self) -> methods.Method:
@@ -71,13 +81,18 @@ class SavedRun:
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """`run_<seed>` -> `step_<i>` -> metrics, in marl-eval's nesting; empty before the first evaluation."""
-        path = self.folder / EVALUATIONS
-        if not path.exists():
+        nested = self._nested()
+        if not nested:
             return {}
         try:
-            return read_nested(path)[envs.family(self.task)][self.task][self.lesson]
-        except KeyError as error:
+            return nested[self.family][self.task][self.lesson]
+        except (KeyError, ValueError) as error:
+            path = self.folder / EVALUATIONS
             raise UsageError(f"{path} is not of a run of {self.lesson} on {self.task}: it lacks {error}") from None
+
+    def _nested(self) -> Nested:
+        path = self.folder / EVALUATIONS
+        return read_nested(path) if path.exists() else {}
 
     def updates_of(self, names: tuple[str, ...]) -> dict[int, np.ndarray]:
         """Diagnostics of every update, by seed: an array [updates, 1 + names] of the step and the named values."""
@@ -92,18 +107,24 @@ class SavedRun:
 def open_run(folder: Path) -> SavedRun:
     """The run in a folder. UsageError if its config.yaml is not one of a run."""
     settings = read_yaml(folder / "config.yaml")
-    run = SavedRun(folder, settings)
-    missing = [name for name in ("env", "seed", "num_seeds", "total_steps", "rollout_length") if name not in settings]
+    names = ("env", "seed", "num_seeds", "total_steps", "rollout_length")
+    missing = [name for name in names if name not in settings]
     if missing:
         raise UsageError(f"{folder / 'config.yaml'} is not of a run: it lacks {missing[0]}")
-    if run.lesson not in methods.MAIN:
-        lessons = " or ".join(methods.MAIN)
-        raise UsageError(f"{folder} is not of a known lesson: runs lie in runs/<task>/<lesson>/, lesson {lessons}")
-    try:
-        envs.family(run.task)
-    except ValueError as error:
-        raise UsageError(f"{folder}: {error}") from None
-    return run
+    if not isinstance(settings["env"], str):
+        raise UsageError(f"{folder / 'config.yaml'} is not of a run: env is {settings['env']!r}, which is no task")
+    return SavedRun(folder, _lesson_of(folder, settings), settings)
+
+
+def _lesson_of(folder: Path, settings: dict[str, Any]) -> str:
+    """The lesson that config.yaml names; of a run of the version before, that of its evaluations, else of its place."""
+    if isinstance(settings.get("lesson"), str):
+        return settings["lesson"]
+    if (folder / EVALUATIONS).exists():
+        for by_task in read_nested(folder / EVALUATIONS).values():
+            for by_method in by_task.values():
+                return next(iter(by_method))
+    return folder.resolve().parent.name
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[SavedRun]:

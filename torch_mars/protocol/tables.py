@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from torch_mars import envs
-from torch_mars.protocol import gather, intervals
+from torch_mars.protocol import gather, intervals, methods
 from torch_mars.protocol.gather import Curves
 from torch_mars.protocol.intervals import Scores
 from torch_mars.protocol.methods import METHODS
@@ -66,7 +66,7 @@ def tasks_of(nested: Nested) -> list[Task]:
     for environment, by_task in nested.items():
         for name, by_method in by_task.items():
             means = [gather.evaluation_means(run)[1] for seeds in by_method.values() for run in seeds.values()]
-            curves = {method: gather.curves(by_method[method]) for method in METHODS if method in by_method}
+            curves = {method: gather.curves(by_method[method]) for method in methods.ordered(by_method)}
             low, high = min(map(np.min, means)), max(map(np.max, means))
             found.append(Task(environment, name, curves, float(low), float(high)))
     return found

@@ -1,6 +1,6 @@
 """Trainings that another command starts: how long and with which settings, each as a process of its own.
 
-A training is `python -m torch_mars.algos.<lesson>` with a settings file; what goes wrong in it harms nobody else. It
+A training is a lesson's own command with a settings file; what goes wrong in it harms nobody else. It
 ends in good order (saved, resumable) when its command is stopped and, on Linux, also when that is killed; elsewhere it
 trains to its end, and a lock keeps others from its run until then.
 """
@@ -24,12 +24,12 @@ from torch_mars import envs
 from torch_mars.protocol import methods
 from torch_mars.protocol.methods import Method
 from torch_mars.run import settings as run_settings
-from torch_mars.run.cli import RunError, UsageError
+from torch_mars.run.cli import RunError, UsageError, lesson_command
 from torch_mars.run.files import read_yaml, write_whole
+from torch_mars.run.settings import typed_task
 
-# Environment steps of one run (the paper's D.5): tuning and final, three times that where learning takes longer.
+# Environment steps of one run (the paper's D.5): tuning and final, more where learning takes longer (`envs.budget`).
 TUNING_STEPS, FINAL_STEPS = 40_000_000, 80_000_000
-LONG, LONGER = ("aerojax", "jaxnav"), 3
 BUDGETS = ("paper", "quick", "smoke")  # as in the paper, a twentieth of it, a few updates to see that all works
 QUICK = 20
 SMOKE = {"num_envs": 4, "rollout_length": 32, "hidden_size": 16, "eval_episodes": 2, "total_steps": 1024}
@@ -43,8 +43,20 @@ def budget_settings(task: str, budget: str, steps: int) -> dict[str, Any]:
     """What a budget fixes for a task, from the paper's `steps` (TUNING_STEPS or FINAL_STEPS)."""
     if budget == "smoke":
         return dict(SMOKE)
-    steps *= LONGER if envs.family(task) in LONG else 1
+    steps *= envs.budget(task)
     return {"total_steps": steps // (QUICK if budget == "quick" else 1)}
+
+
+def startable(text: str, flag: str) -> envs.Task:
+    """The task that somebody typed, if other processes can make it, too.
+
+    Raises:
+        UsageError: there is no such task, or it is known to this process only.
+    """
+    task = typed_task(text, flag)
+    if task.own and not task.typed:
+        raise UsageError(f"{flag}: task {text!r} is registered in this process only; type it as my_module:{text}")
+    return task
 
 
 def resolve(method: Method, settings: dict[str, Any]) -> Any:
@@ -73,16 +85,20 @@ class Training:
     """A lesson in a process of its own, writing to a log.
 
     Args:
-        lesson: "mars", "mappo" or "maspo".
-        arguments: its command line.
+        method: whose lesson it is.
+        task: as it can be typed: only what stands on a command line may be of a user's own.
+        arguments: its command line besides.
         log: file that gets what it prints.
         lock: open file whose lock the process holds as long as it lives.
         threads: of PyTorch on the CPU; None: all.
     """
 
-    def __init__(self, lesson: str, arguments: Sequence[str], log: Path, lock: IO, threads: int | None = None):
+    def __init__(
+        self, method: Method, task: str, arguments: Sequence[str], log: Path, lock: IO, threads: int | None = None
+    ):
         self.log = log
-        command = [sys.executable, "-m", f"torch_mars.algos.{lesson}", *map(str, arguments)]
+        own = ["--env", task] if ":" in task else []
+        command = [sys.executable, *lesson_command(method.module), *map(str, arguments), *own]
         environment = {**os.environ, **({} if threads is None else {"OMP_NUM_THREADS": str(threads)})}
         with open(log, "wb") as output:
             self.process = subprocess.Popen(

@@ -7,15 +7,18 @@ import argparse
 import contextlib
 import math
 import os
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import torch
 
 from torch_mars.envs.options import allowed
 
+_LESSONS = Path(__file__).resolve().parents[1] / "algos"
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -60,6 +63,20 @@ def guarded(main: Any, program: str) -> NoReturn:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def lesson_command(lesson: ModuleType) -> list[str]:
+    """What follows `python` to run a lesson: of the package by its module, of a user's own by its file."""
+    file = Path(lesson.__file__).resolve()
+    if file.parent == _LESSONS:
+        return ["-m", f"torch_mars.algos.{file.stem}"]
+    near = os.path.relpath(file)
+    return [str(file) if near.startswith("..") else near]
+
+
+def quoted(words: Iterable[Any]) -> str:
+    """Words as a command line that can be pasted."""
+    return shlex.join(map(str, words))
 
 
 def note(text: str) -> None:

@@ -77,7 +77,7 @@ def saved_settings(path: str | Path, algorithm: str) -> dict[str, Any]:
         raise UsageError(f"--resume: {path} is a policy, not a checkpoint to go on with; give the run's folder")
     if checkpoint["algorithm"] != algorithm:
         other = checkpoint["algorithm"]
-        raise UsageError(f"--resume: {path} is a run of {other}, not of {algorithm}; use torch_mars/algos/{other}.py")
+        raise UsageError(f"--resume: {path} is a run of {other}, not of {algorithm}; resume it with that lesson")
     return read_yaml(run_folder(path) / "config.yaml")
 
 

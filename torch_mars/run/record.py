@@ -1,7 +1,7 @@
 """A run on disk: its folder, config, metrics, TensorBoard, checkpoints and resume.
 
     runs/<task>/<algorithm>/<time>-<name>/
-        config.yaml         the resolved settings
+        config.yaml         the lesson's name and the resolved settings
         metrics.jsonl       one line per update and per evaluation, for each seed
         evaluations.json    the evaluations in marl-eval's nesting
         tensorboard/        one folder per seed, so that seeds are curves of one chart
@@ -12,6 +12,7 @@ Nothing here knows an algorithm; a lesson says what to log and what to save.
 """
 
 import dataclasses
+import inspect
 import json
 import math
 import shutil
@@ -26,9 +27,11 @@ from typing import Any
 import torch
 import yaml
 
+from torch_mars import envs
 from torch_mars.run.cli import RunError, UsageError
 from torch_mars.run.files import CHECKPOINT, POLICY, load_checkpoint, run_folder, save_checkpoint, write_whole
 from torch_mars.run.screen import Progress
+from torch_mars.run.settings import RunArgs
 
 
 class Run:
@@ -36,7 +39,7 @@ class Run:
 
     Args:
         args: resolved settings of the lesson, `args.resume` included.
-        algorithm: "mars", "mappo" or "maspo".
+        algorithm: the lesson's name, such as "mars".
         steps_per_update: environment steps (per seed) of one update.
     """
 
@@ -56,9 +59,8 @@ class Run:
             self.folder = _new_folder(args, algorithm)
             records = []
         self.last_update = max(args.total_steps // steps_per_update, self.first_update - 1)
-        settings = {k: v for k, v in dataclasses.asdict(args).items() if k not in ("resume", "config")}
         try:
-            write_whole(self.folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
+            write_whole(self.folder / "config.yaml", yaml.safe_dump(self._config(), sort_keys=False).encode())
             write_whole(self.folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in records).encode())
             self.metrics_file = open(self.folder / "metrics.jsonl", "a")  # noqa: SIM115 - open for the whole run
             purge = self.step(self.first_update) if args.resume else None
@@ -74,6 +76,15 @@ class Run:
         self.seconds_at_update = self.seconds
         self.stop_signal: int | None = None
         self.is_stopping = False
+
+    def _config(self) -> dict[str, Any]:
+        """What config.yaml says: the lesson, its METHOD if it has one, its own settings, those of keeping a run."""
+        inherited = [field.name for field in dataclasses.fields(RunArgs)]
+        settings = dataclasses.asdict(self.args)
+        own = {name: value for name, value in settings.items() if name not in inherited}
+        kept = {name: settings[name] for name in inherited if name not in ("resume", "config")}
+        look = getattr(inspect.getmodule(type(self.args)), "METHOD", None)
+        return {"lesson": self.algorithm, **({"method": dict(look)} if look else {}), **own, **kept}
 
     def step(self, update: int) -> int:
         """Environment steps per seed after an update."""
@@ -205,8 +216,6 @@ class Run:
 
     def _write_evaluations(self) -> None:
         """All evaluations in marl-eval's nesting: environment, task, algorithm, run_<seed>, step_<i>."""
-        from torch_mars.envs import family
-
         runs = {}
         for seed in self.seeds:
             run = {}
@@ -215,7 +224,7 @@ class Run:
                 run[f"step_{i}"] = {"step_count": record["step"], "elapsed_time": record["seconds"], **metrics}
             run["absolute_metrics"] = self.absolute.get(seed, {})
             runs[f"run_{seed}"] = run
-        nested = {family(self.args.env): {self.args.env: {self.algorithm: runs}}}
+        nested = {envs.family(self.args.env): {self.args.env: {self.algorithm: runs}}}
         write_whole(self.folder / "evaluations.json", json.dumps(nested).encode())
 
 
@@ -248,7 +257,7 @@ class BestWeights:
 
 
 def _new_folder(args: Any, algorithm: str) -> Path:
-    parent = Path(args.run_dir) / args.env / algorithm
+    parent = Path(args.run_dir) / envs.folder_name(args.env) / algorithm
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{args.name}"
     try:
         parent.mkdir(parents=True, exist_ok=True)

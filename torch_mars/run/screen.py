@@ -1,5 +1,6 @@
 """What the terminal shows of a training: what is trained, how far it is, what came of it, and what to type next."""
 
+import inspect
 import math
 import statistics
 import sys
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
+from torch_mars import envs
+from torch_mars.run.cli import lesson_command, quoted
 from torch_mars.run.files import POLICY
 
 if TYPE_CHECKING:
@@ -100,9 +103,11 @@ def announce(run: "Run", env: Any, ratio_range: tuple[float, float], networks: d
 
 def summarise(run: "Run") -> None:
     """Final and best evaluation and the next commands, or how to resume a run that was stopped."""
-    script = f"-m torch_mars.algos.{run.algorithm}"
+    lesson = ["python", *lesson_command(inspect.getmodule(type(run.args)))]
+    task = envs.known(run.args.env)
+    own = ["--env", task.typed or task.name] if task.own else []  # only what is typed is imported
     if run.stop_signal:
-        print(f"\nStopped and saved. To go on:\n  python {script} --resume {run.folder}")
+        print(f"\nStopped and saved. To go on:\n  {quoted([*lesson, '--resume', run.folder, *own])}")
         return
     by_update: dict[int, list[float]] = {}
     wins: dict[int, list[float]] = {}
@@ -123,10 +128,12 @@ def summarise(run: "Run") -> None:
     print(f"{'time':>20}  {run.seconds:.0f} s")
     print(f"{'policy':>20}  {run.folder / POLICY}")
     print("Next")
-    print(f"{'see the curves':>20}  tensorboard --logdir {run.folder}")
-    print(f"{'measure it':>20}  python -m torch_mars.evaluate {run.folder}")
-    print(f"{'watch it':>20}  python -m torch_mars.play {run.folder}")
-    print(f"{'train on':>20}  python {script} --resume {run.folder} --total-steps {2 * run.args.total_steps}")
+    command = ["python", "-m"]
+    print(f"{'see the curves':>20}  {quoted(['tensorboard', '--logdir', run.folder])}")
+    print(f"{'measure it':>20}  {quoted([*command, 'torch_mars.evaluate', run.folder, *own])}")
+    print(f"{'watch it':>20}  {quoted([*command, 'torch_mars.play', run.folder, *own])}")
+    further = ["--resume", run.folder, *own, "--total-steps", 2 * run.args.total_steps]
+    print(f"{'train on':>20}  {quoted([*lesson, *further])}")
 
 
 def _other_metrics(run: "Run") -> str:

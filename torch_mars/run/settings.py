@@ -1,7 +1,11 @@
 """From a lesson's `Args` to the settings of a run: defaults < `yaml/<family>.yaml` < `--config` < command line.
 
-A lesson's dataclass is the single list of settings: the string under each field is its help text. Nothing here knows
+A lesson's dataclass, with the `RunArgs` that it inherits, is the single list of settings: the string under each field
+is its help text, and a comment `# ---- heading ----` above some of them begins a group of `--help`. Nothing here knows
 what a setting means, except for the ranges of those that all lessons share (`check`).
+
+A user's own environment brings its settings in `<module>.yaml` beside its module. Its module is imported for what
+stands on the command line, never for what a file says.
 """
 
 import argparse
@@ -10,9 +14,11 @@ import dataclasses
 import inspect
 import math
 import os
+import re
 import textwrap
 import typing
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +33,33 @@ _PACKAGE = Path(__file__).parents[1]
 _INSIDE = _PACKAGE / "yaml"  # in an installed wheel, beside which PyYAML's folder has the same name
 YAML_DIRECTORY = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "yaml"  # in a checkout
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
+ABOUT = ("lesson", "method")  # in a run's config.yaml besides its settings: what trained it, and how that is shown
+
+
+@dataclass
+class RunArgs:
+    """What every lesson inherits: settings of keeping a run, none of which changes what is learned."""
+
+    # ---- the run ----
+    device: str = "auto"
+    """cpu, cuda, cuda:0, ...; auto: cuda where there is one"""
+    name: str = "run"
+    """ends the name of the run's folder"""
+    run_dir: str = "runs"
+    """folder of all runs"""
+    config: str | None = None
+    """yaml file with settings, such as the config.yaml of another run"""
+    resume: str | None = None
+    """folder or checkpoint of a run to go on with"""
+    checkpoint_every: int = 10
+    """updates between checkpoints"""
+    # ---- evaluation ----
+    eval_every: int | None = None
+    """environment steps (per seed) between evaluations; left out: 122 evaluations in all"""
+    eval_episodes: int = 32
+    """episodes per evaluation; the final measurement of the best policy takes ten times as many"""
+    eval_greedy: bool = False
+    """whether evaluation takes the most likely action instead of sampling"""
 
 
 # ---- reading ----
@@ -75,44 +108,57 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
     parser = Parser(
         prog=algorithm, description=lesson.splitlines()[0], allow_abbrev=False, argument_default=argparse.SUPPRESS
     )
-    kinds, helps = _kinds(args_type), field_docs(args_type)
-    for field in dataclasses.fields(args_type):
-        flag, default = "--" + field.name.replace("_", "-"), _default(field)
-        text = helps[field.name].replace("%", "%%")
-        if default not in (None, {}, ""):
-            text += f" (default {default})"
-        if kinds[field.name] is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
-        else:
-            metavar = {int: "N", float: "X", str: "TEXT", dict: "YAML"}[kinds[field.name]]
-            parser.add_argument(flag, help=text, metavar=metavar)
+    fields, kinds = {field.name: field for field in dataclasses.fields(args_type)}, _kinds(args_type)
+    for heading, docs in field_docs(args_type).items():
+        group = parser.add_argument_group(heading)
+        for name, text in docs.items():
+            flag, default = "--" + name.replace("_", "-"), _default(fields[name])
+            text = text.replace("%", "%%")
+            if default not in (None, {}, ""):
+                text += f" (default {default})"
+            if kinds[name] is bool:
+                group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+            else:
+                metavar = {int: "N", float: "X", str: "TEXT", dict: "YAML"}[kinds[name]]
+                group.add_argument(flag, help=text, metavar=metavar)
     return parser
 
 
-def field_docs(args_type: type) -> dict[str, str]:
-    """Field name -> the string written under it."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(args_type))).body[0].body
-    docs = {}
-    for field, below in zip(body, body[1:]):
-        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
-            docs[field.target.id] = " ".join(ast.literal_eval(below.value).split())
-    return docs
+def field_docs(args_type: type) -> dict[str, dict[str, str]]:
+    """Heading -> field name -> the string written under the field; the lesson's own first, then what it inherits."""
+    groups: dict[str, dict[str, str]] = {}
+    for part in args_type.__mro__:
+        if not dataclasses.is_dataclass(part):
+            continue
+        source = textwrap.dedent(inspect.getsource(part))
+        lines, heading = source.splitlines(), "the method"
+        body, read = ast.parse(source).body[0].body, 0
+        for field, below in zip(body, body[1:]):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                for line in lines[read : field.lineno]:
+                    if found := re.fullmatch(r"\s*# ---- (.+?) ----", line):
+                        heading = found[1]
+                read = field.lineno
+                docs = groups.setdefault(heading, {})
+                docs[field.target.id] = " ".join(ast.literal_eval(below.value).split())
+    return groups
 
 
 def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any]:
-    """What `yaml/<family>.yaml` says for a task and an algorithm.
+    """What `yaml/<family>.yaml` says for a task and an algorithm; of a user's own task, `<module>.yaml`.
 
     The file has three optional sections, later ones winning: `family` (settings for all), `tasks` (task -> settings)
     and `algorithms` (algorithm -> settings); a task may have an `algorithms` section of its own, which wins over all.
     """
-    path = YAML_DIRECTORY / f"{envs.family(task)}.yaml"
-    if not path.exists():
+    task = envs.known(task)
+    path = task.settings_file if task.own else YAML_DIRECTORY / f"{task.family}.yaml"
+    if not (path and path.exists()):
         return {}
     content = read_yaml(path)
     _known(content, ("family", "tasks", "algorithms"), f"section of {path.name}")
     tasks, algorithms = content.get("tasks") or {}, content.get("algorithms") or {}
-    _known(tasks, envs.tasks(), f"task in {path.name}")
-    task_settings = dict(tasks.get(task) or {})
+    _known(tasks, task.siblings, f"task in {path.name}")
+    task_settings = dict(tasks.get(task.name.rpartition(":")[2]) or {})
     task_algorithms = task_settings.pop("algorithms", None) or {}
     settings = {}
     for section in (content.get("family"), task_settings, algorithms.get(algorithm), task_algorithms.get(algorithm)):
@@ -123,7 +169,7 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
 def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str, Any]:
     """Settings by name with values of the right type; UsageError for an unknown name or an unreadable value."""
     kinds = {name: kind for name, kind in _kinds(args_type).items() if name not in _NOT_SETTINGS}
-    settings = {str(name).replace("-", "_"): value for name, value in settings.items()}
+    settings = {str(name).replace("-", "_"): value for name, value in settings.items() if name not in ABOUT}
     _known(settings, kinds, f"setting in {source}")
     may_be_none = {field.name for field in dataclasses.fields(args_type) if field.default is None}
     return {
@@ -134,7 +180,18 @@ def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str,
 
 def _given(parser: Parser, args_type: type, argv: Sequence[str] | None) -> dict[str, Any]:
     kinds = _kinds(args_type)
-    return {name: _value(kinds[name], name, value) for name, value in vars(parser.parse_args(argv)).items()}
+    given = {name: _value(kinds[name], name, value) for name, value in vars(parser.parse_args(argv)).items()}
+    if "env" in given:
+        given["env"] = typed_task(given["env"]).name
+    return given
+
+
+def typed_task(text: str, flag: str = "--env") -> envs.Task:
+    """The task that somebody typed; its module is imported, if it is one of their own."""
+    try:
+        return envs.find(text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
 
 
 def _fresh(args_type: type, algorithm: str, given: dict[str, Any]) -> Any:
@@ -156,21 +213,39 @@ CHANGEABLE = ("total_steps", "eval_every", "eval_episodes", "device", "cuda_grap
 
 
 def _resumed(args_type: type, saved: dict[str, Any], given: dict[str, Any]) -> Any:
+    """The settings of a saved run, with what may change and was given."""
     if given.get("config"):
         raise UsageError("--config cannot be used with --resume, which takes the settings of the run")
     settings = convert(args_type, saved, "the resumed run")
+    settings["env"] = task_of_run(settings["env"], given.pop("env", None))
     if "device" in given:
         given = {**given, "device": resolve_device(given["device"])}
     for name, value in given.items():
-        if name == "env" and value != settings["env"]:
-            raise UsageError(f"--resume: the checkpoint is of task {settings['env']!r}, not of {value!r}")
-        if name != "resume" and name not in CHANGEABLE and value != settings.get(name):
-            flags = ", ".join("--" + n.replace("_", "-") for n in CHANGEABLE)
-            raise UsageError(
-                f"--{name.replace('_', '-')} is {settings.get(name)!r} in the resumed run and cannot become {value!r}; "
-                f"only {flags} can change"
-            )
+        if name not in (*CHANGEABLE, "resume") and value != settings.get(name):
+            raise UsageError(_cannot_change(name, settings.get(name), value))
     return args_type(**{**settings, **given})
+
+
+def task_of_run(saved: str, typed: str | None) -> str:
+    """The name of a saved run's task, which may be of a user's own: then it has been imported, or was typed again.
+
+    Raises:
+        UsageError: it is unknown, or another than the typed one.
+    """
+    if typed is None:
+        try:
+            return envs.known(saved).name
+        except ValueError as error:
+            raise UsageError(f"the run is of a task that cannot be made: {error}") from None
+    if not envs.is_same(envs.known(typed), saved):
+        raise UsageError(f"the run is of task {saved!r}, not of {typed!r}")
+    return typed
+
+
+def _cannot_change(name: str, saved: Any, wanted: Any) -> str:
+    flags = ", ".join("--" + n.replace("_", "-") for n in CHANGEABLE)
+    flag = "--" + name.replace("_", "-")
+    return f"{flag} is {saved!r} in the resumed run and cannot become {wanted!r}; only {flags} can change"
 
 
 # ---- checking ----
@@ -206,13 +281,13 @@ def check(args: Any) -> None:
     require(args, "total_steps", args.total_steps >= steps, f"one update alone takes {steps} steps")
     check_device(args.device)
     try:
-        environment = envs.environment_class(args.env)
+        task = envs.known(args.env)
     except ValueError as error:
         raise UsageError(f"--env: {error}") from None
-    is_paid_alike = environment.has_shared_reward
+    is_paid_alike = task.environment.has_shared_reward
     require(args, "value_per_agent", not (args.value_per_agent and is_paid_alike), f"{args.env} pays all agents alike")
     try:
-        make_options(environment.Options, {**envs.task_options(args.env), **args.env_options})
+        make_options(task.environment.Options, {**task.options, **args.env_options})
     except (ValueError, TypeError) as error:
         raise UsageError(f"--env-options: {error}") from None
 

@@ -2,16 +2,19 @@
 
 The best teams we have are installed with the package, in `teams/<task>.pt`; the task's name stands for them.
 
-A file is read with `weights_only=True`, so that one from a stranger cannot run code, and the network is the `Actor` of
-the lesson that trained it.
+A file is read with `weights_only=True`, so that one from a stranger cannot run code. The network is the `Actor` of the
+lesson that trained it; of a lesson that is neither of the package nor imported, the package's own if the weights fit.
+No module is imported because a file names it: the task and the lesson of a user's own are imported already, or typed.
 
 Axes: P training seeds of a run, B environments, N agents, O observation, A actions, d dimensions of an action.
 """
 
+import argparse
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import allowed
 from torch_mars.run import files
 from torch_mars.run.cli import UsageError, check_device
+from torch_mars.run.settings import task_of_run, typed_task
 
 TEAMS = Path(__file__).parent
 
@@ -35,7 +39,8 @@ def load_policy(
 
     Args:
         path: a run's folder or its `policy.pt` (the best policy), a `checkpoint.pt` (the policy at that update), or
-            the name of a task with an installed team.
+            the name of a task with an installed team. A run on an environment of your own is loaded after its module
+            was imported, or its task registered (`torch_mars.envs.register`).
         device: where the network computes.
         greedy: take the most likely action instead of sampling as in training.
         seed: of the sampled actions.
@@ -190,6 +195,7 @@ class Trained:
     returns: list[float]  # P: of the best evaluation, -inf before the first
     hidden_size: int
     weights: dict[str, Tensor]  # [P, ...] each
+    lesson: ModuleType  # whose Actor and whose evaluation are taken
 
     def make_env(self, num_envs: int, device: str = "cpu", seed: Any = 0, auto_reset: bool = True) -> BatchedEnv:
         """The environment that the run was trained on."""
@@ -197,8 +203,7 @@ class Trained:
 
     def actor(self, env: BatchedEnv, places: list[int]) -> nn.Module:
         """The lesson's Actor with the weights of the training seeds at `places`, on the environment's device."""
-        lesson = algos.lesson(self.algorithm)
-        actor = lesson.Actor(env, self.hidden_size, [torch.Generator() for _ in places])
+        actor = self.lesson.Actor(env, self.hidden_size, [torch.Generator() for _ in places])
         actor.load_state_dict({name: weight[places] for name, weight in self.weights.items()})
         return actor.to(env.device)
 
@@ -212,8 +217,12 @@ class Trained:
         return self.seeds.index(policy_seed)
 
 
-def read(path: str | Path) -> Trained:
+def read(path: str | Path, env: str | None = None, lesson: str | None = None) -> Trained:
     """The actors in a run's folder (its best policies), a `policy.pt`, a `checkpoint.pt`, or installed for a task.
+
+    Args:
+        env: the task as the user typed it again, which an own environment needs whose module is not imported.
+        lesson: likewise the lesson, by its module.
 
     Raises:
         UsageError: there is no run, or the file holds no policy that this version can use.
@@ -221,14 +230,35 @@ def read(path: str | Path) -> Trained:
     file = find(path)
     content = files.load_checkpoint(file)
     try:
-        trained = _of_checkpoint(file, content, Path(path)) if "learner" in content else _of_policy(file, content)
+        head = {
+            "task": task_of_run(content["task"], typed_task(env).name if env else None),
+            "algorithm": content["algorithm"],
+            "lesson": _lesson_of(content["algorithm"], lesson),
+        }
+        is_checkpoint = "learner" in content
+        trained = _of_checkpoint(file, content, head, Path(path)) if is_checkpoint else _of_policy(file, content, head)
         trained.actor(trained.make_env(1), list(range(len(trained.seeds))))
     except UsageError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, StopIteration) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        algorithm = content.get("algorithm")
+        if isinstance(algorithm, str) and lesson is None and algos.known(algorithm) is None:
+            reason = f"it is of lesson {algorithm!r}, whose Actor is not the package's: add --lesson <its module>"
         raise UsageError(f"{file} holds no policy that this version of torch_mars can use: {_short(reason)}") from None
     return trained
+
+
+def add_own(parser: argparse.ArgumentParser) -> None:
+    """To a command that takes a run: the flags that name again what the run has of the user's own."""
+    add = parser.add_argument
+    add("--env", metavar="TASK", help="the run's task, typed again: needed for an environment of your own, "
+        "my_module:MyEnvironment")  # fmt: skip
+    add(
+        "--lesson",
+        metavar="MODULE",
+        help="the module of the run's lesson: needed for one of your own with another Actor",
+    )
 
 
 def find(path: str | Path) -> Path:
@@ -290,31 +320,44 @@ def _hint(path: Path) -> str:
     return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
-def _of_policy(file: Path, content: dict) -> Trained:
+def _lesson_of(algorithm: str, typed: str | None) -> ModuleType:
+    """The typed lesson, else the one of that name; where nobody imported it, one of the package: their Actor is one."""
+    if typed is None:
+        return algos.known(algorithm) or algos.lesson(algos.LESSONS[0])
+    try:
+        lesson = algos.lesson(typed)
+    except ValueError as error:
+        raise UsageError(f"--lesson: {error}") from None
+    if lesson.ALGORITHM != algorithm:
+        raise UsageError(f"--lesson: {typed} is {lesson.ALGORITHM!r}, but the policy is of {algorithm!r}")
+    return lesson
+
+
+def _of_policy(file: Path, content: dict, head: dict) -> Trained:
     returns = [float(value) for value in content["returns"]]
-    return _trained(file, "best policy", content, content["settings"], content["actor"], returns)
+    return _trained(file, "best policy", head, content["settings"], content["actor"], returns)
 
 
-def _of_checkpoint(file: Path, content: dict, asked: Path) -> Trained:
+def _of_checkpoint(file: Path, content: dict, head: dict, asked: Path) -> Trained:
     """The latest policy if the file was asked for; for the run, the best so far if there was an evaluation."""
     settings = files.read_yaml(file.parent / "config.yaml")
     best, update = content["best"], content["update"]
     returns = [float(value) for value in best["returns"]]
     if asked.is_dir() and min(returns) > -float("inf"):
-        return _trained(file, f"best policy up to update {update}", content, settings, best["weights"], returns)
-    return _trained(file, f"policy after update {update}", content, settings, content["learner"]["actor"], returns)
+        return _trained(file, f"best policy up to update {update}", head, settings, best["weights"], returns)
+    return _trained(file, f"policy after update {update}", head, settings, content["learner"]["actor"], returns)
 
 
 def _trained(file: Path, what: str, head: dict, settings: dict, weights: dict, returns: list[float]) -> Trained:
-    algorithm, task = head["algorithm"], head["task"]
-    if algorithm not in algos.LESSONS:
-        raise ValueError(f"unknown algorithm {algorithm!r}; {allowed(algorithm, algos.LESSONS)}")
     P = len(next(iter(weights.values())))
     if len(returns) != P:
         raise ValueError(f"weights of {P} seeds, returns of {len(returns)}")
     seeds = [settings["seed"] + p for p in range(P)]
     options = dict(settings["env_options"])
-    return Trained(file, what, algorithm, task, options, seeds, returns, settings["hidden_size"], weights)
+    return Trained(
+        path=file, what=what, env_options=options, seeds=seeds, returns=returns,
+        hidden_size=settings["hidden_size"], weights=weights, **head,
+    )  # fmt: skip
 
 
 def _short(text: str, limit: int = 200) -> str:

@@ -1,0 +1,260 @@
+"""Tasks by name: those of the benchmark, as the folders beside this file list them, and a user's own.
+
+A user's own environment is a class. It becomes a task by being handed over itself, by `register`, or by being typed as
+`my_module:Gather`, `my_module:gather_3` (a name that the module registers) or `path/my_module.py:Gather`.
+
+To look for a module is to run its code, and a task's name can also stand in a file of somebody else's. So there are two
+ways from a name to a task: `find` for what somebody typed, which imports; `known` for all other names, which does not.
+
+Nothing here makes an environment, and no rules are imported before they are needed.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch_mars.envs import modules
+from torch_mars.envs.core import BatchedEnv
+from torch_mars.envs.options import allowed, make_options
+
+BUILT = ("paxmen", "aerojax", "smax", "mpe", "jaxnav")  # folders, in the order in which their tasks are listed
+# environments of the benchmark that are still to be built -> title, tasks
+TO_BE_BUILT: dict[str, tuple[str, tuple[str, ...]]] = {
+    "rware": (
+        "RWARE",
+        tuple(
+            f"rware_{name}"
+            for name in (
+                "tiny_2ag tiny_2ag_hard tiny_4ag tiny_4ag_hard small_4ag small_4ag_hard medium_4ag medium_4ag_hard "
+                "medium_6ag large_4ag large_4ag_hard large_8ag large_8ag_hard xlarge_4ag xlarge_4ag_hard"
+            ).split()
+        ),
+    ),
+    "connector": ("Connector", ("connector_5x5x3a", "connector_7x7x5a", "connector_10x10x10a", "connector_15x15x23a")),
+    "search_and_rescue": (
+        "Search & Rescue",
+        ("search_and_rescue_2x20", "search_and_rescue_4x40", "search_and_rescue_8x40"),
+    ),
+}
+_TASK_FILES = {name: importlib.import_module(f"torch_mars.envs.{name}.task") for name in BUILT}
+_PAPERS_ORDER = ("rware", "smax", "connector", "mpe", "paxmen", "aerojax", "jaxnav", "search_and_rescue")
+ENVIRONMENTS: dict[str, tuple[str, ...]] = {
+    name: tuple(_TASK_FILES[name].TASKS) if name in _TASK_FILES else TO_BE_BUILT[name][1] for name in _PAPERS_ORDER
+}
+TASKS: tuple[str, ...] = tuple(task for group in ENVIRONMENTS.values() for task in group)
+RESERVED = "pettingzoo"  # in front of the colon: no module of a user's
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment with the options that make it this task.
+
+    Attributes:
+        name: as it is saved with a run.
+        family: the environment that it belongs to: a folder beside this file, or a user's class in lower case.
+        options: fields of the environment's `Options`.
+        own: the user's class; None for those of the package.
+        typed: how the user can type it again; the name where nobody typed it.
+    """
+
+    name: str
+    family: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    own: type[BatchedEnv] | None = None
+    typed: str = ""
+
+    @property
+    def environment(self) -> type[BatchedEnv]:
+        """The class, imported now if it has not been."""
+        return self.own or importlib.import_module(f"torch_mars.envs.{self.family}.env").ENVIRONMENT
+
+    @property
+    def settings_file(self) -> Path | None:
+        """Of a user's own environment, the yaml file beside its module; None where there is none."""
+        source = getattr(_module_of(self.own), "__file__", None) if self.own else None
+        path = Path(source).with_suffix(".yaml") if source else None
+        return path if path and path.is_file() else None
+
+    @property
+    def siblings(self) -> list[str]:
+        """The tasks for which a settings file may have a section: of the package, or of the user's module."""
+        return _own_names(_module_of(self.own)) if self.own else list(tasks())
+
+
+_registered: dict[str, Task] = {}
+_typed: dict[str, Task] = {}  # by name
+
+
+# ---- from a name to a task ----
+
+
+def known(name: str | Task) -> Task:
+    """The task of a name that may come from anywhere. No module is imported for it.
+
+    Raises:
+        ValueError: an unknown task, one whose environment is not built yet, or one of a module that nobody imported.
+    """
+    if isinstance(name, Task):
+        return name
+    if not isinstance(name, str):
+        raise ValueError(f"a task is a name or a class, not {type(name).__name__}")
+    if ":" in name:
+        return _typed.get(name) or _in_module(name, *_parted(name))
+    if task := _registered.get(name) or _of_package(name):
+        return task
+    for environment, (_, group) in TO_BE_BUILT.items():
+        if name in group:
+            first = tasks()[0]
+            raise ValueError(f"task {name!r} is not available yet: {environment} is still to be built; try {first!r}")
+    raise ValueError(f"unknown task {name!r}; {allowed(name, tasks())}")
+
+
+def find(task: str | Task | type[BatchedEnv]) -> Task:
+    """The task that somebody typed, or handed over as a class. A module in front of a colon is imported.
+
+    Raises:
+        ValueError: as in `known`; there is no such module, or nothing of that name in it.
+    """
+    if isinstance(task, type):
+        return Task(f"{task.__module__}:{task.__qualname__}", _family_of(_checked(task)), {}, task)
+    if not isinstance(task, str) or ":" not in task:
+        return known(task)
+    source, name = _parted(task)
+    found = _in_module(f"{modules.typed(source).__name__}:{name}", modules.typed(source).__name__, name)
+    found = dataclasses.replace(found, typed=task)
+    _typed[found.name] = found
+    return found
+
+
+def is_same(typed: Task, saved: str) -> bool:
+    """Whether a typed task is the one saved under a name: the same behind the colon, wherever its module lies now."""
+    return typed.name.rpartition(":")[2] == saved.rpartition(":")[2]
+
+
+def folder_name(task: str) -> str:
+    """A task's name as the name of a folder or file."""
+    return task.replace(":", ".")
+
+
+def _of_package(name: str) -> Task | None:
+    for family, file in _TASK_FILES.items():
+        for options in (file.TASKS.get(name), file.EXTENSIONS.get(name)):
+            if options is not None:
+                return Task(name, family, options)
+        if hasattr(file, "other_task") and (options := file.other_task(name)) is not None:
+            return Task(name, family, options)
+    return None
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Module or path, and what is named in it."""
+    source, _, inside = name.rpartition(":")
+    if source == RESERVED or source.startswith(RESERVED + ":"):
+        raise ValueError(f"{name!r}: the prefix '{RESERVED}:' is kept for environments of PettingZoo, "
+                         "which cannot be trained on yet")  # fmt: skip
+    if not source or not inside:
+        raise ValueError(f"{name!r} is no task; one of your own is typed as my_module:MyEnvironment")
+    return source, inside
+
+
+def _in_module(task: str, source: str, name: str) -> Task:
+    """What an imported module calls `name`."""
+    module = modules.imported(source)
+    if module is None:
+        raise ValueError(
+            f"{task!r} is a task of a module that is not imported; only what you type is: add --env {task}"
+        )
+    if name in _registered and name in _own_names(module):
+        return dataclasses.replace(_registered[name], name=task)
+    environment = getattr(module, name, None)
+    if not (isinstance(environment, type) and issubclass(environment, BatchedEnv)):
+        raise ValueError(f"module {source} has no environment {name!r}; {_offers(module, name)}")
+    return Task(task, _family_of(_checked(environment)), {}, environment)
+
+
+def _offers(module: ModuleType, name: str) -> str:
+    names = _own_names(module)
+    return allowed(name, names) if names else "a subclass of torch_mars.envs.core.BatchedEnv is one"
+
+
+def _own_names(module: ModuleType) -> list[str]:
+    """The tasks in a user's module: its environments, and the names registered for them."""
+    classes = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, BatchedEnv) and not inspect.isabstract(value)
+    }
+    registered = [name for name, task in _registered.items() if task.own in classes.values()]
+    return [*classes, *registered]
+
+
+def _module_of(environment: type) -> ModuleType | None:
+    return modules.imported(environment.__module__)
+
+
+def _family_of(environment: type) -> str:
+    return environment.__name__.lower()
+
+
+# ---- a user's own ----
+
+
+def register(name: str, environment: type[BatchedEnv], options: Mapping[str, Any] | None = None) -> None:
+    """Give an environment of one's own, with options, the name of a task.
+
+    Args:
+        name: letters, digits, `_`, `-` and `.`; not that of a task of the package. A name given again is replaced.
+        environment: a subclass of BatchedEnv.
+        options: fields of its `Options`.
+
+    Raises:
+        ValueError: a name that cannot be one, no such class, or options that it does not have.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise ValueError(f"{name!r} cannot be the name of a task; use letters, digits, '_', '-' and '.'")
+    if _of_package(name) or name in TASKS:
+        raise ValueError(f"task {name!r} is one of the package; give yours another name")
+    make_options(_checked(environment).Options, dict(options or {}))
+    _registered[name] = Task(name, _family_of(environment), dict(options or {}), environment)
+
+
+def _checked(environment: Any) -> type[BatchedEnv]:
+    """ValueError unless it is a class that can be made."""
+    if not (isinstance(environment, type) and issubclass(environment, BatchedEnv)):
+        raise ValueError(f"{environment!r} is no environment: it must be a subclass of torch_mars.envs.core.BatchedEnv")
+    if missing := sorted(environment.__abstractmethods__):
+        raise ValueError(f"{environment.__name__} is not complete: it lacks {', '.join(missing)}")
+    if not dataclasses.is_dataclass(getattr(environment, "Options", None)):
+        raise ValueError(f"{environment.__name__} lacks Options, a dataclass of what `make` may override")
+    return environment
+
+
+# ---- what is asked of a task or an environment ----
+
+
+def tasks() -> tuple[str, ...]:
+    """The tasks that have names today: of the benchmark, extensions of it, registered ones.
+
+    JaxNav of other sizes (`jaxnav_<W>x<W>x<N>a`) and a user's `my_module:Gather` can be made, too.
+    """
+    files = _TASK_FILES.values()
+    names = [name for kind in ("TASKS", "EXTENSIONS") for file in files for name in getattr(file, kind)]
+    return (*names, *_registered)
+
+
+def title(family: str) -> str:
+    """How an environment is written in tables and figures."""
+    if family in TO_BE_BUILT:
+        return TO_BE_BUILT[family][0]
+    return _TASK_FILES[family].TITLE if family in _TASK_FILES else {"all": "all environments"}.get(family, family)
+
+
+def budget(task: str) -> int:
+    """How many times the paper's usual number of environment steps it gives to this task."""
+    return getattr(_TASK_FILES.get(known(task).family), "BUDGET", 1)
