@@ -53,4 +53,5 @@ setup(
         "tqdm>=4.66",  # progress bar
     ],
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["torch-mars = torch_mars.__main__:run"]},
 )

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from share_lessons import shared, with_shared_part_of
 
 import torch_mars.envs as envs
 from torch_mars.algos import mars
 from torch_mars.envs import rng
+from torch_mars.nn.optimizers import apply_gradients
 from torch_mars.run import cli, settings
 
 ALGORITHMS = ("mappo", "maspo", "mars")
@@ -28,22 +30,40 @@ def double(values):
 # ---- the files ----
 
 
-def common_text(algorithm):
-    """A lesson without its docstring, its name, its own arguments and its objective."""
-    text = Path(lesson(algorithm).__file__).read_text()
-    text = text[text.index('"""', 3) + 3 :].replace(f'ALGORITHM = "{algorithm}"', "ALGORITHM")
-    head, rest = text.split("@dataclass\nclass Args:\n")
-    _, rest = rest.split("    # ---- the same in every lesson from here to the objective ----\n")
-    settings, rest = rest.split("# ---- the objective: where the three lessons differ ----\n")
-    _, rest = rest.split("# ---- the same in every lesson from here to the end ----\n")
-    return head + settings + rest
+def text_of(algorithm):
+    return Path(lesson(algorithm).__file__).read_text()
 
 
 @pytest.mark.parametrize("other", ["mappo", "maspo"])
 def test_lessons_differ_only_in_the_objective_and_its_arguments(other):
-    difference = difflib.unified_diff(common_text("mars").splitlines(), common_text(other).splitlines(), lineterm="")
-    assert not list(difference)
-    assert len(common_text("mars").splitlines()) > 400
+    common = shared(text_of("mars"))
+    assert not list(difflib.unified_diff(common.splitlines(), shared(text_of(other)).splitlines(), lineterm=""))
+    assert with_shared_part_of(text_of("mars"), text_of(other)) == text_of(other)
+    lines = difflib.ndiff(text_of("mars").splitlines(), text_of(other).splitlines())
+    assert sum(line.startswith(("- ", "+ ")) for line in lines) <= 60
+
+
+def test_the_shared_part_is_written_into_another_lesson_and_nothing_else():
+    changed = text_of("mars").replace("# ---- networks ----", "# ---- nets ----")
+    written = with_shared_part_of(changed, text_of("mappo"))
+    assert written == text_of("mappo").replace("# ---- networks ----", "# ---- nets ----")
+
+
+@with_algorithms
+def test_a_lesson_has_less_than_500_lines_in_the_order_of_a_lesson(algorithm):
+    text = text_of(algorithm)
+    assert len(text.splitlines()) < 500
+    order = [
+        "class Args",
+        "def policy_objective",
+        "class Actor",
+        "def collect",
+        "def compute_gae",
+        "def update",
+        "def main",
+    ]
+    places = [text.index(f"\n{part}") for part in order]
+    assert places == sorted(places)
 
 
 @with_algorithms
@@ -319,12 +339,12 @@ def test_gradients_are_clipped_per_seed_and_non_finite_ones_skipped():
     parameter = torch.nn.Parameter(torch.zeros(3, 4))
     optimizer = torch.optim.SGD([parameter], lr=1.0, momentum=0.9)
     parameter.grad = torch.tensor([[3.0, 4, 0, 0], [0.1, 0, 0, 0], [float("nan"), 1, 1, 1]])
-    norm = mars.apply_gradients(optimizer, 0.5)
+    norm = apply_gradients(optimizer, 0.5)
     assert norm[:2].tolist() == pytest.approx([5.0, 0.1]) and not norm[2].isfinite()
     moved = -parameter.detach().clone()
     torch.testing.assert_close(moved, torch.tensor([[0.3, 0.4, 0, 0], [0.1, 0, 0, 0], [0.0, 0, 0, 0]]))
     parameter.grad = torch.tensor([[float("inf"), 0, 0, 0], [0.0, 0, 0, 0], [0.0, 0.5, 0, 0]])
-    mars.apply_gradients(optimizer, 0.5)  # momentum goes on for the second seed, not for the first
+    apply_gradients(optimizer, 0.5)  # momentum goes on for the second seed, not for the first
     expected = torch.tensor([[0.3, 0.4, 0, 0], [0.19, 0, 0, 0], [0.0, 0.5, 0, 0]])
     torch.testing.assert_close(-parameter.detach(), expected)
 

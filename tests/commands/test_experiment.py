@@ -128,7 +128,7 @@ def test_budgets_are_the_paper_s(task, budget, final, tuning):
 
 
 def test_an_environment_stands_for_its_tasks():
-    assert experiment.tasks_named("paxmen,aerojax_8v8,paxmen_5a") == [
+    assert [task.name for task in experiment.tasks_named("paxmen,aerojax_8v8,paxmen_5a")] == [
         "paxmen_4a",
         "paxmen_5a",
         "paxmen_6a",
@@ -232,7 +232,9 @@ def test_progress_reads_the_end_of_long_and_torn_files(tmp_path):
 def test_a_training_that_cannot_start_says_why(tmp_path):
     (tmp_path / "settings.yaml").write_text("expand: 0.5")
     with open(tmp_path / "lock", "w") as lock:
-        training = trainings.Training("mars", ["--config", tmp_path / "settings.yaml"], tmp_path / "log", lock)
+        training = trainings.Training(
+            methods.named("mars"), "paxmen_5a", ["--config", tmp_path / "settings.yaml"], tmp_path / "log", lock
+        )
         while training.poll() is None:
             time.sleep(0.05)
     assert (

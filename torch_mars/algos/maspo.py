@@ -28,10 +28,12 @@ from torch import Tensor, nn
 
 from torch_mars import envs
 from torch_mars.envs import rng
-from torch_mars.envs.core import BatchedEnv, State, like
+from torch_mars.envs.core import BatchedEnv, State
 from torch_mars.nn import speed
+from torch_mars.nn.diagnostics import over_minibatches, ratio_diagnostics
 from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.nn.layers import Linear
+from torch_mars.nn.optimizers import apply_gradients
 from torch_mars.run import record, screen, settings
 from torch_mars.run.cli import guarded
 from torch_mars.run.settings import RunArgs
@@ -307,22 +309,6 @@ def value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip: float) ->
     return 0.5 * torch.maximum((value - target).square(), (clipped - target).square())
 
 
-def apply_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
-    """Clip each seed's gradient to `max_norm` and step; the norms [P]. Where one is not finite, no weight moves."""
-    parameters = optimizer.param_groups[0]["params"]
-    norm = sum(p.grad.flatten(1).square().sum(1) for p in parameters).sqrt()
-    is_finite, scale = norm.isfinite(), torch.where(norm > max_norm, max_norm / norm, 1.0)
-    before = [p.detach().clone() for p in parameters]
-    for p in parameters:
-        p.grad = torch.where(like(is_finite, p), p.grad * like(scale, p), 0.0)
-    optimizer.step()
-    with torch.no_grad():  # Adam's momentum moves weights even where the gradient is 0
-        for p, old in zip(parameters, before):
-            p.copy_(torch.where(like(is_finite, p), p, old))
-    optimizer.zero_grad()
-    return norm
-
-
 def take(x: Tensor, rows: Tensor) -> Tensor:
     """Environment steps of a minibatch: [P, T, B, ...] and row numbers [P, rows] in P * T * B -> [P, rows, ...]."""
     return x.flatten(0, 2).index_select(0, rows.flatten()).view(*rows.shape, *x.shape[3:])
@@ -362,34 +348,6 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
                 }
             )
     return over_minibatches({name: torch.stack([one[name] for one in seen]) for name in seen[0]})
-
-
-def ratio_diagnostics(log_ratio: Tensor, allowed: tuple[float, float]) -> dict[str, Tensor]:
-    """Of one minibatch [P, rows, N]: extremes of log r, approximate KL, share of ratios outside the range."""
-    ratio = log_ratio.exp()
-    is_outside = (ratio < allowed[0]) | (ratio > allowed[1])
-    return {
-        "log_ratio_max": log_ratio.amax((1, 2)),
-        "log_ratio_min": log_ratio.amin((1, 2)),
-        "approx_kl": (torch.expm1(log_ratio) - log_ratio).mean((1, 2)),
-        "frac_outside": is_outside.float().mean((1, 2)),
-    }
-
-
-def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One number per seed [P] from those of all minibatches [epochs * minibatches, P]."""
-    largest, smallest = seen.pop("log_ratio_max"), seen.pop("log_ratio_min")
-    is_skipped = ~(seen["actor_grad_norm"].isfinite() & seen["critic_grad_norm"].isfinite())
-    return {
-        **{name: values.mean(0) for name, values in seen.items()},
-        "ratio_max": largest.amax(0).exp(),
-        "ratio_min": smallest.amin(0).exp(),
-        "ratio_max_mean": largest.exp().mean(0),
-        "ratio_min_mean": smallest.exp().mean(0),
-        "max_abs_log_ratio": torch.maximum(largest, -smallest).amax(0),
-        "first_max_abs_log_ratio": torch.maximum(largest[0], -smallest[0]),  # before any step: rounding only
-        "skipped_steps": is_skipped.sum(0),
-    }
 
 
 def episode_means(rollout: Rollout) -> dict[str, Tensor]:

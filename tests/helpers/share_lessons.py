@@ -1,0 +1,54 @@
+"""Write the part of mars.py that all lessons share into the other lessons, so that an edit is made once.
+
+python tests/helpers/share_lessons.py     # writes torch_mars/algos/mappo.py and maspo.py
+"""
+
+import re
+from pathlib import Path
+
+LESSONS = Path(__file__).parents[2] / "torch_mars" / "algos"
+SOURCE, OTHERS = "mars", ("mappo", "maspo")
+# In every lesson, text of its own and shared text take turns, parted by these lines, which belong to the latter.
+BORDERS = (
+    r'^ALGORITHM = "\w+"\n',
+    r"^@dataclass\nclass Args\(RunArgs\):\n",
+    r"^    # ---- the same in every lesson from here to the objective ----\n",
+    r"^# ---- the objective: where the three lessons differ ----\n",
+    r"^# ---- the same in every lesson from here to the end ----\n",
+)
+
+
+def parted(text: str) -> list[tuple[str, str]]:
+    """A lesson as (own, shared) texts: docstring, imports; name, Args; own arguments, the others; objective, rest."""
+    docstring = text.index('"""\n', 3) + 4
+    name, args, same, objective, end_of_own = (re.search(border, text, re.M) for border in BORDERS)
+    return [
+        (text[:docstring], text[docstring : name.start()]),
+        (name[0], text[name.end() : args.end()]),
+        (text[args.end() : same.start()], text[same.start() : objective.end()]),
+        (text[objective.end() : end_of_own.start()], text[end_of_own.start() :]),
+    ]
+
+
+def shared(text: str) -> str:
+    """What a lesson has in common with the others."""
+    return "".join(part for _, part in parted(text))
+
+
+def with_shared_part_of(source: str, own: str) -> str:
+    """The lesson `own` with the shared text of `source`."""
+    return "".join(mine + common for (mine, _), (_, common) in zip(parted(own), parted(source)))
+
+
+def main() -> None:
+    source = (LESSONS / f"{SOURCE}.py").read_text()
+    for name in OTHERS:
+        path = LESSONS / f"{name}.py"
+        text = path.read_text()
+        new = with_shared_part_of(source, text)
+        path.write_text(new)
+        print(f"{path}: {'written' if new != text else 'unchanged'}")
+
+
+if __name__ == "__main__":
+    main()
