@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(argv: Sequence[str]) -> int:
     """Run a lesson: of the package by its name, of the user's own by its module."""
+    from torch_mars import algos
+
     usage = (
         f"torch-mars train METHOD [settings]; METHOD is {', '.join(algos.LESSONS)}, or the module of your own lesson"
     )
