@@ -98,9 +98,7 @@ def test_every_task_makes_pictures_of_one_size(task):
     height, width, _ = pictures[0].shape
     assert pictures[1].shape == (height, width, 3) and pictures[0].dtype == np.uint8
     assert height % 2 == 0 and width % 2 == 0 and (pictures[0] != pictures[1]).any()
-    takes_trail = "trail" in type(stage.env).draw.__code__.co_varnames
-    trail = {"trail": episode.states[: episode.last]} if takes_trail else {}
-    scene = stage.env.draw(episode.states[-1], 0, **trail)
+    scene = stage.env.draw(episode.states[-1], 0, trail=episode.states[: episode.last])
     np.testing.assert_array_equal(pictures[1][film.HEADER : film.HEADER + len(scene), : scene.shape[1]], scene)
 
 

@@ -57,7 +57,7 @@ class Toy(BatchedEnv):
     def action_mask(self, state):
         return (torch.arange(4, device=state.total.device) + state.total.long()[..., None]) % 4 != 0
 
-    def draw(self, state, index=0):
+    def draw(self, state, index=0, trail=()):
         return np.full((8, 12, 3), int(state.step[index]) % 256, np.uint8)
 
 

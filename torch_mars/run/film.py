@@ -3,7 +3,6 @@
 `play.py` says what is played and where the film goes; environments draw themselves (`draw`, `draw_observation`).
 """
 
-import inspect
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -13,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import GifImagePlugin, Image, ImageDraw, ImageFont
+from PIL import GifImagePlugin, Image
 from torch import Tensor
 from tqdm import tqdm
 
+from torch_mars.envs.canvas import BLUE, GRID, INK, PALE, PAPER, Canvas
 from torch_mars.envs.core import BatchedEnv, State
 from torch_mars.run.cli import RunError, UsageError
 from torch_mars.run.files import write_whole
@@ -27,12 +27,11 @@ SHEET = 6  # pictures in a .png
 PALETTE_FROM = 12  # pictures that a .gif's 255 colours are chosen from
 TRANSPARENT = 255  # number of its other colour
 
-SCALE = 2  # the text beside the picture is drawn this much larger, then reduced: smooth edges
+SCALE = 2  # what stands beside the picture is drawn this much larger, then reduced
 HEADER, MARGIN, LINE = 52, 18, 18  # pixels
 COLUMN = 300  # pixels: width of the column at the right
 VIEW, LEAST_VIEW, GAP = 120, 76, 8  # pixels: side of an agent's view, at most and as wanted; between two of them
 CHART = 104  # pixels of height
-PAPER, INK, PALE, RULE, LINE_COLOUR = (247, 246, 242), (52, 54, 62), (128, 129, 134), (214, 212, 205), (0, 114, 178)
 
 
 # ---- episodes ----
@@ -93,33 +92,29 @@ class Stage:
 
     def __init__(self, env: BatchedEnv, title: str, subtitle: str, episodes: int):
         self.env, self.title, self.subtitle, self.episodes = env, title, subtitle, episodes
-        # some environments show where things came from: they take the states before
-        self._takes_trail = "trail" in inspect.signature(env.draw).parameters
 
     def picture(self, episode: Episode, t: int) -> np.ndarray:
         """After step `t` of an episode (0: at its start): uint8 [H, W, 3], sides even, the same for all."""
-        trail = {"trail": episode.states[:t]} if self._takes_trail else {}
-        scene = self.env.draw(episode.states[t], 0, **trail)
+        scene = self.env.draw(episode.states[t], 0, trail=episode.states[:t])
         views = [self.env.draw_observation(obs, agent) for agent, obs in enumerate(episode.obs[t])]
         views = [view for view in views if view is not None]
         frame = _Frame(*scene.shape[:2], self._figures_height(), len(views))
 
-        image = Image.new("RGB", (frame.width * SCALE, frame.height * SCALE), PAPER)
-        pen = _Pen(image)
+        canvas = Canvas(frame.width, frame.height, scale=SCALE)
         left, width = scene.shape[1] + MARGIN, COLUMN - 2 * MARGIN
-        self._header(pen, episode, t, frame.width)
-        y = self._return(pen, episode, t, left, width)
-        self._metrics(pen, episode.infos[t], left, y, width)
+        self._header(canvas, episode, t, frame.width)
+        y = self._return(canvas, episode, t, left, width)
+        self._metrics(canvas, episode.infos[t], left, y, width)
         if views:
-            pen.text(*frame.views_title, "what each agent sees", PALE, 13)
-        places = [frame.view(i) for i in range(len(views))]
+            canvas.text(frame.views_title, "what each agent sees", PALE, 13)
+        side, places = frame.view_side, [frame.view(i) for i in range(len(views))]
         for agent, (x, y) in zip(self.env.agents, places):
-            pen.text(x + frame.view_side / 2, y + frame.view_side + 8, agent, PALE, 11, "mm")
-        image = image.reduce(SCALE)
-        image.paste(Image.fromarray(scene), (0, HEADER))
-        for view, place in zip(views, places):
-            image.paste(Image.fromarray(view).resize((frame.view_side, frame.view_side), Image.LANCZOS), place)
-        return np.asarray(image)
+            canvas.text((x + side / 2, y + side + 8), agent, PALE, 11, "mm")
+        picture = canvas.finished()
+        picture[HEADER : HEADER + len(scene), : scene.shape[1]] = scene
+        for view, (x, y) in zip(views, places):
+            picture[y : y + side, x : x + side] = Image.fromarray(view).resize((side, side), Image.LANCZOS)
+        return picture
 
     def _figures_height(self) -> int:
         """Of the return and the metrics."""
@@ -128,21 +123,21 @@ class Stage:
     def _rows_of_metrics(self) -> int:
         return -(-len(self.env.metrics) // 2)
 
-    def _header(self, pen: "_Pen", episode: Episode, t: int, width: int) -> None:
-        pen.text(10, 17, self.title, INK, 18, "lm")
-        pen.text(10, 37, self.subtitle, PALE, 13, "lm")
+    def _header(self, canvas: Canvas, episode: Episode, t: int, width: int) -> None:
+        canvas.text((10, 17), self.title, INK, 18, "lm")
+        canvas.text((10, 37), self.subtitle, PALE, 13, "lm")
         now = f"episode {episode.number} of {self.episodes}"
         if t == episode.last and episode.ending:
             now += f", over: {episode.ending}"
-        pen.text(width - MARGIN, 17, now, PALE, 13, "rm")
+        canvas.text((width - MARGIN, 17), now, PALE, 13, "rm")
 
-    def _return(self, pen: "_Pen", episode: Episode, t: int, left: float, width: float) -> float:
+    def _return(self, canvas: Canvas, episode: Episode, t: int, left: float, width: float) -> float:
         """The return in figures and as a curve; where the next thing may begin."""
         y = HEADER + 8
-        pen.text(left, y, "return", PALE, 13)
-        pen.text(left + width, y, f"reward of step {t}", PALE, 13, "ra")
-        pen.text(left, y + 17, f"{episode.infos[t]['episode_return']:+.2f}", LINE_COLOUR, 26)
-        pen.text(left + width, y + 19, f"{episode.rewards[t]:+.3f}", INK, 20, "ra")
+        canvas.text((left, y), "return", PALE, 13)
+        canvas.text((left + width, y), f"reward of step {t}", PALE, 13, "ra")
+        canvas.text((left, y + 17), f"{episode.infos[t]['episode_return']:+.2f}", BLUE, 26)
+        canvas.text((left + width, y + 19), f"{episode.rewards[t]:+.3f}", INK, 20, "ra")
         top, bottom = y + 66, y + 66 + CHART - 12
         returns = [info["episode_return"] for info in episode.infos]
         low, high = min(0.0, *returns), max(0.0, *returns)
@@ -152,23 +147,24 @@ class Stage:
         def point(step: int, value: float) -> tuple[float, float]:
             return left + width * step / max(last, 1), bottom - (bottom - top) * (value - low) / space
 
-        pen.line([point(0, 0), point(last, 0)], RULE, 1)
+        canvas.line([point(0, 0), point(last, 0)], GRID, 1)
         for value in {low, high} - {0.0}:
-            pen.line([point(0, value), point(last, value)], RULE, 1)
+            canvas.line([point(0, value), point(last, value)], GRID, 1)
             beyond = -2 if value > 0 else 2  # above the highest, below the lowest: never on the curve
-            pen.text(left + width, point(0, value)[1] + beyond, f"{value:+.3g}", PALE, 10, "rd" if value > 0 else "ra")
-        pen.line([point(step, value) for step, value in enumerate(returns[: t + 1])], LINE_COLOUR, 2)
-        pen.disc(point(t, returns[t]), 4, LINE_COLOUR)
+            at = left + width, point(0, value)[1] + beyond
+            canvas.text(at, f"{value:+.3g}", PALE, 10, "rd" if value > 0 else "ra")
+        canvas.line([point(step, value) for step, value in enumerate(returns[: t + 1])], BLUE, 2)
+        canvas.disc(point(t, returns[t]), 4, BLUE)
         return bottom + 24
 
-    def _metrics(self, pen: "_Pen", info: dict[str, float], left: float, y: float, width: float) -> None:
+    def _metrics(self, canvas: Canvas, info: dict[str, float], left: float, y: float, width: float) -> None:
         """In two columns."""
         half = (width - MARGIN) / 2
         for i, name in enumerate(self.env.metrics):
             x, at = left + (i % 2) * (half + MARGIN), y + (i // 2) * LINE
-            pen.text(x, at, name.removeprefix("episode_").replace("_", " "), INK, 13)
+            canvas.text((x, at), name.removeprefix("episode_").replace("_", " "), INK, 13)
             if name in info:
-                pen.text(x + half, at, f"{info[name]:.4g}", INK, 13, "ra")
+                canvas.text((x + half, at), f"{info[name]:.4g}", INK, 13, "ra")
 
 
 class _Frame:
@@ -211,25 +207,6 @@ class _Frame:
         row, column = divmod(number, self._per_row)
         left, top = self.views_title
         return left + column * (self.view_side + GAP), top + LINE + 6 + row * (self.view_side + LINE)
-
-
-class _Pen:
-    """Draws in the finished picture's pixels."""
-
-    def __init__(self, image: Image.Image):
-        self.pen = ImageDraw.Draw(image)
-
-    def text(self, x: float, y: float, text: str, colour: tuple, size: int, anchor: str = "la") -> None:
-        font = ImageFont.load_default(size * SCALE)
-        self.pen.text((x * SCALE, y * SCALE), text, fill=colour, font=font, anchor=anchor)
-
-    def line(self, points: list[tuple[float, float]], colour: tuple, width: int) -> None:
-        self.pen.line([(x * SCALE, y * SCALE) for x, y in points], fill=colour, width=width * SCALE, joint="curve")
-
-    def disc(self, point: tuple[float, float], radius: float, colour: tuple) -> None:
-        x, y = point
-        box = [(x - radius) * SCALE, (y - radius) * SCALE, (x + radius) * SCALE, (y + radius) * SCALE]
-        self.pen.ellipse(box, fill=colour)
 
 
 def _even(pixels: int) -> int:

@@ -1,29 +1,28 @@
 """Pictures of AeroJAX: left the fight seen from the south, aslant; right the map from above with cones and locks."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from torch_mars.envs.aerojax.physics import body_axes
+from torch_mars.envs.canvas import ALARM, BLUE, GRID, INK, LOST, VERMILION, Canvas
 
 PANEL = 512  # pixels: width and height of each of the two panels
 HEADER = 30  # pixels above them for the text
 SCOPE = 140  # pixels: width and height of one ally's observation
-SCALE = 2  # drawn this much larger, then reduced: smooth edges
+SCALE = 2  # drawn this much larger, then reduced
 TRAIL_STEPS = 50  # 10 s
-PAPER, GRID, INK, LOST = (247, 246, 242), (214, 212, 205), (52, 54, 62), (150, 150, 150)
-TEAMS = ((0, 114, 178), (213, 94, 0))  # allies blue, enemies vermilion
-LOCK = (190, 30, 45)
+GROUND, KNOWN, UNKNOWN = (232, 236, 226), (238, 237, 231), (226, 225, 221)  # KNOWN: within reach of the radio
+TEAMS = (BLUE, VERMILION)  # allies, enemies
 SLANT = 0.42  # how much of north-south distance the left panel shows as height on the paper
+SHEAR = 0.35 * SLANT  # and how much of it to the right
 
 
-def draw(env, state, index: int, trail: list) -> np.ndarray:
+def draw(env, state, index: int, trail: Sequence) -> np.ndarray:
     """uint8 [H, W, 3]: environment `index` of an AeroState; `trail` holds earlier states, oldest first."""
     from torch_mars.envs.aerojax.env import FLYING, motion_of
 
-    image = Image.new("RGB", (2 * PANEL * SCALE, (PANEL + HEADER) * SCALE), PAPER)
-    pen = ImageDraw.Draw(image, "RGBA")
     c = env.options
     motion = motion_of(state)
     nose = np.stack([component[index].cpu().numpy() for component in body_axes(motion)[0]], 1)
@@ -35,25 +34,23 @@ def draw(env, state, index: int, trail: list) -> np.ndarray:
     colours = [TEAMS[0]] * env.num_agents + [TEAMS[1]] * env.num_enemies
     paths = np.stack([s.position[index].cpu().numpy() for s in [*trail[-TRAIL_STEPS:], state]])  # [T, A, 3]
 
-    side, top = _SidePanel(c.half_size, c.ceiling), _MapPanel(c.half_size)
-    side.frame(pen)
-    top.frame(pen)
-    for i, colour in enumerate(colours):
-        if is_alive[i]:
-            top.cone(pen, position[i], nose[i], c.view_h, view_ranges[i], (*colour, 16))
-            top.cone(pen, position[i], nose[i], c.weapon_h, c.weapon_range, (*colour, 44))
+    canvas = Canvas(2 * PANEL, PANEL + HEADER, scale=SCALE)
+    side, top = _side_panel(canvas, c.half_size, c.ceiling), _map_panel(canvas, c.half_size)
+    for i in np.flatnonzero(is_alive):  # a cone's level section, along the nose's level direction
+        for angle_deg, reach_m, strength in ((c.view_h, view_ranges[i], 16), (c.weapon_h, c.weapon_range, 44)):
+            top.pie(position[i], nose[i], math.radians(angle_deg), reach_m, (*colours[i], strength))
     for panel in (side, top):
-        for i in range(len(colours)):
-            _path(pen, [panel.point(p) for p in paths[:, i]], colours[i] if is_alive[i] else LOST)
+        for i, colour in enumerate(colours):
+            _path(panel, paths[:, i], colour if is_alive[i] else LOST)
         for i in np.argsort(-position[:, 1]):  # the nearest last
-            panel.ground_line(pen, position[i])
+            if panel is side:
+                _plumb_line(panel, position[i])
             if is_alive[i]:
-                _aircraft(pen, panel.point(position[i]), panel.along(position[i], nose[i]), colours[i], health[i])
+                _aircraft(panel, position[i], nose[i], colours[i], health[i])
             else:
-                _cross(pen, panel.point(position[i]))
+                panel.cross(position[i], 6 / panel.unit, LOST, 3)
     for i, j in zip(*np.nonzero(lock_steps)):
-        width = (1 + 3 * min(lock_steps[i, j] / c.lock_max, 1)) * SCALE
-        pen.line((*top.point(position[i]), *top.point(position[j])), fill=(*LOCK, 190), width=round(width))
+        top.line(position[[i, j]], (*ALARM, 190), 1 + 3 * min(lock_steps[i, j] / c.lock_max, 1))
 
     n = env.num_agents
     so_far = {name: float(values[index]) for name, values in env.episode_info(state.step, state.totals).items()}
@@ -65,8 +62,8 @@ def draw(env, state, index: int, trail: list) -> np.ndarray:
         f"shot down {so_far['episode_losses']:.0f}",
         f"return {so_far['episode_return']:+.2f}",
     ]
-    pen.text((10 * SCALE, 6 * SCALE), "    ".join(text), fill=INK, font=ImageFont.load_default(15 * SCALE))
-    return np.asarray(image.resize((2 * PANEL, PANEL + HEADER), Image.LANCZOS))
+    canvas.header("    ".join(text), HEADER, size=15)
+    return canvas.finished()
 
 
 def draw_scope(env, obs) -> np.ndarray:
@@ -76,146 +73,76 @@ def draw_scope(env, obs) -> np.ndarray:
     """
     from torch_mars.envs.aerojax.env import EGO_FEATURES, ENTITY_FEATURES, TYPES
 
-    c, size = env.options, SCOPE * SCALE
-    image = Image.new("RGB", (size, size), PAPER)
-    pen = ImageDraw.Draw(image, "RGBA")
+    c = env.options
     ego, entities = obs[:EGO_FEATURES], obs[EGO_FEATURES:].view(-1, ENTITY_FEATURES)
     is_alive, is_under_fire = float(ego[0]) > 0, float(ego[16]) > 0
-    middle, radius = size / 2, size / 2 - 3 * SCALE
-    pixels_per_m = radius / max(c.comm_range, c.view_range)
-    rim = LOCK if is_under_fire else INK if is_alive else LOST
+    canvas = Canvas(SCOPE, SCOPE, scale=SCALE)
+    rim_m, pixels = max(c.comm_range, c.view_range), SCOPE / 2 - 3
+    scope = canvas.world((SCOPE / 2, SCOPE / 2), pixels / rim_m)  # right, ahead
+    arrow_m = 7 / scope.unit
 
-    def circle(reach_m, **style):
-        r = reach_m * pixels_per_m
-        pen.ellipse((middle - r, middle - r, middle + r, middle + r), **style)
-
-    circle(c.comm_range, fill=(238, 237, 231) if is_alive else (226, 225, 221))
+    scope.disc((0, 0), c.comm_range, KNOWN if is_alive else UNKNOWN)
     if is_alive:
         view_range = c.view_range * TYPES[round(4 * float(ego[17]))][2] ** 0.5
         for reach_m, angle_deg, strength in ((view_range, c.view_h, 30), (c.weapon_range, c.weapon_h, 60)):
-            r = reach_m * pixels_per_m
-            box = (middle - r, middle - r, middle + r, middle + r)
-            pen.pieslice(box, -90 - angle_deg / 2, -90 + angle_deg / 2, fill=(*TEAMS[0], strength))
+            scope.pie((0, 0), (0, 1), math.radians(angle_deg), reach_m, (*TEAMS[0], strength))
         for team, ahead, right, _, _, t_nose, t_right, *_, lock in entities.tolist():
             if team == 0:  # an empty slot
                 continue
-            x, y = (metres * c.view_range * pixels_per_m for metres in (right, -ahead))
-            inside = min(1.0, 0.97 * radius / max(math.hypot(x, y), 1e-9))  # at the rim if further
-            point = (middle + x * inside, middle + y * inside)
+            point = c.view_range * np.array([right, ahead])
+            point *= min(1.0, 0.97 * rim_m / max(np.hypot(*point), 1e-9))  # at the rim if further
             if lock > 0:
-                pen.line((middle, middle, *point), fill=(*LOCK, 190), width=round((1 + 2 * lock) * SCALE))
-            _arrowhead(pen, point, math.atan2(-t_nose, t_right), TEAMS[0] if team > 0 else TEAMS[1], 7 * SCALE)
-        _arrowhead(pen, (middle, middle), -math.pi / 2, INK, 7 * SCALE)
+                scope.line([(0, 0), point], (*ALARM, 190), 1 + 2 * lock)
+            scope.arrowhead(point, (t_right, t_nose), arrow_m, TEAMS[0] if team > 0 else TEAMS[1])
+        scope.arrowhead((0, 0), (0, 1), arrow_m, INK)
         height, speed = float(ego[2]) * c.ceiling, float(ego[3]) * 100
-        text, font = f"{height:.0f} m   {speed:.0f} m/s", ImageFont.load_default(11 * SCALE)
-        pen.text((middle, size - 20 * SCALE), text, fill=INK, font=font, anchor="mm")
+        canvas.text((SCOPE / 2, SCOPE - 20), f"{height:.0f} m   {speed:.0f} m/s", INK, 11, "mm")
     else:
-        _cross(pen, (middle, middle))
-    circle(c.comm_range, outline=rim, width=(3 if is_under_fire else 1) * SCALE)
-    return np.asarray(image.resize((SCOPE, SCOPE), Image.LANCZOS))
+        scope.cross((0, 0), 6 / scope.unit, LOST, 3)
+    rim = (ALARM, 3) if is_under_fire else (INK if is_alive else LOST, 1)
+    scope.disc((0, 0), c.comm_range, None, *rim)
+    return canvas.finished()
 
 
-class _MapPanel:
-    """From above, north up."""
-
-    def __init__(self, half_size: float):
-        self.half = half_size
-        self.pixels_per_m = PANEL * SCALE * 0.92 / (2 * half_size)
-        self.centre = (1.5 * PANEL * SCALE, (HEADER + PANEL / 2) * SCALE)
-
-    def point(self, p) -> tuple[float, float]:
-        return self.centre[0] + p[0] * self.pixels_per_m, self.centre[1] - p[1] * self.pixels_per_m
-
-    def along(self, p, nose) -> float:
-        """Angle of the nose on the paper, rad."""
-        return math.atan2(-nose[1], nose[0])
-
-    def frame(self, pen) -> None:
-        for k in range(-4, 5):
-            at = k * self.half / 4
-            pen.line((*self.point((at, -self.half)), *self.point((at, self.half))), fill=GRID, width=SCALE)
-            pen.line((*self.point((-self.half, at)), *self.point((self.half, at))), fill=GRID, width=SCALE)
-        corners = (*self.point((-self.half, self.half)), *self.point((self.half, -self.half)))
-        pen.rectangle(corners, outline=INK, width=2 * SCALE)
-
-    def cone(self, pen, p, nose, angle_deg: float, reach_m: float, colour) -> None:
-        """The cone's level section, along the nose's level direction."""
-        x, y = self.point(p)
-        radius, middle = reach_m * self.pixels_per_m, math.degrees(self.along(p, nose))
-        box = (x - radius, y - radius, x + radius, y + radius)
-        pen.pieslice(box, middle - angle_deg / 2, middle + angle_deg / 2, fill=colour)
-
-    def ground_line(self, pen, p) -> None:
-        pass
+def _map_panel(canvas: Canvas, half: float) -> Canvas:
+    """The right panel with its frame: from above, north up."""
+    panel = canvas.world((1.5 * PANEL, HEADER + PANEL / 2), PANEL * 0.92 / (2 * half), [(1, 0), (0, -1), (0, 0)])
+    panel.grid((-half, -half), (half, half), half / 4)
+    panel.box((-half, -half), (half, half), None, INK, 2)
+    return panel
 
 
-class _SidePanel:
-    """From the south and above: east to the right, height up, the far north a little higher on the paper."""
-
-    def __init__(self, half_size: float, ceiling: float):
-        self.half, self.ceiling = half_size, ceiling
-        depth = 2 * half_size * SLANT
-        self.pixels_per_m = PANEL * SCALE * 0.92 / max(2 * half_size + depth * 0.35, ceiling + depth)
-        self.shear = 0.35 * SLANT
-        height = (ceiling + depth) * self.pixels_per_m
-        self.left = (PANEL * SCALE - (2 * half_size * (1 + self.shear)) * self.pixels_per_m) / 2
-        self.bottom = HEADER * SCALE + (PANEL * SCALE + height) / 2
-
-    def point(self, p) -> tuple[float, float]:
-        east, north = p[0] + self.half, p[1] + self.half
-        x = self.left + (east + self.shear * north) * self.pixels_per_m
-        return x, self.bottom - (p[2] + SLANT * north) * self.pixels_per_m
-
-    def along(self, p, nose) -> float:
-        here, there = self.point(p), self.point(p + 100 * nose)
-        return math.atan2(there[1] - here[1], there[0] - here[0])
-
-    def frame(self, pen) -> None:
-        half, ceiling = self.half, self.ceiling
-        floor = [(-half, -half, 0), (half, -half, 0), (half, half, 0), (-half, half, 0)]
-        pen.polygon([self.point(p) for p in floor], fill=(232, 236, 226), outline=GRID)
-        for k in range(-3, 4):
-            at = k * half / 4
-            pen.line((*self.point((at, -half, 0)), *self.point((at, half, 0))), fill=GRID, width=SCALE)
-            pen.line((*self.point((-half, at, 0)), *self.point((half, at, 0))), fill=GRID, width=SCALE)
-        roof = [(x, y, ceiling) for x, y, _ in floor]
-        for corners in (floor, roof):
-            for p, q in zip(corners, corners[1:] + corners[:1]):
-                pen.line((*self.point(p), *self.point(q)), fill=INK if corners is floor else GRID, width=SCALE)
-        for p, q in zip(floor, roof):
-            pen.line((*self.point(p), *self.point(q)), fill=GRID, width=SCALE)
-
-    def ground_line(self, pen, p) -> None:
-        foot = self.point((p[0], p[1], 0))
-        pen.line((*self.point(p), *foot), fill=(*INK, 70), width=SCALE)
-        r = 2 * SCALE
-        pen.ellipse((foot[0] - r, foot[1] - r / 2, foot[0] + r, foot[1] + r / 2), fill=(*INK, 90))
+def _side_panel(canvas: Canvas, half: float, ceiling: float) -> Canvas:
+    """The left panel with its frame: from the south and above, the far north higher on the paper and further right."""
+    width, height = 2 * half * (1 + SHEAR), ceiling + 2 * half * SLANT
+    unit = PANEL * 0.92 / max(width, height)
+    middle_of_floor = (PANEL / 2, HEADER + (PANEL + height * unit) / 2 - half * SLANT * unit)
+    panel = canvas.world(middle_of_floor, unit, [(1, 0), (SHEAR, -SLANT), (0, -1)])
+    floor = np.array([(-half, -half, 0), (half, -half, 0), (half, half, 0), (-half, half, 0), (-half, -half, 0)])
+    panel.polygon(floor, GROUND)
+    panel.grid((-half, -half), (half, half), half / 4)
+    for corner in floor:
+        panel.line([corner, corner + (0, 0, ceiling)], GRID)
+    panel.line(floor + (0, 0, ceiling), GRID)
+    panel.line(floor, INK)
+    return panel
 
 
-def _path(pen, points: list, colour) -> None:
+def _plumb_line(panel: Canvas, position: np.ndarray) -> None:
+    """From an aircraft down to the ground below it."""
+    panel.line([position, position * (1, 1, 0)], (*INK, 70))
+    panel.disc(position[:2], 1.5 / panel.unit, (*INK, 90))
+
+
+def _path(panel: Canvas, points: np.ndarray, colour) -> None:
     """Fading towards the past."""
-    for k, (p, q) in enumerate(zip(points, points[1:])):
-        pen.line((*p, *q), fill=(*colour, round(30 + 170 * (k + 1) / len(points))), width=2 * SCALE)
+    for k in range(1, len(points)):
+        panel.line(points[k - 1 : k + 1], (*colour, round(30 + 170 * k / len(points))), 2)
 
 
-def _arrowhead(pen, point, angle_rad: float, colour, size: float) -> None:
-    x, y = point
-    shape = ((1.0, 0.0), (-0.8, 0.62), (-0.4, 0.0), (-0.8, -0.62))
-    cos, sin = math.cos(angle_rad), math.sin(angle_rad)
-    outline = [(x + size * (a * cos - b * sin), y + size * (a * sin + b * cos)) for a, b in shape]
-    pen.polygon(outline, fill=colour, outline=(255, 255, 255))
-
-
-def _aircraft(pen, point, angle_rad: float, colour, health: float) -> None:
-    x, y = point
-    _arrowhead(pen, point, angle_rad, colour, 10 * SCALE)
-    width, above = 9 * SCALE, 15 * SCALE
-    pen.rectangle((x - width, y - above, x + width, y - above + 3 * SCALE), fill=(*INK, 60))
-    pen.rectangle((x - width, y - above, x - width + 2 * width * health, y - above + 3 * SCALE), fill=(*colour, 255))
-
-
-def _cross(pen, point) -> None:
-    x, y = point
-    r = 6 * SCALE
-    for sign in (1, -1):
-        pen.line((x - r, y - sign * r, x + r, y + sign * r), fill=LOST, width=3 * SCALE)
+def _aircraft(panel: Canvas, position, nose, colour, health: float) -> None:
+    """Its nose, and above it the health left."""
+    panel.arrowhead(position, nose, 10 / panel.unit, colour)
+    paper = panel.world(panel.point(position), 1)  # pixels, from the aircraft
+    paper.box((-9, 12), (9, 15), (*INK, 60))
+    paper.box((-9, 12), (-9 + 18 * health, 15), colour)

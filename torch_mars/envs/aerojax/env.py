@@ -21,6 +21,7 @@ enemies. Sums over the episode: `episode_kills`, `episode_losses`, ..., and `epi
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gymnasium
@@ -512,11 +513,11 @@ class AeroJAX(BatchedEnv):
 
         return ScalarAeroJAX(self)
 
-    def draw(self, state: AeroState, index: int = 0, trail: list[AeroState] | None = None) -> np.ndarray:
+    def draw(self, state: AeroState, index: int = 0, trail: Sequence[AeroState] = ()) -> np.ndarray:
         """`trail`: earlier states of the episode, oldest first, to draw the paths flown."""
         from torch_mars.envs.aerojax.draw import draw
 
-        return draw(self, state, index, trail or [])
+        return draw(self, state, index, trail)
 
     def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:
         from torch_mars.envs.aerojax.draw import draw_scope

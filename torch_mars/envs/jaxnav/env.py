@@ -24,7 +24,7 @@ both at once), `timeout`. Metrics of the episode so far, per robot: `goal_rate`,
 
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import gymnasium
@@ -288,11 +288,11 @@ class JaxNav(BatchedEnv):
         )
         return torch.cat([part.flatten(1).float() for part in parts], 1)
 
-    def draw(self, state: NavState, index: int = 0, trail: list[NavState] | None = None) -> np.ndarray:
+    def draw(self, state: NavState, index: int = 0, trail: Sequence[NavState] = ()) -> np.ndarray:
         """`trail`: earlier states of the episode, oldest first, to draw the paths driven."""
         from torch_mars.envs.jaxnav.draw import draw
 
-        return draw(self.options.goal_radius, state, index, trail or [])
+        return draw(self.options.goal_radius, state, index, trail)
 
 
 def _wrap(angle: Tensor) -> Tensor:

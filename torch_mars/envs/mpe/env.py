@@ -19,6 +19,7 @@ of it so far).
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gymnasium
@@ -159,7 +160,7 @@ class SimpleSpread(BatchedEnv):
     def global_state(self, state: SpreadState) -> Tensor:
         return self.perceive(state)[1]
 
-    def draw(self, state: SpreadState, index: int = 0) -> np.ndarray:
+    def draw(self, state: SpreadState, index: int = 0, trail: Sequence[SpreadState] = ()) -> np.ndarray:
         from torch_mars.envs.mpe.draw import draw
 
         return draw(state, index)

@@ -1,92 +1,62 @@
 """Pictures of PaxMen: walls dark, floor light, rooms tinted by number, dots, agents, and what each agent sees."""
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from torch_mars.envs.canvas import COLOURS, FLOOR, PAPER, ROWS_DOWN, WALL, WHITE, Canvas, colour_of, mixed, summary
 from torch_mars.envs.paxmen.layouts import WINDOW, Board
 
-CELL = 12  # pixels of a cell in the finished picture
-SCALE = 3  # drawn this much larger, then reduced: smooth edges
-MARGIN = 26  # pixels above the board for the text
-WALL, FLOOR, DOT, TEXT = (38, 41, 54), (238, 236, 230), (64, 60, 56), (240, 238, 232)
-OTHER = (130, 128, 124)  # an agent in another's window
-# Okabe and Ito's colours, which colour-blind people can tell apart; agent i and room i share one
-COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
-
-
-def _tint(colour: tuple, strength: float) -> tuple:
-    return tuple(round(strength * c + (1 - strength) * f) for c, f in zip(colour, FLOOR))
+CELL = 12  # pixels of a cell
+HEADER = 26  # pixels above the board for the text
+DOT, OTHER = (64, 60, 56), (130, 128, 124)  # OTHER: an agent in another's window
 
 
 def draw(board: Board, state, index: int, show_windows: bool) -> np.ndarray:
-    """uint8 [H, W, 3]: environment `index` of a PaxMenState."""
-    size = CELL * SCALE
+    """uint8 [H, W, 3]: environment `index` of a PaxMenState; agent i and room i share a colour."""
     layout = int(state.layout[index])
-    width = board.grid_size * size
-    image = Image.new("RGB", (width, width + MARGIN * SCALE), WALL)
-    pen = ImageDraw.Draw(image, "RGBA")
-
-    def corner(position):
-        row, col = (int(x) for x in position)
-        return col * size, row * size + MARGIN * SCALE
-
-    def cell(position, colour):
-        x, y = corner(position)
-        pen.rectangle((x, y, x + size - 1, y + size - 1), fill=colour, outline=_tint(colour, 0.92))
-
-    def disc(position, radius, colour, outline=None):
-        x, y = (c + size / 2 for c in corner(position))
-        box = (x - radius * size, y - radius * size, x + radius * size, y + radius * size)
-        pen.ellipse(box, fill=colour, outline=outline, width=SCALE)
-
+    side = board.grid_size * CELL
+    canvas = Canvas(side, side + HEADER, WALL)
+    grid = canvas.world((0, HEADER), CELL, ROWS_DOWN)
     for position in board.floor[layout]:
-        cell(position, FLOOR)
+        grid.cell(position, FLOOR)
     for room, colour in zip(board.rooms[layout], COLOURS):
         for position in room:
-            cell(position, _tint(colour, 0.22))
-    for position, active in zip(state.dot_pos[index].tolist(), state.dot_active[index].tolist()):
-        if active:
-            disc(position, 0.2, DOT)
+            grid.cell(position, mixed(colour, FLOOR, 0.22))
+    for dot in _middle(state.dot_pos[index][state.dot_active[index]].tolist()):
+        grid.disc(dot, 0.2, DOT)
 
     agents = state.agent_pos[index].tolist()
     if show_windows:
-        reach = WINDOW // 2
-        for position, colour in zip(agents, COLOURS):
-            x, y = corner((position[0] - reach, position[1] - reach))
-            side = WINDOW * size
-            pen.rectangle((x, y, x + side, y + side), fill=(*colour, 26), outline=(*colour, 150), width=SCALE)
-    for i, (position, colour) in enumerate(zip(agents, COLOURS)):
+        for (row, col), colour in zip(_middle(agents), COLOURS):
+            reach = WINDOW / 2
+            corners = (row - reach, col - reach), (row + reach, col + reach)
+            grid.box(*corners, fill=(*colour, 26), rim=(*colour, 150))
+    for i, (position, at) in enumerate(zip(agents, _middle(agents))):
         together = [k for k, other in enumerate(agents) if other == position]
-        radius = 0.42 - 0.07 * together.index(i)  # rings when agents share a cell
-        disc(position, radius, colour, outline=(255, 255, 255))
-
-    pen.text((8 * SCALE, 6 * SCALE), _summary(state, index), fill=TEXT, font=ImageFont.load_default(13 * SCALE))
-    return np.asarray(image.resize((image.width // SCALE, image.height // SCALE), Image.LANCZOS))
+        grid.disc(at, 0.42 - 0.07 * together.index(i), colour_of(i), WHITE)  # rings when agents share a cell
+    canvas.header(_summary(state, index), HEADER, PAPER, size=13)
+    return canvas.finished()
 
 
 def draw_window(obs, agent: int) -> np.ndarray:
     """uint8 [120, 120, 3]: the 5 x 5 window of one agent; others are grey, as the numbers do not tell who they are."""
-    size = 2 * CELL * SCALE
-    image = Image.new("RGB", (WINDOW * size, WINDOW * size), WALL)
-    pen = ImageDraw.Draw(image)
-
-    def disc(row, col, radius, colour, **outline):
-        x, y = (col + 0.5) * size, (row + 0.5) * size
-        pen.ellipse((x - radius * size, y - radius * size, x + radius * size, y + radius * size), colour, **outline)
-
-    centre = WINDOW // 2
+    canvas = Canvas(2 * CELL * WINDOW, 2 * CELL * WINDOW, WALL)
+    grid = canvas.world((0, 0), 2 * CELL, ROWS_DOWN)
     for place, value in enumerate(obs.tolist()):
         row, col = divmod(place, WINDOW)
+        at = (row + 0.5, col + 0.5)
         if value >= 0:  # no wall
-            box = (col * size, row * size, (col + 1) * size - 1, (row + 1) * size - 1)
-            pen.rectangle(box, fill=FLOOR, outline=_tint(WALL, 0.12))
-        if (row, col) == (centre, centre):
-            disc(row, col, 0.42, COLOURS[agent], outline=(255, 255, 255), width=SCALE)
+            grid.cell((row, col), FLOOR, mixed(WALL, FLOOR, 0.12), width=0.3)
+        if row == col == WINDOW // 2:
+            grid.disc(at, 0.42, colour_of(agent), WHITE)
         if value == 1:
-            disc(row, col, 0.2, DOT)
+            grid.disc(at, 0.2, DOT)
         elif value > 0:
-            disc(row, col, 0.3, OTHER, outline=(255, 255, 255), width=SCALE)
-    return np.asarray(image.resize((2 * CELL * WINDOW, 2 * CELL * WINDOW), Image.LANCZOS))
+            grid.disc(at, 0.3, OTHER, WHITE)
+    return canvas.finished()
+
+
+def _middle(cells: list) -> list[tuple[float, float]]:
+    return [(row + 0.5, col + 0.5) for row, col in cells]
 
 
 def draw_text(board: Board, state, index: int) -> str:
@@ -105,5 +75,5 @@ def draw_text(board: Board, state, index: int) -> str:
 
 
 def _summary(state, index: int) -> str:
-    total, dots, boards = (float(x) for x in state.totals[index, :3])
-    return f"step {int(state.step[index])}   return {total:+.2f}   dots {dots:.0f}   boards {boards:.0f}"
+    dots, boards = state.totals[index, 1:3].tolist()
+    return summary(state, index, f"dots {dots:.0f}", f"boards {boards:.0f}")

@@ -15,6 +15,7 @@ on one board, so at most N a board).
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gymnasium
@@ -229,7 +230,9 @@ class PaxMen(BatchedEnv):
 
         return ScalarPaxMen(self)
 
-    def draw(self, state: PaxMenState, index: int = 0, show_windows: bool = True) -> np.ndarray:
+    def draw(
+        self, state: PaxMenState, index: int = 0, trail: Sequence[PaxMenState] = (), show_windows: bool = True
+    ) -> np.ndarray:
         from torch_mars.envs.paxmen.draw import draw
 
         return draw(self.board, state, index, show_windows)

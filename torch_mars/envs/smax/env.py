@@ -26,7 +26,7 @@ Metrics at an episode's end: `won`, `lost`, `draw` (both teams died in one step)
 
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import gymnasium
@@ -451,7 +451,9 @@ class SMAX(BatchedEnv):
         units = torch.cat([share[..., :1], state.unit_positions, cooldown, kind], 2) * state.unit_alive[..., None]
         return torch.cat([units.flatten(1), self._team.expand(len(units), -1), state.unit_types.float()], 1)
 
-    def draw(self, state: SMAXState, index: int = 0, show_ranges: bool = False) -> np.ndarray:
+    def draw(
+        self, state: SMAXState, index: int = 0, trail: Sequence[SMAXState] = (), show_ranges: bool = False
+    ) -> np.ndarray:
         from torch_mars.envs.smax.draw import draw
 
         return draw(self, state, index, show_ranges)
