@@ -23,6 +23,8 @@ BLUE, VERMILION, GREEN = (0, 114, 178), (213, 94, 0), (0, 158, 115)
 PURPLE, ORANGE, SKY = (204, 121, 167), (230, 159, 0), (86, 180, 233)
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
+CHARACTER, LEAST_WIDTH, HEADER = (14, 20), 400, 28  # pixels of a picture of characters
+
 # where a step along each axis of a world leads on the paper, whose x goes right and whose y goes down
 Y_UP, ROWS_DOWN = ((1, 0), (0, -1)), ((0, 1), (1, 0))  # of (x, y); of (row, column)
 
@@ -44,6 +46,21 @@ def summary(state: State, index: int, *more: str) -> str:
     """A header's text: step and return of environment `index`, then what else there is to say."""
     now = (f"step {int(state.step[index])}", f"return {float(state.totals[index, 0]):+.2f}")
     return "   ".join(now + more)
+
+
+def of_text(title: str, text: str) -> np.ndarray:
+    """uint8 [H, W, 3]: lines of characters, each in a cell of its own, below a title."""
+    lines, (across, down) = text.splitlines(), CHARACTER
+    columns = max(map(len, lines), default=0)
+    canvas = Canvas(max(LEAST_WIDTH, across * (columns + 2)), HEADER + down * (max(len(lines), 3) + 2))
+    canvas.header(title, HEADER, PAPER, INK)
+    left = (canvas.width - across * columns) / 2
+    cells = canvas.world((left + across / 2, HEADER + down * 1.5), 1, np.eye(2))
+    for row, line in enumerate(lines):
+        for column, character in enumerate(line):
+            if character != " ":
+                cells.text((across * column, down * row), character, INK, down * 0.8, "mm")
+    return canvas.finished()
 
 
 class Canvas:

@@ -167,9 +167,8 @@ def _in_module(task: str, source: str, name: str) -> Task:
     """What an imported module calls `name`."""
     module = modules.imported(source)
     if module is None:
-        raise ValueError(
-            f"{task!r} is a task of a module that is not imported; only what you type is: add --env {task}"
-        )
+        own = f"task {task!r} is of a module of somebody's own"
+        raise ValueError(f"{own}, and only what you type is imported: add --env {task}")
     if name in _registered and name in _own_names(module):
         return dataclasses.replace(_registered[name], name=task)
     environment = getattr(module, name, None)

@@ -129,12 +129,14 @@ class BatchedEnv(ABC):
         """Which actions are allowed, [B, N, A]; None where everything always is."""
         return None
 
-    @abstractmethod
     def draw(self, state: State, index: int = 0, trail: Sequence[State] = ()) -> np.ndarray:
-        """A picture of environment number `index`, uint8 [H, W, 3].
+        """A picture of environment number `index`, uint8 [H, W, 3]: its characters, unless it draws something better.
 
         `trail`: earlier States of the episode, oldest first, for environments that show where things came from.
         """
+        from torch_mars.envs.canvas import of_text, summary
+
+        return of_text(summary(state, index), self.draw_text(state, index) or "")
 
     def draw_text(self, state: State, index: int = 0) -> str | None:
         """Environment number `index` in characters; None where characters make no picture."""
