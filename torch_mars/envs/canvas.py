@@ -30,6 +30,7 @@ Y_UP, ROWS_DOWN = ((1, 0), (0, -1)), ((0, 1), (1, 0))  # of (x, y); of (row, col
 
 Point = Sequence[float] | np.ndarray
 Colour = tuple[int, ...]
+Fill = Colour | None  # None: nothing there
 
 
 def colour_of(agent: int) -> Colour:
@@ -100,11 +101,10 @@ class Canvas:
         return self.origin + self._step(position)
 
     def line(self, points: Sequence[Point], colour: Colour, width: float = 1) -> None:
-        """Through all the points."""
-        places = (self.point(points) * self.scale).ravel().tolist()
-        self.pen.line(places, fill=colour, width=self._width(width), joint="curve")
+        """Through all the points. An opacity below 255 shows where wide parts of a line overlap at its corners."""
+        self.pen.line(self._places(points), fill=colour, width=self._width(width), joint="curve")
 
-    def disc(self, at: Point, radius: float, fill: Colour | None, rim: Colour | None = None, width: float = 1) -> None:
+    def disc(self, at: Point, radius: float, fill: Fill, rim: Fill = None, width: float = 1) -> None:
         self.pen.ellipse(self._around(at, radius), fill=fill, outline=rim, width=self._width(width))
 
     def pie(self, at: Point, ahead: Point, angle_rad: float, radius: float, fill: Colour) -> None:
@@ -112,29 +112,26 @@ class Canvas:
         middle, half = math.degrees(self._heading(ahead)), math.degrees(angle_rad) / 2
         self.pen.pieslice(self._around(at, radius), middle - half, middle + half, fill=fill)
 
-    def box(
-        self, corner: Point, opposite: Point, fill: Colour | None, rim: Colour | None = None, width: float = 1
-    ) -> None:
+    def box(self, corner: Point, opposite: Point, fill: Fill, rim: Fill = None, width: float = 1) -> None:
         """A rectangle, upright on the paper; nothing where it is thinner than can be seen. The rim lies inside."""
         corners = self.point([corner, opposite]) * self.scale
         low, high = corners.min(0), corners.max(0) - 1  # the last pixel belongs to it
         if (high >= low).all():
             self.pen.rectangle([*low, *high], fill=fill, outline=rim, width=self._width(width))
 
-    def cell(self, position: Point, fill: Colour | None, rim: Colour | None = None, width: float = 1) -> None:
+    def cell(self, position: Point, fill: Fill, rim: Fill = None, width: float = 1) -> None:
         """The square from `position` to one further along both axes."""
         self.box(position, np.asarray(position) + 1, fill, rim, width)
 
-    def polygon(self, points: Sequence[Point], fill: Colour, rim: Colour | None = None, width: float = 1) -> None:
-        places = (self.point(points) * self.scale).ravel().tolist()
-        self.pen.polygon(places, fill=fill, outline=rim, width=self._width(width))
+    def polygon(self, points: Sequence[Point], fill: Fill, rim: Fill = None, width: float = 1) -> None:
+        self.pen.polygon(self._places(points), fill=fill, outline=rim, width=self._width(width))
 
-    def arrowhead(self, at: Point, ahead: Point, size: float, fill: Colour, rim: Colour | None = WHITE) -> None:
+    def arrowhead(self, at: Point, ahead: Point, size: float, fill: Colour, rim: Fill = WHITE) -> None:
         """Its tip is `size` from `at`, in the direction `ahead` (of any length)."""
-        turn = np.exp(1j * self._heading(ahead))
-        shape = size * self.unit * turn * np.array([1, -0.8 + 0.62j, -0.4, -0.8 - 0.62j])
-        points = self.point(at) + np.stack([shape.real, shape.imag], -1)
-        self.pen.polygon((points * self.scale).ravel().tolist(), fill=fill, outline=rim)
+        cos, sin = math.cos(self._heading(ahead)), math.sin(self._heading(ahead))
+        shape = np.array([(1, 0), (-0.8, 0.62), (-0.4, 0), (-0.8, -0.62)])
+        turned = self.world(self.point(at), size * self.unit, [(cos, sin), (-sin, cos)])
+        self.pen.polygon(turned._places(shape), fill=fill, outline=rim)
 
     def cross(self, at: Point, reach: float, colour: Colour, width: float = 1) -> None:
         left, top, right, bottom = self._around(at, reach)
@@ -149,17 +146,14 @@ class Canvas:
                 ends[:, axis] = k * every
                 self.line(ends, colour, width)
 
-    def text(
-        self, at: Point, text: str, colour: Colour, size: float, anchor: str = "la", halo: Colour | None = None
-    ) -> None:
+    def text(self, at: Point, text: str, colour: Colour, size: float, anchor: str = "la", halo: Fill = None) -> None:
         """Letters `size` pixels high; `anchor` as Pillow names it: which point of the text lies at `at`."""
         font, around = _font(round(size * self.scale)), self._width(2) if halo else 0
-        place = tuple(self.point(at) * self.scale)
-        self.pen.text(place, text, fill=colour, font=font, anchor=anchor, stroke_width=around, stroke_fill=halo)
+        self.pen.text(
+            self._places(at), text, fill=colour, font=font, anchor=anchor, stroke_width=around, stroke_fill=halo
+        )
 
-    def header(
-        self, text: str, height: int, colour: Colour = INK, ground: Colour | None = None, size: float = 14
-    ) -> None:
+    def header(self, text: str, height: int, colour: Colour = INK, ground: Fill = None, size: float = 14) -> None:
         """A line of text on a band at the upper edge, `height` pixels high; without a ground, on what is there."""
         paper = self.world((0, 0), 1, np.eye(2))
         if ground:
@@ -171,13 +165,17 @@ class Canvas:
         way = np.asarray(way, float)
         return self.unit * way @ self.axes[: way.shape[-1]]
 
+    def _places(self, positions: Point | Sequence[Point]) -> list[float]:
+        """x and y of every position in the larger picture, one after the other."""
+        return (self.point(positions) * self.scale).ravel().tolist()
+
     def _heading(self, ahead: Point) -> float:
         """Angle of a direction on the paper, rad, from the right clockwise."""
         x, y = self._step(ahead)
         return math.atan2(y, x)
 
     def _around(self, at: Point, reach: float) -> list[float]:
-        x, y = self.point(at) * self.scale
+        x, y = self._places(at)
         r = reach * self.unit * self.scale
         return [x - r, y - r, x + r, y + r]
 
