@@ -1,11 +1,22 @@
 """Pictures of AeroJAX: left the fight seen from the south, aslant; right the map from above with cones and locks."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from torch_mars.envs.aerojax.physics import body_axes
+from torch_mars.envs.aerojax.physics import body_axes, motion_of
+from torch_mars.envs.aerojax.task import (
+    EGO_FEATURES,
+    ENTITY_FEATURES,
+    FLYING,
+    SPEED_UNIT,
+    TYPE_UNIT,
+    TYPES,
+    Ego,
+    Entity,
+)
 
 PANEL = 512  # pixels: width and height of each of the two panels
 HEADER = 30  # pixels above them for the text
@@ -18,10 +29,8 @@ LOCK = (190, 30, 45)
 SLANT = 0.42  # how much of north-south distance the left panel shows as height on the paper
 
 
-def draw(env, state, index: int, trail: list) -> np.ndarray:
+def draw(env, state, index: int, trail: Sequence) -> np.ndarray:
     """uint8 [H, W, 3]: environment `index` of an AeroState; `trail` holds earlier states, oldest first."""
-    from torch_mars.envs.aerojax.env import FLYING, motion_of
-
     image = Image.new("RGB", (2 * PANEL * SCALE, (PANEL + HEADER) * SCALE), PAPER)
     pen = ImageDraw.Draw(image, "RGBA")
     c = env.options
@@ -74,13 +83,12 @@ def draw_scope(env, obs) -> np.ndarray:
 
     Enemies and allies that it knows of; lines to those that it locks; a red rim while under fire; grey when lost.
     """
-    from torch_mars.envs.aerojax.env import EGO_FEATURES, ENTITY_FEATURES, TYPES
-
     c, size = env.options, SCOPE * SCALE
     image = Image.new("RGB", (size, size), PAPER)
     pen = ImageDraw.Draw(image, "RGBA")
-    ego, entities = obs[:EGO_FEATURES], obs[EGO_FEATURES:].view(-1, ENTITY_FEATURES)
-    is_alive, is_under_fire = float(ego[0]) > 0, float(ego[16]) > 0
+    ego = Ego(*obs[:EGO_FEATURES].tolist())
+    entities = [Entity(*row) for row in obs[EGO_FEATURES:].view(-1, ENTITY_FEATURES).tolist()]
+    is_alive, is_under_fire = ego.alive > 0, ego.under_fire > 0
     middle, radius = size / 2, size / 2 - 3 * SCALE
     pixels_per_m = radius / max(c.comm_range, c.view_range)
     rim = LOCK if is_under_fire else INK if is_alive else LOST
@@ -91,22 +99,23 @@ def draw_scope(env, obs) -> np.ndarray:
 
     circle(c.comm_range, fill=(238, 237, 231) if is_alive else (226, 225, 221))
     if is_alive:
-        view_range = c.view_range * TYPES[round(4 * float(ego[17]))][2] ** 0.5
+        view_range = c.view_range * TYPES[round(TYPE_UNIT * ego.type)].view_range2 ** 0.5
         for reach_m, angle_deg, strength in ((view_range, c.view_h, 30), (c.weapon_range, c.weapon_h, 60)):
             r = reach_m * pixels_per_m
             box = (middle - r, middle - r, middle + r, middle + r)
             pen.pieslice(box, -90 - angle_deg / 2, -90 + angle_deg / 2, fill=(*TEAMS[0], strength))
-        for team, ahead, right, _, _, t_nose, t_right, *_, lock in entities.tolist():
-            if team == 0:  # an empty slot
+        for other in entities:
+            if other.team == 0:  # an empty slot
                 continue
-            x, y = (metres * c.view_range * pixels_per_m for metres in (right, -ahead))
+            x, y = (metres * c.view_range * pixels_per_m for metres in (other.right, -other.ahead))
             inside = min(1.0, 0.97 * radius / max(math.hypot(x, y), 1e-9))  # at the rim if further
             point = (middle + x * inside, middle + y * inside)
-            if lock > 0:
-                pen.line((middle, middle, *point), fill=(*LOCK, 190), width=round((1 + 2 * lock) * SCALE))
-            _arrowhead(pen, point, math.atan2(-t_nose, t_right), TEAMS[0] if team > 0 else TEAMS[1], 7 * SCALE)
+            if other.lock > 0:
+                pen.line((middle, middle, *point), fill=(*LOCK, 190), width=round((1 + 2 * other.lock) * SCALE))
+            course = math.atan2(-other.flies_ahead, other.flies_right)
+            _arrowhead(pen, point, course, TEAMS[0] if other.team > 0 else TEAMS[1], 7 * SCALE)
         _arrowhead(pen, (middle, middle), -math.pi / 2, INK, 7 * SCALE)
-        height, speed = float(ego[2]) * c.ceiling, float(ego[3]) * 100
+        height, speed = ego.height * c.ceiling, ego.speed * SPEED_UNIT
         text, font = f"{height:.0f} m   {speed:.0f} m/s", ImageFont.load_default(11 * SCALE)
         pen.text((middle, size - 20 * SCALE), text, fill=INK, font=font, anchor="mm")
     else:
