@@ -48,7 +48,11 @@ class Gather(BatchedEnv):
     metrics = {"eaten": "sum"}  # logged and shown, summed over an episode
 
     def setup(self) -> None:
-        self.num_agents, self.max_steps, self.cells = self.options.num_agents, self.options.max_steps, self.options.cells
+        self.num_agents, self.max_steps, self.cells = (
+            self.options.num_agents,
+            self.options.max_steps,
+            self.options.cells,
+        )
         self.observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
         self.state_space = gymnasium.spaces.Box(0, self.num_agents, (2 * self.cells,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(3)

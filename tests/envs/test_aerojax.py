@@ -7,9 +7,22 @@ import pytest
 import torch
 
 import torch_mars.envs as envs
-from torch_mars.envs.aerojax import physics, vectors
-from torch_mars.envs.aerojax.env import COLLIDED, FLYING, GROUND, LEFT, SHOT, Options
-from torch_mars.envs.aerojax.physics import GRAVITY, Motion
+from torch_mars.envs.aerojax import env as rules
+from torch_mars.envs.aerojax import physics, task, vectors
+from torch_mars.envs.aerojax.physics import GRAVITY, Motion, motion_of
+from torch_mars.envs.aerojax.task import (
+    AIRCRAFT_FEATURES,
+    COLLIDED,
+    EGO,
+    EGO_FEATURES,
+    ENTITY_FEATURES,
+    FLYING,
+    GROUND,
+    LEFT,
+    SHOT,
+    Entity,
+    Options,
+)
 from torch_mars.envs.core import fields_of
 
 C = Options()
@@ -204,8 +217,6 @@ def sees(env, offset, bank_deg=0.0, climb_deg=0.0):
     put(env, "velocity", 0, [120 * math.cos(climb), 0.0, 120 * math.sin(climb)])
     put(env, "lift_dir", 0, [-math.sin(climb) * math.cos(bank), -math.sin(bank), math.cos(climb) * math.cos(bank)])
     put(env, "alpha", 0, 0.0)
-    from torch_mars.envs.aerojax.env import motion_of
-
     geometry = env._geometry(motion_of(env.state))
     hits = 0
     for _ in range(20):
@@ -254,16 +265,12 @@ def test_cones_look_along_the_nose_not_the_path():
     offset = (400, 0, 400 * math.tan(math.radians(30)))
     assert not sees(env, offset)[1]
     put(env, "alpha", 0, math.radians(20))  # the nose 20 degrees above the path
-    from torch_mars.envs.aerojax.env import motion_of
-
     _, in_weapon, _ = env._sense(env.state.rng, env._geometry(motion_of(env.state)), env.state.status == FLYING)
     assert in_weapon[0, 0, 2]
 
 
 def test_detection_is_random_with_distance():
     """1 - (d / R)^2, for the default type at 900 of 1200 m and the far-sighted at 900 of 1697 m."""
-    from torch_mars.envs.aerojax.env import motion_of
-
     for kind, expected in ((0, 1 - 0.75**2), (2, 1 - 0.75**2 / 2)):
         count = 20_000
         env = envs.make("aerojax_2v2", num_envs=count, ally_types=(kind, 0))
@@ -281,13 +288,13 @@ def test_detection_is_random_with_distance():
 def test_allies_tell_one_another_within_range_one_hop():
     env = place("aerojax_3v3")
     put(env, "detected", (2, 4), True)  # ally 2 sees enemy 4
-    enemies = slice(18, 18 + 12 * 3)
+    enemies = slice(EGO_FEATURES, EGO_FEATURES + ENTITY_FEATURES * 3)
 
     def known(ally, distance_01, distance_12):
         put(env, "position", 0, [0.0, 0.0, 3000.0])
         put(env, "position", 1, [0.0, distance_01, 3000.0])
         put(env, "position", 2, [0.0, distance_01 + distance_12, 3000.0])
-        return int((env.observe().obs[0, ally, enemies].view(3, 12)[:, 0] == -1).sum())
+        return int((Entity(*env.observe().obs[0, ally, enemies].view(3, -1).T).team == -1).sum())
 
     assert known(1, 1500.0, 1900.0) == 1
     assert known(1, 1500.0, 2100.0) == 0
@@ -305,13 +312,15 @@ def test_entities_come_nearest_first_in_the_ego_frame():
         put(env, "detected", (0, enemy), True)
     put(env, "alpha", 0, 0.0)
     put(env, "lock_steps", (0, 5), 5)
-    rows = env.observe().obs[0, 0, 18 : 18 + 36].view(3, 12)
-    assert rows[:, 1].tolist() == pytest.approx([300 / 1200, 600 / 1200, 900 / 1200])
-    assert rows[:, 2].tolist() == pytest.approx([100 / 1200] * 3)  # to the right
-    assert rows[:, 3].tolist() == pytest.approx([50 / 1200] * 3)
-    assert rows[:, 5].tolist() == pytest.approx([1.0] * 3)  # it flies my way
-    assert rows[:, 11].tolist() == pytest.approx([0, 0.5, 0])
-    assert (env.observe().obs[0, 0, 18 + 36 :].view(2, 12) == 0).all()  # no ally within range
+    enemies, allies = env.observe().obs[0, 0, EGO_FEATURES:].split([ENTITY_FEATURES * 3, ENTITY_FEATURES * 2])
+    seen = Entity(*enemies.view(3, -1).T)
+    assert seen.team.tolist() == [-1] * 3
+    assert seen.ahead.tolist() == pytest.approx([300 / 1200, 600 / 1200, 900 / 1200])
+    assert seen.right.tolist() == pytest.approx([100 / 1200] * 3)
+    assert seen.up.tolist() == pytest.approx([50 / 1200] * 3)
+    assert seen.flies_ahead.tolist() == pytest.approx([1.0] * 3)  # it flies my way
+    assert seen.lock.tolist() == pytest.approx([0, 0.5, 0])
+    assert (allies == 0).all()  # none within range
 
 
 def chase(env, shooters=(0,)):
@@ -364,7 +373,7 @@ def test_two_aircraft_can_shoot_each_other_down():
     assert ts.info["kills"].item() == ts.info["losses"].item() == 1
     assert ts.reward[0, 0].item() == pytest.approx(1 / 2 - 0.25 / 2)
     assert not env.state.detected[0, 0].any() and not env.state.detected[0, :, 0].any()
-    assert (ts.obs[0, 0] == 0).all() and (ts.state[0, :15] == 0).all() and (ts.obs[0, 1] != 0).any()
+    assert (ts.obs[0, 0] == 0).all() and (ts.state[0, :AIRCRAFT_FEATURES] == 0).all() and (ts.obs[0, 1] != 0).any()
 
 
 def test_ground_arena_ceiling_and_collision():
@@ -474,7 +483,7 @@ def test_a_fight_looks_the_same_wherever_and_whichever_way_it_goes():
     other = fight(half_size=1e6, steps=0)
     other.load_state(moved(env.state_dict(), 1.1, (300.0, -700.0)))
     generator = torch.Generator().manual_seed(0)
-    kept = [i for i in range(env.observation_size) if i not in (11, 12, 13, 14)]
+    kept = [i for i in range(env.observation_size) if not (i < EGO_FEATURES and EGO[i].startswith("wall_"))]
     for t in range(6):
         actions = torch.rand(8, 5, 3, generator=generator) * 2 - 1
         left, right = env.step(actions), other.step(actions)
@@ -609,6 +618,7 @@ def test_extreme_actions_never_give_nan(steps):
         ({"opponent_skill": 2}, "opponent_skill is 2; it must be between 0 and 1"),
         ({"view_h": 200.0}, "view_h is 200.0; it must be between 0 and 180 degrees"),
         ({"weapon_rnge": 3}, "unknown option 'weapon_rnge'; did you mean weapon_range"),
+        *(({name: 3}, f"unknown option '{name}'") for name in ("gain_turn", "v_cruise", "avoid_max", "GAIN_TURN")),
     ],
 )
 def test_bad_options_are_refused(overrides, message):
@@ -623,6 +633,31 @@ def test_sizes_are_those_of_the_specification(task, O, S):  # noqa: E741
     env = envs.make(f"aerojax_{task}")
     assert (env.observation_size, env.state_size) == (O, S)
     assert envs.make("aerojax_2v2", n_enemies=1, n_allies=1).reset().obs.shape == (1, 1, 30)
+
+
+@pytest.mark.parametrize("names, count", [(task.EGO, 18), (task.ENTITY, 12), (task.AIRCRAFT, 15)])
+def test_every_number_that_is_seen_has_a_name_and_an_explanation(names, count):
+    assert len(set(names)) == len(names) == count
+    assert not [name for name in names if f"`{name}`" not in rules.__doc__]
+
+
+def test_numbers_of_a_start_stand_where_their_names_say():
+    env = envs.make("aerojax_5v5_mixed", seed=2)
+    ts = env.reset()
+    ego = task.Ego(*ts.obs[0, 0, :EGO_FEATURES].tolist())
+    aircraft = task.Aircraft(*ts.state[0, :AIRCRAFT_FEATURES].tolist())
+    position, velocity = env.state.position[0, 0].tolist(), env.state.velocity[0, 0].tolist()
+    assert (ego.alive, ego.health, ego.time_left, ego.under_fire, ego.type) == (1, 1, 1, 0, 0.25)
+    assert (ego.height, ego.speed) == pytest.approx((position[2] / 3000, 1.2))
+    assert (ego.climb, ego.right_wing_down) == pytest.approx((0, 0), abs=1e-6) and ego.upright > 0.99
+    assert ego.nose_up == pytest.approx(math.sin(env.state.alpha[0, 0]), abs=1e-6)
+    assert ego.wall_ahead > 1 > ego.wall_behind  # in the west, flying east
+    assert (aircraft.x, aircraft.y, aircraft.z) == pytest.approx((position[0] / 2000, position[1] / 2000, ego.height))
+    seen = (aircraft.velocity_x, aircraft.velocity_y, aircraft.velocity_z)
+    assert seen == pytest.approx([v / 100 for v in velocity], abs=1e-6)
+    assert (aircraft.lift_x, aircraft.lift_y, aircraft.lift_z) == (0, 0, 1)
+    same = ("alive", "alpha", "throttle", "health", "type")
+    assert [getattr(aircraft, name) for name in same] == [getattr(ego, name) for name in same]
 
 
 def test_a_picture_with_trails():

@@ -1,11 +1,17 @@
-"""The scalar engine of AeroJAX against the tensor engine: from equal states, equal up to float32 rounding."""
+"""The loops of AeroJAX against the tensors: from equal states, equal up to float32 rounding."""
+
+import ast
+import inspect
 
 import numpy as np
 import pytest
 import torch
+from numba.core.registry import CPUDispatcher
 
 import torch_mars.envs as envs
-from torch_mars.envs.aerojax.loops import ScalarAeroJAX
+from torch_mars.envs.aerojax import env as rules
+from torch_mars.envs.aerojax import loops, opponents, physics, vectors
+from torch_mars.envs.aerojax.loops import AeroJAXLoops
 
 DISCRETE = ("rng", "step", "status", "lock_steps", "detected", "under_fire")
 # largest difference after one step from the same state; positions reach 2000 m, where float32 is 1e-4 m apart
@@ -21,9 +27,9 @@ CLOSE = {
 
 
 def pair(task, seed, **overrides):
-    """A tensor engine of one environment and a scalar engine."""
+    """One environment in tensors, and one in loops."""
     env = envs.make(task, num_envs=1, seed=seed, auto_reset=False, **overrides)
-    return env, ScalarAeroJAX(envs.make(task, num_envs=1, **overrides))
+    return env, AeroJAXLoops(envs.make(task, num_envs=1, **overrides))
 
 
 def assert_same(engine, outcome, env, ts, where):
@@ -102,3 +108,19 @@ def test_random_situations(overrides):
         assert_same(engine, engine.step(actions[i].numpy()), env, ts, f"situation {i}")
         statuses |= set(env.state.status[0].tolist())
     assert statuses == {0, 1, 2, 3, 4}
+
+
+def functions(module):
+    """Names of the functions and methods of a file, in its order."""
+    nodes = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.FunctionDef)]
+    return [node.name for node in sorted(nodes, key=lambda node: node.lineno)]
+
+
+def test_loops_bear_the_names_of_their_twins_in_the_same_order():
+    twins = [name for module in (vectors, physics, opponents, rules) for name in functions(module)]
+    names = [name for name, value in vars(loops).items() if isinstance(value, CPUDispatcher)]
+    names = [name for name in names if name not in ("next_uniform", "clamp")]  # tensors have a clamp
+    assert len(names) > 40
+    rest = iter(twins)
+    for name in names:
+        assert name in rest, f"{name} has no twin of its name after that of the function before"

@@ -73,7 +73,7 @@ def one_of(options: Any, names: Sequence[str], *values: str) -> None:
     for name in names:
         value = getattr(options, name)
         if value not in values:
-            raise ValueError(f"{name} is {value!r}; {allowed(value, values)}")
+            raise ValueError(f"{name} is {value!r}; allowed are {' and '.join(map(repr, values))}")
 
 
 def _require(options: Any, names: Sequence[str], holds: Callable[[Any], bool], wanted: str) -> None:

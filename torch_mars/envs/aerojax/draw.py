@@ -5,7 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from torch_mars.envs.aerojax.physics import body_axes
+from torch_mars.envs.aerojax.physics import body_axes, motion_of
+from torch_mars.envs.aerojax.task import (
+    EGO_FEATURES,
+    ENTITY_FEATURES,
+    FLYING,
+    SPEED_UNIT,
+    TYPE_UNIT,
+    TYPES,
+    Ego,
+    Entity,
+)
 from torch_mars.envs.canvas import ALARM, BLUE, GRID, INK, LOST, VERMILION, Canvas
 
 PANEL = 512  # pixels: width and height of each of the two panels
@@ -21,8 +31,6 @@ SHEAR = 0.35 * SLANT  # and how much of it to the right
 
 def draw(env, state, index: int, trail: Sequence) -> np.ndarray:
     """uint8 [H, W, 3]: environment `index` of an AeroState; `trail` holds earlier states, oldest first."""
-    from torch_mars.envs.aerojax.env import FLYING, motion_of
-
     c = env.options
     motion = motion_of(state)
     nose = np.stack([component[index].cpu().numpy() for component in body_axes(motion)[0]], 1)
@@ -71,11 +79,10 @@ def draw_scope(env, obs) -> np.ndarray:
 
     Enemies and allies that it knows of; lines to those that it locks; a red rim while under fire; grey when lost.
     """
-    from torch_mars.envs.aerojax.env import EGO_FEATURES, ENTITY_FEATURES, TYPES
-
     c = env.options
-    ego, entities = obs[:EGO_FEATURES], obs[EGO_FEATURES:].view(-1, ENTITY_FEATURES)
-    is_alive, is_under_fire = float(ego[0]) > 0, float(ego[16]) > 0
+    ego = Ego(*obs[:EGO_FEATURES].tolist())
+    entities = [Entity(*row) for row in obs[EGO_FEATURES:].view(-1, ENTITY_FEATURES).tolist()]
+    is_alive, is_under_fire = ego.alive > 0, ego.under_fire > 0
     canvas = Canvas(SCOPE, SCOPE, scale=SCALE)
     rim_m, pixels = max(c.comm_range, c.view_range), SCOPE / 2 - 3
     scope = canvas.world((SCOPE / 2, SCOPE / 2), pixels / rim_m)  # right, ahead
@@ -83,19 +90,20 @@ def draw_scope(env, obs) -> np.ndarray:
 
     scope.disc((0, 0), c.comm_range, KNOWN if is_alive else UNKNOWN)
     if is_alive:
-        view_range = c.view_range * TYPES[round(4 * float(ego[17]))][2] ** 0.5
+        view_range = c.view_range * TYPES[round(TYPE_UNIT * ego.type)].view_range2 ** 0.5
         for reach_m, angle_deg, strength in ((view_range, c.view_h, 30), (c.weapon_range, c.weapon_h, 60)):
             scope.pie((0, 0), (0, 1), math.radians(angle_deg), reach_m, (*TEAMS[0], strength))
-        for team, ahead, right, _, _, t_nose, t_right, *_, lock in entities.tolist():
-            if team == 0:  # an empty slot
+        for other in entities:
+            if other.team == 0:  # an empty slot
                 continue
-            point = c.view_range * np.array([right, ahead])
+            point = c.view_range * np.array([other.right, other.ahead])
             point *= min(1.0, 0.97 * rim_m / max(np.hypot(*point), 1e-9))  # at the rim if further
-            if lock > 0:
-                scope.line([(0, 0), point], (*ALARM, 190), 1 + 2 * lock)
-            scope.arrowhead(point, (t_right, t_nose), arrow_m, TEAMS[0] if team > 0 else TEAMS[1])
+            if other.lock > 0:
+                scope.line([(0, 0), point], (*ALARM, 190), 1 + 2 * other.lock)
+            course = (other.flies_right, other.flies_ahead)
+            scope.arrowhead(point, course, arrow_m, TEAMS[0] if other.team > 0 else TEAMS[1])
         scope.arrowhead((0, 0), (0, 1), arrow_m, INK)
-        height, speed = float(ego[2]) * c.ceiling, float(ego[3]) * 100
+        height, speed = ego.height * c.ceiling, ego.speed * SPEED_UNIT
         canvas.text((SCOPE / 2, SCOPE - 20), f"{height:.0f} m   {speed:.0f} m/s", INK, 11, "mm")
     else:
         scope.cross((0, 0), 6 / scope.unit, LOST, 3)
