@@ -12,6 +12,7 @@ leaves its trial to the others, who go on from the trial's last checkpoint where
 """
 
 import csv
+import dataclasses
 import io
 import math
 import os
@@ -26,6 +27,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from torch_mars import envs
+from torch_mars.envs.options import allowed
 from torch_mars.protocol import figures, gather, intervals, methods, saved
 from torch_mars.protocol.methods import Method
 from torch_mars.protocol.saved import SavedRun
@@ -95,7 +97,7 @@ def search_space(method: Method, is_wide: bool, is_ablation: bool) -> dict[str, 
         is_ablation: MARS with the targets 1 + e_high and 1 - e_low of the asymmetric methods' e.
 
     Raises:
-        UsageError: `is_ablation` for another method than MARS.
+        UsageError: `is_ablation` for another method than MARS, or a space of settings that the method does not have.
     """
     if is_ablation and method.name != "mars":
         raise UsageError(
@@ -104,7 +106,12 @@ def search_space(method: Method, is_wide: bool, is_ablation: bool) -> dict[str, 
     space = dict(methods.SHARED_SPACE)
     if is_wide:
         space |= {name: (*space[name], methods.WIDE_RATE) for name in ("actor_lr", "critic_lr")}
-    return space | (methods.ABLATION_SPACE if is_ablation else method.space)
+    space |= methods.ABLATION_SPACE if is_ablation else method.space
+    settings = [field.name for field in dataclasses.fields(method.module.Args)]
+    for name in space:
+        if name not in settings:
+            raise UsageError(f"the space of {method.label} has {name!r}, no setting of it; {allowed(name, settings)}")
+    return space
 
 
 class Plan:
@@ -114,19 +121,14 @@ class Plan:
         is_smoke = args.budget == "smoke"
         self.method, task = methods.typed(args.algo), startable(args.env, "--env")
         self.task, self.typed_task = task.name, task.typed or task.name
-        fixed = budget_settings(self.task, args.budget, TUNING_STEPS)
         self.space = search_space(self.method, args.wide, args.ablation)
         self.trials = args.trials or (SMOKE_TRIALS if is_smoke else self.method.trials)
         self.seeds = list(range(args.seeds or (SMOKE_SEEDS if is_smoke else SEEDS)))
-        own = settings_file(args.config, self.method)
-        for name in own:
-            if name in self.space:
-                raise UsageError(f"--config: {name} is searched and cannot be fixed")
-            if name in ("seed", "num_seeds") or (name == "env" and own[name] != self.task):
-                raise UsageError(f"--config: {name} is {own[name]!r}, but it is for the command line to say")
-        self.kept = {"env": self.task, "name": self.method.name, **self.method.settings, **own}  # go into the best yaml
-        self.kept |= {name: value for name, value in fixed.items() if name != "total_steps"}
-        self.fixed = {**self.kept, "total_steps": fixed["total_steps"], **own}
+        given = self._given(args.config)
+        budget = budget_settings(self.task, args.budget, TUNING_STEPS)
+        # what no trial changes; the best yaml keeps it, but for the budget's steps, which are those of tuning
+        self.fixed = {"env": self.task, "name": self.method.name, **self.method.settings, **budget, **given}
+        self.kept = {name: value for name, value in self.fixed.items() if name != "total_steps" or name in given}
         self.device = args.device
 
         ending = "-ablation" * args.ablation + "-wide" * args.wide
@@ -136,6 +138,16 @@ class Plan:
         self.best = self.parent / f"{self.stem}.yaml"
         self.name = f"{self.task}-{self.stem}-{args.budget}"
         self.storage = args.storage or str(self.folder / "study.journal")
+
+    def _given(self, config: str | None) -> dict[str, Any]:
+        """The settings of --config, which may say nothing of what is searched or stands on the command line."""
+        given = settings_file(config, self.method)
+        for name, value in given.items():
+            if name in self.space:
+                raise UsageError(f"--config: {name} is searched and cannot be fixed")
+            if name in ("seed", "num_seeds") or (name == "env" and value != self.task):
+                raise UsageError(f"--config: {name} is {value!r}, but it is for the command line to say")
+        return given
 
     @property
     def terms(self) -> dict[str, Any]:

@@ -364,7 +364,7 @@ def test_a_config_that_is_not_of_a_run_is_one_sentence(tmp_path, capsys):
 
 def test_an_out_folder_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert "cannot write there" in fails(capsys, run_folder(tmp_path), "--out", tmp_path / "file" / "out")
+    assert "cannot write to" in fails(capsys, run_folder(tmp_path), "--out", tmp_path / "file" / "out")
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path, capsys, monkeypatch):

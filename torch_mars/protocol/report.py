@@ -2,14 +2,16 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch_mars.protocol import figures, gather, methods, tables
+from torch_mars.protocol.gather import Ratios
 from torch_mars.protocol.methods import METHODS
-from torch_mars.protocol.saved import EVALUATIONS, SavedRun
+from torch_mars.protocol.saved import EVALUATIONS, Nested, SavedRun
 from torch_mars.protocol.tables import Task
-from torch_mars.run.cli import UsageError, note
+from torch_mars.run.cli import make_folder, note
 from torch_mars.run.files import write_whole
 
 if TYPE_CHECKING:
@@ -17,6 +19,47 @@ if TYPE_CHECKING:
 
 
 FLOOR_OF_SEEDS = 5  # below, an interval says little (Agarwal et al. 2021)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Methods that are compared with one another, and how the files of the comparison are called."""
+
+    methods: tuple[str, ...]
+    table: str
+    title: str
+    ending: str = ""  # of the other files' names
+
+
+def groups_of(tasks: list[Task]) -> list[Group]:
+    """The main methods with a user's own; where there are ablations, all methods once more."""
+    groups = [Group((*methods.MAIN, *methods.guests()), "table1", "Table 1")]
+    if any(task.curves.keys() & set(methods.ABLATIONS) for task in tasks):
+        groups.append(Group(tuple(METHODS), "ablations", "Ablations", "_ablations"))
+    return groups
+
+
+class Folder:
+    """Where figures and tables go, whole; `written` are the files so far."""
+
+    def __init__(self, path: Path, suffix: str):
+        self.path, self.suffix, self.written = make_folder(path, "--out"), suffix, []
+
+    def write(self, name: str, text: str) -> None:
+        self._write(name, text.encode())
+
+    def draw(self, name: str, figure: "Figure") -> None:
+        picture = io.BytesIO()
+        figure.savefig(picture, format=self.suffix)
+        self._write(f"{name}.{self.suffix}", picture.getvalue())
+
+    def save(self, name: str, content: Nested | Ratios) -> None:
+        gather.save(content, self.path / name)
+        self.written.append(self.path / name)
+
+    def _write(self, name: str, content: bytes) -> None:
+        write_whole(self.path / name, content)
+        self.written.append(self.path / name)
 
 
 def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png", means: bool = False) -> list[Path]:
@@ -38,54 +81,39 @@ def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png", means: boo
     ratios = gather.gather_ratios(paths, found)
     tasks = tables.tasks_of(nested)
     warn(tasks, found)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out is {str(out)!r}: cannot write there ({error.strerror})") from None
-    written = []
-
-    def write(name: str, content: bytes) -> None:
-        write_whole(out / name, content)
-        written.append(out / name)
-
-    def draw(name: str, figure: "Figure") -> None:
-        picture = io.BytesIO()
-        figure.savefig(picture, format=suffix)
-        write(f"{name}.{suffix}", picture.getvalue())
-
+    folder = Folder(out, suffix)
+    by_environment = {name: [task for task in tasks if task.environment == name] for name in nested}
     with matplotlib.rc_context(figures.STYLE):
-        environments = dict.fromkeys(task.environment for task in tasks)
-        for environment in environments:
-            here = [task for task in tasks if task.environment == environment]
-            draw(f"curves_{environment}", figures.learning_curves(here))
-        has_ablations = any(task.curves.keys() & set(methods.ABLATIONS) for task in tasks)
-        main = (*methods.MAIN, *methods.guests())
-        for among, ending in ((main, ""), (METHODS, "_ablations"))[: 1 + has_ablations]:
-            compared = tables.comparisons(tasks, list(among))
-            if not compared:
-                continue
-            draw(f"iqm{ending}", figures.iqm_curves([c for c in compared if c.environment != "all"]))  # lengths differ
-            scores, better = list(tables.rows(compared)), list(tables.improvements(compared))
-            per_task = list(tables.task_rows(tasks, list(among)))
-            name, title = ("ablations", "Ablations") if ending else ("table1", "Table 1")
-            write(f"{name}.md", tables.as_markdown(title, scores, better, per_task).encode())
-            write(f"{name}.csv", tables.as_csv(scores).encode())
-            write(f"tasks{ending}.csv", tables.as_csv(per_task).encode())
-            if better:
-                draw(f"improvement{ending}", figures.improvement_figure(better))
-                write(f"improvement{ending}.csv", tables.as_csv(better).encode())
-        for environment in environments:
-            here = {task: ratios[task] for task in nested[environment] if task in ratios}
-            if here:
-                draw(f"ratios_{environment}", figures.ratio_curves(here))
-        draw("objectives", figures.objectives_figure())
-    for name, content in (
-        (EVALUATIONS, gather.only_means(nested) if means else nested),
-        (gather.RATIOS, ratios),
-    ):
-        gather.save(content, out / name)
-        written.append(out / name)
-    return written
+        for environment, here in by_environment.items():
+            folder.draw(f"curves_{environment}", figures.learning_curves(here))
+        for group in groups_of(tasks):
+            compare(tasks, group, folder)
+        for environment, here in by_environment.items():
+            known = {task.name: ratios[task.name] for task in here if task.name in ratios}
+            if known:
+                folder.draw(f"ratios_{environment}", figures.ratio_curves(known))
+        folder.draw("objectives", figures.objectives_figure())
+    folder.save(EVALUATIONS, gather.only_means(nested) if means else nested)
+    folder.save(gather.RATIOS, ratios)
+    return folder.written
+
+
+def compare(tasks: list[Task], group: Group, folder: Folder) -> None:
+    """Figures and tables of a group of methods; nothing where no task has all of them."""
+    compared = tables.comparisons(tasks, group.methods)
+    if not compared:
+        return
+    ending = group.ending
+    each = [comparison for comparison in compared if comparison.environment != "all"]  # of all, lengths differ
+    folder.draw(f"iqm{ending}", figures.iqm_curves(each))
+    scores, better = list(tables.rows(compared)), list(tables.improvements(compared))
+    per_task = list(tables.task_rows(tasks, group.methods))
+    folder.write(f"{group.table}.md", tables.as_markdown(group.title, scores, better, per_task))
+    folder.write(f"{group.table}.csv", tables.as_csv(scores))
+    folder.write(f"tasks{ending}.csv", tables.as_csv(per_task))
+    if better:
+        folder.draw(f"improvement{ending}", figures.improvement_figure(better))
+        folder.write(f"improvement{ending}.csv", tables.as_csv(better))
 
 
 def warn(tasks: list[Task], found: list[SavedRun]) -> None:
