@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from torch_mars.envs.paxmen.layouts import WINDOW, Board
+from torch_mars.envs.paxmen.layouts import Board
+from torch_mars.envs.paxmen.task import WINDOW
 
 CELL = 12  # pixels of a cell in the finished picture
 SCALE = 3  # drawn this much larger, then reduced: smooth edges
