@@ -14,11 +14,11 @@ allies (units 0 to N - 1), the E enemies follow (`opponents.py`); U = N + E. Uni
 | start | | allies about (8, 16), enemies about (24, 16); in smacv2 mirrored teams, or one around the other |
 | end | | a team is wiped out; or the time limit, which is step max_steps + 1 = 101 |
 
-Another unit in an observation, in the order of the units, 13 numbers: health / maximum; way_x, way_y, the way to it / own
-sight range; move_x, move_y, the direction of its latest orders; attack, its latest attack action / the largest (0 for
-none); cooldown / full cooldown, within 0..1; is_marine, is_marauder, is_stalker, is_zealot, is_zergling, is_hydralisk.
-Oneself, 10 numbers: health / maximum; x / 32; y / 32; cooldown, likewise; the six types. A unit in the global state,
-10 numbers: health / maximum; x; y; cooldown in s; the six types.
+Another unit in an observation, in the order of the units, 13 numbers: health / maximum; way_x, way_y, the way to it /
+own sight range; move_x, move_y, the direction of its latest orders; attack, its latest attack action / the largest (0
+for none); cooldown / full cooldown, within 0..1; is_marine, is_marauder, is_stalker, is_zealot, is_zergling,
+is_hydralisk. Oneself, 10 numbers: health / maximum; x / 32; y / 32; cooldown, likewise; the six types. A unit in the
+global state, 10 numbers: health / maximum; x; y; cooldown in s; the six types.
 
 One step is half a second: 8 sub-steps under the same orders. In each, all at once: units with a target in reach and a
 weapon ready fire; units walk; the border kills; overlapping units push each other apart.
@@ -105,14 +105,14 @@ class SMAX(BatchedEnv):
 
     def setup(self) -> None:
         self.scenario = SCENARIOS[self.options.scenario]
-        self.num_agents, self.num_enemies = self.scenario.num_allies, self.scenario.num_enemies
-        self.num_units = U = self.num_agents + self.num_enemies
+        self.num_agents, self.num_enemies = N, E = self.scenario.num_allies, self.scenario.num_enemies
+        self.num_units = U = N + E
         self.max_steps = self.options.max_steps + 1
         self.is_continuous = self.options.action_type == "continuous"
         if self.is_continuous:
             self.action_space = gymnasium.spaces.Box(0.0, 1.0, (4,), np.float32)
         else:
-            self.action_space = gymnasium.spaces.Discrete(FIRST_ATTACK + self.num_enemies)
+            self.action_space = gymnasium.spaces.Discrete(FIRST_ATTACK + E)
         size = len(OTHER) * (U - 1) + len(OWN)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, ((len(OWN) + 2) * U,), np.float32)
@@ -127,16 +127,13 @@ class SMAX(BatchedEnv):
         self._seen_of_type = torch.cat([one_hot, torch.stack(shown, 1)], 1)  # [types, 10]
         self._nowhere = FAR * constant([[2.0 + i, 0.0] for i in range(U)])  # of unit i when dead
         self._directions = constant(DIRECTIONS).T  # [2, 5]
-        self._team = constant([0] * self.num_agents + [1] * self.num_enemies)
-        largest = [FIRST_ATTACK + self.num_enemies - 1] * self.num_agents
-        largest += [FIRST_ATTACK + self.num_agents - 1] * self.num_enemies
-        self._largest_action = constant(largest)
-        N, E = self.num_agents, self.num_enemies
+        self._team = constant([0] * N + [1] * E)
+        self._largest_action = constant([FIRST_ATTACK + E - 1] * N + [FIRST_ATTACK + N - 1] * E)
         # the unit that every unit's attack actions mean, [U, A]; unit 0 where an action is no attack
         self._target_of = torch.zeros(U, FIRST_ATTACK + max(N, E), dtype=torch.int64, device=self.device)
         self._target_of[:N, FIRST_ATTACK : FIRST_ATTACK + E] = constant(range(N, U), torch.int64)
         self._target_of[N:, FIRST_ATTACK : FIRST_ATTACK + N] = constant(range(N - 1, -1, -1), torch.int64)
-        others = [j for i in range(self.num_agents) for j in range(U) if j != i]
+        others = [j for i in range(N) for j in range(U) if j != i]
         self._others = constant(others, torch.int64)  # of ally 0, of ally 1, ...: [N (U - 1)]
         self._minus_one = constant(-1.0)
         if self.scenario.types is not None:
