@@ -14,8 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from torch_mars.envs.paxmen.env import AGENT, CENTRE, DOT, DOT_REWARD, EAT, FLOOR, IDLE_PENALTY, MOVES, WALL
-from torch_mars.envs.paxmen.layouts import DOTS_PER_ROOM, MAX_STEPS, NUM_LAYOUTS, ROOM_CELLS, board
+from torch_mars.envs.paxmen.layouts import NUM_LAYOUTS, ROOM_CELLS, board
+from torch_mars.envs.paxmen.task import (
+    AGENT,
+    CENTRE,
+    DOT,
+    DOT_REWARD,
+    DOTS_PER_ROOM,
+    EAT,
+    FLOOR,
+    IDLE_PENALTY,
+    MAX_STEPS,
+    MOVES,
+    WALL,
+)
 
 
 class State(NamedTuple):

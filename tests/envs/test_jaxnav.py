@@ -10,7 +10,7 @@ import torch
 
 import torch_mars.envs as envs
 from torch_mars.envs.jaxnav import maps
-from torch_mars.envs.jaxnav.lidar import LAST, SPACING
+from torch_mars.envs.jaxnav.task import LAST, SPACING
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TASKS = ("jaxnav_7x7x2a", "jaxnav_9x9x3a", "jaxnav_11x11x4a", "jaxnav_13x13x5a")
@@ -387,7 +387,7 @@ def test_the_tensors_of_the_lidar_read_what_its_loops_do(task, monkeypatch):
     theta = torch.cat([env.state.theta, (env.state.theta / math.pi * 2).round() * math.pi / 2])  # along the axes too
     map_data = torch.cat([env.state.map_data] * 2)
     loops = env.lidar(pos, theta, map_data)
-    monkeypatch.setattr("torch_mars.envs.jaxnav.lidar.may_look", lambda tensor: False)
+    monkeypatch.setattr("torch_mars.envs.jaxnav.lidar.runs_in_loops", lambda tensor: False)
     assert torch.equal(env.lidar(pos, theta, map_data), loops)
 
 

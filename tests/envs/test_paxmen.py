@@ -146,7 +146,7 @@ def test_compiled_loops_do_what_the_tensor_operations_do(num_agents, monkeypatch
         _, dots_before, boards_before, _ = loops.state.totals.T
         left = loops.step(actions)
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr("torch_mars.envs.paxmen.env.may_look", lambda tensor: False)
+            elsewhere.setattr("torch_mars.envs.paxmen.env.runs_in_loops", lambda tensor: False)
             right = tensors.step(actions)
         assert_equal_fields(loops.state, tensors.state, f"step {t}")
         assert_equal_fields(left, right, f"step {t}")

@@ -1,4 +1,4 @@
-"""The scalar engine of PaxMen equals the tensor engine, random numbers included, and the recorded original."""
+"""The loops of PaxMen, on one environment, equal the tensors, random numbers included, and the recorded original."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ TEAMS = (4, 5, 6)
 DISCRETE = ("rng", "step", "layout", "agent_pos", "dot_pos", "dot_active")
 
 
-def scalar_engine(num_agents, **options):
+def loops_of(num_agents, **options):
     return envs.make(f"paxmen_{num_agents}a", auto_reset=False, **options).engine()
 
 
@@ -59,7 +59,7 @@ def test_scalar_random_numbers_are_those_of_the_tensor_generator(count):
 
 @pytest.mark.parametrize("num_agents", TEAMS)
 def test_every_seed_starts_as_make_does(num_agents):
-    engine = scalar_engine(num_agents)
+    engine = loops_of(num_agents)
     for seed in (*range(300), 2**31, 2**63, 2**64 + 5, -3):
         env = envs.make(f"paxmen_{num_agents}a", 1, seed=seed)
         ts = env.reset()
@@ -97,7 +97,7 @@ def test_a_step_from_any_situation_is_the_tensor_engine_s(num_agents):
     before = {name: value.numpy().copy() for name, value in fields_of(env.state).items()}
     seen = env.observe()
     ts = env.step(torch.from_numpy(actions))
-    engine = scalar_engine(num_agents)
+    engine = loops_of(num_agents)
     for i in range(env.num_envs):
         where = f"paxmen_{num_agents}a, situation {i}, actions {actions[i]}"
         engine.load_state({name: value[i] for name, value in before.items()})
@@ -120,7 +120,7 @@ def test_whole_episodes_are_the_tensor_engine_s(num_agents):
     generator = np.random.default_rng(10 + num_agents)
     env = envs.make(f"paxmen_{num_agents}a", num_envs, seed=5)
     env.reset()
-    engines = [scalar_engine(num_agents) for _ in range(num_envs)]
+    engines = [loops_of(num_agents) for _ in range(num_envs)]
     for i, engine in enumerate(engines):
         engine.reset(0)
         engine.load_state({"rng": rng.keys(5, num_envs)[i].item()})
@@ -155,7 +155,7 @@ def test_episodes_equal_the_recorded_ones(num_agents):
     """The original decides about both engines; dots that it drew anew are loaded, not compared."""
     record = np.load(FIXTURES / f"paxmen_{num_agents}a.npz")
     steps, episodes = record["done"].shape
-    engine = scalar_engine(num_agents)
+    engine = loops_of(num_agents)
     for episode in range(0, episodes, 4):
         engine.load_state({name: record[name][0, episode] for name in DISCRETE[1:]})
         for t in range(steps):
@@ -172,7 +172,7 @@ def test_episodes_equal_the_recorded_ones(num_agents):
 
 
 def test_outcomes_are_the_receiver_s_own():
-    engine = scalar_engine(4)
+    engine = loops_of(4)
     first = engine.reset(0)
     copies = [array.copy() for array in (first.obs, first.state)]
     engine.step(np.arange(4))
@@ -184,7 +184,7 @@ def test_outcomes_are_the_receiver_s_own():
 
 
 def test_a_wrong_field_is_refused_and_nothing_changes():
-    engine = scalar_engine(4)
+    engine = loops_of(4)
     engine.reset(0)
     before = engine.state_dict()
     with pytest.raises(ValueError, match="did you mean agent_pos"):

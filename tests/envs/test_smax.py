@@ -14,7 +14,8 @@ from smax_comparison import FIELDS, assert_same_situation, kinds_of_end, step_li
 
 import torch_mars.envs as envs
 from torch_mars.envs.smax.env import SMAX
-from torch_mars.envs.smax.scenarios import DT, NUM_TYPES, SCENARIOS, UNIT_TYPES
+from torch_mars.envs.smax.scenarios import NUM_TYPES, SCENARIOS, UNIT_TYPES
+from torch_mars.envs.smax.task import DT
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 RECORDED = sorted(path.stem.removeprefix("smax_") for path in FIXTURES.glob("smax_*.npz"))
@@ -432,7 +433,7 @@ def test_compiled_loops_do_what_the_tensor_operations_do(scenario, options, monk
         tensors.load_state(loops.state_dict())
         left = loops.step(actions)
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr("torch_mars.envs.smax.env.may_look", lambda tensor: False)
+            elsewhere.setattr("torch_mars.envs.smax.env.runs_in_loops", lambda tensor: False)
             right = tensors.step(actions)
         for name in FIELDS:
             atol = 1e-4 if name == "unit_positions" else 0
@@ -508,8 +509,8 @@ def test_a_picture_of_any_state(scenario):
     [
         ({"scenario": "2s4z"}, "scenario is '2s4z'; did you mean 2s3z"),
         ({"max_steps": 0}, "max_steps is 0; it must be 1 or more"),
-        ({"attack_mode": "nearest"}, "attack_mode is 'nearest'; allowed are 'closest' and 'random'"),
-        ({"action_type": "box"}, "action_type is 'box'; allowed are 'discrete' and 'continuous'"),
+        ({"attack_mode": "nearest"}, "attack_mode is 'nearest'; allowed are closest, random"),
+        ({"action_type": "box"}, "action_type is 'box'; allowed are discrete, continuous"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -13,7 +13,8 @@ from smax_comparison import (
 )
 
 import torch_mars.envs as envs
-from torch_mars.envs.smax.scenarios import DT, SCENARIOS, UNIT_TYPES
+from torch_mars.envs.smax.scenarios import SCENARIOS, UNIT_TYPES
+from torch_mars.envs.smax.task import DT
 
 pytest.importorskip("jaxmarl", reason="the original SMAX is JaxMARL's: pip install torch_mars[parity]")
 pytestmark = pytest.mark.parity

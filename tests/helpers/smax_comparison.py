@@ -6,7 +6,8 @@ Situations are dictionaries of NumPy arrays [B, ...] under the names of the Stat
 import numpy as np
 import torch
 
-from torch_mars.envs.smax.scenarios import DT, FIRST_ATTACK, STOP, UNIT_TYPES
+from torch_mars.envs.smax.scenarios import UNIT_TYPES
+from torch_mars.envs.smax.task import DT, FIRST_ATTACK, STOP
 
 FIELDS = (
     "unit_positions", "unit_alive", "unit_health", "unit_types", "unit_weapon_cooldowns", "prev_movement_actions",

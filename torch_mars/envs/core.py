@@ -330,6 +330,11 @@ def runs_in_loops(tensor: Tensor) -> bool:
     return may_look(tensor)
 
 
+def arrays(*tensors: Tensor) -> list[np.ndarray]:
+    """The tensors for the loops: contiguous arrays of the same memory, or copies of tensors that are not contiguous."""
+    return [tensor.contiguous().numpy() for tensor in tensors]
+
+
 def where_rows(rows: Tensor, compute: Callable[[Any], Any], source: Any, otherwise: Any) -> Any:
     """`otherwise`, but `compute(source)` in the rows where `rows` holds.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from torch_mars.envs.canvas import INK, PAPER, WALL, Canvas, colour_of, summary
-from torch_mars.envs.jaxnav.lidar import HALF_SIDE, LAST, NUM_BEAMS, SPACING
+from torch_mars.envs.jaxnav.task import HALF_SIDE, LAST, NUM_BEAMS, SPACING
 
 SIZE = 512  # pixels: width and height of the map
 HEADER = 28  # pixels above it for the text

@@ -5,14 +5,23 @@ for step. The map has W x W cells of 1 m, x to the right, y up.
 
 | | shape | values |
 |---|---|---|
-| observation | [N, 205] | 200 ranges / 6 m - 0.5, from straight back counterclockwise; v / max_v - 0.5; w / max_w; |
-| | | goal's distance, at most 6 m, / 6 m - 0.5; its bearing / pi; rew_lambda - 0.5 |
-| global state | [(W-2)^2 + 9N + 1] | inner cells (1 wall); positions, headings, goals, velocities, step, scaled; |
-| | | arrived and crashed flags |
+| observation | [N, 205] | 200 ranges, from straight back counterclockwise; then 5 numbers, below |
+| global state | [(W-2)^2 + 9N + 1] | inner cells of the map; positions, headings, goals, velocities of the robots; |
+| | | step; who has arrived, who has crashed |
 | action | [N, 2] | wanted v in [0, 1] m/s and w in [-pi/6, pi/6] rad/s; not clipped to that |
 | reward | [N] | rew_lambda x own + (1 - rew_lambda) x team's mean of: 4 on arriving, before it 0.25 per m of |
 | | | progress; -4 on crashing; -0.01 a step till then; -0.1 while something is closer than 0.3 m |
+| start | | a random map, walls around and inside fewer than fill x (W-2)^2; robots 0.9 m apart and 0.45 m from |
+| | | walls, any heading, at rest; goals 0.9 m apart, 0.3 m from walls, 0.6 m from their robots |
 | end | | every robot has arrived or crashed; or the time limit, 500 steps of 0.1 s |
+
+What a robot sees, by place: 0 to 199 the ranges / 6 m - 0.5, beam k at the angle -pi + 2 pi k / 199 to its heading;
+200 speed v / max_v - 0.5; 201 turn w / max_w; 202 goal_distance, at most 6 m, / 6 m - 0.5; 203 goal_bearing, from its
+heading, counterclockwise, / pi; 204 reward_share, rew_lambda - 0.5.
+
+The global state: inner cells row by row from y = 1, 1 wall, 0 free; for every robot x / W - 0.5, y / W - 0.5; for every
+robot heading / pi - 0.5; for every robot its goal, like its position; for every robot v / max_v - 0.5, w / max_w - 0.5;
+step / max_steps - 0.5; for every robot 1 if it has arrived; for every robot 1 if it has crashed.
 
 A robot that crashes, into a wall or another robot, stands still for the rest of the episode, an obstacle to others. One
 that arrives drives on under its actions and may still crash.
@@ -25,79 +34,29 @@ both at once), `timeout`. Metrics of the episode so far, per robot: `goal_rate`,
 import dataclasses
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, State, may_look
-from torch_mars.envs.jaxnav.lidar import HALF_SIDE, LAST, MAX_RANGE, MOST_CELLS, NUM_BEAMS, SPACING, Lidar
+from torch_mars.envs.core import BatchedEnv, may_look
+from torch_mars.envs.jaxnav.lidar import Lidar
 from torch_mars.envs.jaxnav.maps import Draft, advance, finish, following, is_complete, neighbourhood, new_draft
-
-DT = 0.1  # s
-ROBOT_RADIUS = 0.3  # m: nominal; to the LiDAR penalty, not to collisions
-LARGEST_TURN = math.pi / 6  # rad/s: of the action space, whatever max_w is
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `make` may override, by the original's names; m, s, rad."""
-
-    num_agents: int = 4
-    map_size: int = 11  # W
-    fill: float = 0.3  # upper bound of the share of inner cells that are walls
-    max_steps: int = 500
-    goal_radius: float = 0.3
-    rew_lambda: float = 0.5  # share of a robot's own reward
-    goal_rew: float = 4.0
-    weight_g: float = 0.25  # per m of progress
-    coll_rew: float = -4.0
-    dt_rew: float = -0.01
-    lidar_rew: float = -0.1
-    lidar_thresh: float = 0.0  # beyond the nominal radius of 0.3
-    max_v: float = 1.0
-    max_w: float = 0.6
-    max_v_acc: float = 1.0
-    max_w_acc: float = 1.0
-
-    def __post_init__(self):
-        for name in ("num_agents", "max_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 1 or more")
-        if not 5 <= self.map_size <= MOST_CELLS:
-            raise ValueError(f"map_size is {self.map_size!r}; it must be between 5 and {MOST_CELLS}")
-        for name in ("fill", "rew_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be between 0 and 1")
-        if not self.lidar_thresh >= -ROBOT_RADIUS:
-            raise ValueError(f"lidar_thresh is {self.lidar_thresh!r}; it must be {-ROBOT_RADIUS} or more")
-        for name in ("goal_radius", "max_v", "max_w", "max_v_acc", "max_w_acc"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be more than 0")
-
-
-@dataclass
-class NavState(State):
-    """The robots and what they measure; `rng` is the key of the next episode's level, which is prepared meanwhile."""
-
-    pos: Tensor  # float32 [B, N, 2]: x, y in m
-    theta: Tensor  # float32 [B, N]: heading in [-pi, pi)
-    vel: Tensor  # float32 [B, N, 2]: v in m/s, w in rad/s
-    goal: Tensor  # float32 [B, N, 2]: x, y in m
-    map_data: Tensor  # bool [B, W, W]: wall, indexed [y, x]
-    goal_reached: Tensor  # bool [B, N]: has been at its goal
-    crashed: Tensor  # bool [B, N]
-    done: Tensor  # bool [B]: the episode has ended
-    # made from the above or from rng
-    beams: Tensor  # uint8 [B, N, V]: sample of every LiDAR beam
-    start: Tensor  # float32 [B, N, 3]: x, y, theta at the start of this episode
-    next_cursor: Tensor  # int64 [B]: this and the following are `maps.Draft` of the level behind rng
-    next_map: Tensor  # bool [B, W, W]
-    next_robots: Tensor  # float32 [B, N, 5]
-    next_placed: Tensor  # int64 [B]
-    next_rounds: Tensor  # int64 [B]
+from torch_mars.envs.jaxnav.task import (
+    DT,
+    HALF_SIDE,
+    LARGEST_TURN,
+    LAST,
+    MAX_RANGE,
+    NUM_BEAMS,
+    OWN,
+    ROBOT_RADIUS,
+    SPACING,
+    NavState,
+    Options,
+    global_features,
+)
 
 
 class JaxNav(BatchedEnv):
@@ -116,8 +75,8 @@ class JaxNav(BatchedEnv):
         self.num_agents, self.max_steps = c.num_agents, c.max_steps
         low, high = np.float32([0, -LARGEST_TURN]), np.float32([c.max_v, LARGEST_TURN])
         self.action_space = gymnasium.spaces.Box(low, high)
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (NUM_BEAMS + 5,), np.float32)
-        state_size = (c.map_size - 2) ** 2 + 9 * self.num_agents + 1
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (NUM_BEAMS + len(OWN),), np.float32)
+        state_size = sum(global_features(self.num_agents, c.map_size).values())
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (state_size,), np.float32)
 
         self._full_speed = torch.tensor([c.max_v, c.max_w], device=self.device)
@@ -133,23 +92,23 @@ class JaxNav(BatchedEnv):
         return self._episode(finish(self._new_draft(rng), self.options.fill), following(rng))
 
     def next_episode(self, state: NavState) -> NavState:
-        """The level behind rng, of which most or all is prepared.
-
-        Where nobody can look whether it is complete (CUDA, compiled) and it is not, the old episode is started again:
-        once in a million episodes, as few end within 8 steps and a level in 10^5 takes more than 8 rounds.
-        """
+        """The level behind rng, of which most or all is prepared."""
         draft = _draft(state)
-        if may_look(draft.placed):
-            draft = finish(draft, self.options.fill)
-        else:
-            is_ready = is_complete(draft)[:, None, None]
-            again = torch.cat([state.start, state.goal], 2)
-            draft = dataclasses.replace(
-                draft,
-                map_data=torch.where(is_ready, draft.map_data, state.map_data),
-                robots=torch.where(is_ready, draft.robots, again),
-            )
-        return self._episode(draft, following(state.rng))
+        level = finish(draft, self.options.fill) if may_look(draft.placed) else self._if_complete(draft, state)
+        return self._episode(level, following(state.rng))
+
+    def _if_complete(self, draft: Draft, state: NavState) -> Draft:
+        """The prepared level, or where it is not complete and nobody can look (CUDA, compiled), the old one once more.
+
+        That is once in a million episodes: few end within 8 steps, and a level in 10^5 takes more than 8 rounds.
+        """
+        is_ready = is_complete(draft)[:, None, None]
+        again = torch.cat([state.start, state.goal], 2)
+        return dataclasses.replace(
+            draft,
+            map_data=torch.where(is_ready, draft.map_data, state.map_data),
+            robots=torch.where(is_ready, draft.robots, again),
+        )
 
     def _episode(self, level: Draft, rng: Tensor) -> NavState:
         """The start of an episode on a complete level; behind rng is the next."""
@@ -289,7 +248,7 @@ class JaxNav(BatchedEnv):
         return torch.cat([part.flatten(1).float() for part in parts], 1)
 
     def draw(self, state: NavState, index: int = 0, trail: Sequence[NavState] = ()) -> np.ndarray:
-        """`trail`: earlier states of the episode, oldest first, to draw the paths driven."""
+        """With the ways driven through the states of `trail`."""
         from torch_mars.envs.jaxnav.draw import draw
 
         return draw(self.options.goal_radius, state, index, trail)

@@ -8,7 +8,7 @@ line the column is known, and a column's walls are the bits of one number, so th
 
 Robots. The beam is turned into the other robot's frame, where its square is two slabs, |x| <= h and |y| <= h.
 
-On CPU, outside of torch.compile, `loops.py` reads the same to the last bit.
+On CPU, outside of torch.compile, `loops.py` reads the same to the last bit. The LiDAR's numbers are in `task.py`.
 
 Axes: B environments, N robots, V beams, W cells along a side of the map.
 """
@@ -19,19 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import may_look
+from torch_mars.envs.core import arrays, runs_in_loops
 from torch_mars.envs.jaxnav import loops
-
-NUM_BEAMS = 200
-MAX_RANGE = 6.0  # m
-NUM_SAMPLES = 120
-LAST = NUM_SAMPLES - 1
-SPACING = MAX_RANGE / LAST  # m between samples along a beam: both ends are samples
-RESOLUTION = 0.05  # m: what the distance of a robot is divided by to get a sample; not SPACING
-HALF_SIDE = 0.25  # m: robots are squares
-MOST_CELLS = 31  # along a side: the bits of an int32
-TINY = 1e-9  # stands for the component of a beam along an axis that it is perpendicular to
-CONSTANTS = np.float32([LAST, SPACING, MAX_RANGE, RESOLUTION, HALF_SIDE, TINY])
+from torch_mars.envs.jaxnav.task import HALF_SIDE, LAST, MAX_RANGE, MOST_CELLS, NUM_BEAMS, RESOLUTION, SPACING, TINY
 
 
 class Lidar:
@@ -48,20 +38,23 @@ class Lidar:
 
     def __call__(self, pos: Tensor, theta: Tensor, map_data: Tensor) -> Tensor:
         """uint8 [B, N, V]: every beam's sample, of pos [B, N, 2] m, theta [B, N] rad and map_data bool [B, W, W]."""
-        if may_look(pos):
-            return self._read_in_loops(pos, theta, map_data)
+        read = self._read_in_loops if runs_in_loops(pos) else self.read
+        return read(pos, theta, map_data)
+
+    def _read_in_loops(self, pos: Tensor, theta: Tensor, map_data: Tensor) -> Tensor:
+        """What `read` does, faster on CPU."""
+        samples = torch.empty(*theta.shape, NUM_BEAMS, dtype=torch.uint8)
+        loops.read(*arrays(pos, theta.cos(), theta.sin(), map_data, self._cos, self._sin, samples))
+        return samples
+
+    def read(self, pos: Tensor, theta: Tensor, map_data: Tensor) -> Tensor:
+        """Every beam's sample, as of `__call__`."""
         cos, sin = theta.cos()[..., None], theta.sin()[..., None]
         beam_x, beam_y = cos * self._cos - sin * self._sin, sin * self._cos + cos * self._sin
         sample = self._first_in_wall(pos, beam_x, beam_y, map_data)
         if len(self._others) > 1:
             sample = torch.minimum(sample, self._first_in_robot(pos, cos, sin, beam_x, beam_y))
         return sample.to(torch.uint8)
-
-    def _read_in_loops(self, pos: Tensor, theta: Tensor, map_data: Tensor) -> Tensor:
-        samples = torch.empty(*theta.shape, NUM_BEAMS, dtype=torch.uint8)
-        situation = (x.contiguous().numpy() for x in (pos, theta.cos(), theta.sin(), map_data))
-        loops.read(*situation, self._cos.numpy(), self._sin.numpy(), CONSTANTS, samples.numpy())
-        return samples
 
     def _first_in_wall(self, pos: Tensor, beam_x: Tensor, beam_y: Tensor, map_data: Tensor) -> Tensor:
         """float32 [B, N, V]. The leading axis of 2 holds vertical lines with columns, horizontal ones with rows."""

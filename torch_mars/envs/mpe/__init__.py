@@ -1,1 +1,4 @@
-"""MPE simple spread: discs cover landmarks without touching each other. Rules: `env.py`; pictures: `draw.py`."""
+"""MPE simple spread: discs cover landmarks without touching each other.
+
+Tasks, options, State and numbers: `task.py`; rules: `env.py`; pictures: `draw.py`.
+"""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from torch_mars.envs.canvas import GRID, INK, PAPER, Canvas, colour_of, summary
-from torch_mars.envs.mpe.env import AGENT_RADIUS, DT, LANDMARK_RADIUS, TOUCH
+from torch_mars.envs.mpe.task import AGENT_RADIUS, DT, LANDMARK_RADIUS, TOUCH
 
 SIZE = 512  # pixels: width and height of the plane
 HEADER = 28  # pixels above it for the text

@@ -11,7 +11,11 @@ Source: `MPE_simple_spread_v3` of the `jaxmarl` package 0.2.0 (JAX), matched ste
 | | or [N] in 0..4 | with action_type="discrete": nothing, -x, +x, -y, +y at full thrust |
 | reward | [N] | (1 - local_ratio) x the team's - sum of landmarks' distances to their nearest agents, |
 | | | - local_ratio x the number of agents that this one touches |
+| start | | agents, at rest, and landmarks anywhere in [-1, 1)^2; they may overlap |
 | end | | only by the time limit, 26 steps |
+
+Every pair of numbers is (x, y); nothing is scaled. The numbers of agent 1 of three: v_x, v_y, x, y; (x, y) of the ways
+to landmarks 0, 1, 2; (x, y) of the ways to agents 0, 2; four zeros.
 
 Metrics: `collisions` (pairs touching, summed over the episode), `coverage` (share of landmarks with an agent closer
 than 0.15, at the end), `distance` (of a landmark to its nearest agent, mean over the episode; before its end, the part
@@ -20,7 +24,6 @@ of it so far).
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
@@ -28,47 +31,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.envs.core import BatchedEnv
+from torch_mars.envs.mpe.task import (
+    ACCELERATION,
+    AGENT_RADIUS,
+    CONTACT_FORCE,
+    CONTACT_MARGIN,
+    DAMPING,
+    DOWN,
+    DT,
+    LEFT,
+    RIGHT,
+    THRUSTS,
+    TOUCH,
+    UP,
+    Options,
+    SpreadState,
+    observed,
+)
 from torch_mars.envs.rng import uniform
-
-AGENT_RADIUS = 0.15
-LANDMARK_RADIUS = 0.05  # drawn only: landmarks collide with nothing
-TOUCH = 2 * AGENT_RADIUS  # distance below which two agents touch
-ACCELERATION = 5.0  # per unit of action; masses are 1
-DT = 0.1
-DAMPING = 0.25  # share of the velocity lost in a step
-CONTACT_FORCE = 100.0
-CONTACT_MARGIN = 0.001  # width of the soft contact
-THRUSTS = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # (x, y) per unit of each action
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `make` may override."""
-
-    num_agents: int = 3
-    action_type: str = "continuous"  # or "discrete"
-    local_ratio: float = 0.5  # weight of the individual part of the reward
-    max_steps: int = 26
-    raw_actions: bool = False  # the action space is [-1, 1] instead of [0, 1]; the rules are the same
-
-    def __post_init__(self):
-        for name in ("num_agents", "max_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be 1 or more")
-        if self.action_type not in ("continuous", "discrete"):
-            raise ValueError(f"action_type is {self.action_type!r}; allowed are 'continuous' and 'discrete'")
-        if not 0 <= self.local_ratio <= 1:
-            raise ValueError(f"local_ratio is {self.local_ratio!r}; it must be between 0 and 1")
-
-
-@dataclass
-class SpreadState(State):
-    """Coordinates are x, y."""
-
-    agent_pos: Tensor  # float32 [B, N, 2]
-    agent_vel: Tensor  # float32 [B, N, 2]
-    landmark_pos: Tensor  # float32 [B, L, 2]
 
 
 class SimpleSpread(BatchedEnv):
@@ -84,12 +65,14 @@ class SimpleSpread(BatchedEnv):
         else:
             low = -1.0 if self.options.raw_actions else 0.0
             self.action_space = gymnasium.spaces.Box(low, 1.0, (len(THRUSTS),), np.float32)
-        size = 6 * self.num_agents
+        size = sum(observed(self.num_agents).values())
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.num_agents * size,), np.float32)
 
         self._thrusts = torch.tensor(THRUSTS, device=self.device)
         self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
+        others = [j for i in range(self.num_agents) for j in range(self.num_agents) if j != i]
+        self._others = torch.tensor(others, dtype=torch.int64, device=self.device)  # of agent 0, of agent 1, ...
 
     # ---- reset ----
 
@@ -128,7 +111,9 @@ class SimpleSpread(BatchedEnv):
         """[B, N, 2] of actions int64 [B, N] or float32 [B, N, 5]."""
         if self.options.action_type == "discrete":
             return ACCELERATION * self._thrusts[actions]
-        return ACCELERATION * torch.stack([actions[..., 2] - actions[..., 1], actions[..., 4] - actions[..., 3]], -1)
+        return ACCELERATION * torch.stack(
+            [actions[..., RIGHT] - actions[..., LEFT], actions[..., UP] - actions[..., DOWN]], -1
+        )
 
     def _contact(self, position: Tensor) -> Tensor:
         """Sum of the forces [B, N, 2] with which the others push each agent away; zero between equal positions."""
@@ -146,12 +131,10 @@ class SimpleSpread(BatchedEnv):
 
     def perceive(self, state: SpreadState) -> tuple[Tensor, Tensor, None]:
         B, N, _ = state.agent_pos.shape
-        points = torch.cat([state.landmark_pos, state.agent_pos], 1).flatten(1)  # [B, 2L + 2N]: x, y, x, y, ...
-        relative = points[:, None] - state.agent_pos.repeat(1, 1, 2 * N)
-        landmarks, agents = relative.split(2 * N, 2)
-        # without themselves: with the first of the N x N left out, they are the last of every N + 1
-        others = agents.reshape(B, N * N, 2)[:, 1:].unflatten(1, (N - 1, N + 1))[:, :, :-1].reshape(B, N, 2 * (N - 1))
-        obs = torch.cat([state.agent_vel, state.agent_pos, landmarks, others, torch.zeros_like(others)], 2)
+        own = state.agent_pos
+        landmarks = state.landmark_pos.flatten(1)[:, None] - own.repeat(1, 1, N)
+        others = own.index_select(1, self._others).view(B, N, 2 * (N - 1)) - own.repeat(1, 1, N - 1)
+        obs = torch.cat([state.agent_vel, own, landmarks, others, torch.zeros_like(others)], 2)
         return obs, obs.flatten(1), None
 
     def observation(self, state: SpreadState) -> Tensor:

@@ -1,5 +1,5 @@
 """PaxMen: a team spreads into rooms to eat dots.
 
-Rules: `env.py`; the same as compiled loops: `loops.py`, and for one environment: `scalar.py`; boards: `layouts.py`;
-pictures: `draw.py`.
+Tasks, options, State and numbers: `task.py`; rules: `env.py`; the same as compiled loops: `loops.py`; boards:
+`layouts.py`; pictures: `draw.py`.
 """

@@ -3,7 +3,8 @@
 import numpy as np
 
 from torch_mars.envs.canvas import COLOURS, FLOOR, PAPER, ROWS_DOWN, WALL, WHITE, Canvas, colour_of, mixed, summary
-from torch_mars.envs.paxmen.layouts import WINDOW, Board
+from torch_mars.envs.paxmen.layouts import Board
+from torch_mars.envs.paxmen.task import WINDOW
 
 CELL = 12  # pixels of a cell
 HEADER = 26  # pixels above the board for the text

@@ -8,7 +8,23 @@ Source: the `paxmen` package 0.1.0 (JAX), matched step for step.
 | global state | [F] | floor cells, the hub's, then arm by arm (corridor, room): floor 0, dot 1, agent 0.1 over both |
 | action | [N] in 0..4 | 0 up, 1 down, 2 right, 3 left, 4 eat; always all allowed |
 | reward | [N] | the team's, to everyone: each agent that ate adds its share of a dot, each other one -0.025 |
+| start | | one of four layouts; agents on distinct cells of the hub; three dots on distinct cells of every room |
 | end | | only by the time limit: 100, 115, 130 steps for 4, 5, 6 agents |
+
+A board for four, cut out of its middle: the western room (3 x 5 cells), a corridor, the hub (3 x 3) and the way to the
+other arms. Agents 0 to 3, dots o, floor ., walls blank, as `draw_text` shows them. Beside it, what agent 0 sees:
+
+                  .                     0    0  0.1   -1   -1
+    .....        ..3                  0.1    0  0.1    0    0
+    .............1.2.......             0    0    0   -1   -1
+    .oo.o        ..0                   -1    0   -1   -1   -1
+                  .                    -1    0   -1   -1   -1
+
+The 25 numbers are the cells (row, column) from (-2, -2) to (2, 2) around the agent. It does not see itself: the number
+in the middle is what it stands on, or 0.1 if somebody shares its cell.
+
+Walls stop an agent; agents and dots never do. An agent eats the dot that it stands on; k that eat one together get
+1 / k each. When the last dot is eaten, every room gets three new ones at once.
 
 Metrics, over the episode so far: `dots_eaten`, `boards_cleared`, `rooms_eaten_in` (rooms in which a dot was eaten;
 on one board, so at most N a board).
@@ -16,17 +32,17 @@ on one board, so at most N a board).
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, State, may_look, where_rows
+from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops, where_rows
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.paxmen import loops
-from torch_mars.envs.paxmen.layouts import (
+from torch_mars.envs.paxmen.layouts import NUM_LAYOUTS, ROOM_CELLS, board
+from torch_mars.envs.paxmen.task import (
     AGENT,
     CENTRE,
     DOT,
@@ -34,43 +50,16 @@ from torch_mars.envs.paxmen.layouts import (
     DOTS_PER_ROOM,
     EAT,
     FLOOR,
-    HUB_SIZE,
     IDLE_PENALTY,
     MAX_STEPS,
     MOVES,
-    NUM_LAYOUTS,
-    ROOM_CELLS,
+    OFF_THE_FLOOR,
     WALL,
     WINDOW,
-    board,
+    Options,
+    PaxMenState,
 )
 from torch_mars.envs.rng import integers, permutation
-
-OFF_THE_FLOOR = "agent_pos has an agent off the floor; positions are (row, col) of floor cells of the layout"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `make` may override."""
-
-    num_agents: int = 5
-    max_steps: int | None = None  # steps; None: 100, 115, 130 for 4, 5, 6 agents
-
-    def __post_init__(self):
-        if self.num_agents not in HUB_SIZE:
-            raise ValueError(f"num_agents is {self.num_agents!r}; PaxMen has boards for 4, 5 and 6")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"max_steps is {self.max_steps!r}; it must be 1 or more")
-
-
-@dataclass
-class PaxMenState(State):
-    """N agents, D = 3N dots."""
-
-    layout: Tensor  # int64 [B]: 0..3
-    agent_pos: Tensor  # int64 [B, N, 2]: row, col
-    dot_pos: Tensor  # int64 [B, D, 2]: dots 3i, 3i+1, 3i+2 lie in room i
-    dot_active: Tensor  # bool [B, D]: not yet eaten
 
 
 class PaxMen(BatchedEnv):
@@ -102,7 +91,7 @@ class PaxMen(BatchedEnv):
         layout, rng = integers(rng, 1, NUM_LAYOUTS)
         layout = layout.squeeze(1)
         places, rng = permutation(rng, len(self._hub))
-        dot_pos, rng = self._draw_dots(rng, layout)
+        dot_pos, rng = self.draw_dots(rng, layout)
         return PaxMenState(
             **self.episode_start(rng),
             layout=layout,
@@ -111,7 +100,7 @@ class PaxMen(BatchedEnv):
             dot_active=torch.ones(dot_pos.shape[:2], dtype=torch.bool, device=rng.device),
         )
 
-    def _draw_dots(self, rng: Tensor, layout: Tensor) -> tuple[Tensor, Tensor]:
+    def draw_dots(self, rng: Tensor, layout: Tensor) -> tuple[Tensor, Tensor]:
         """Three distinct cells in every room: [B, D, 2]."""
         orders = []
         for _ in range(self.num_agents):
@@ -124,10 +113,10 @@ class PaxMen(BatchedEnv):
     # ---- step ----
 
     def transition(self, state: PaxMenState, actions: Tensor):
-        advance = self._advance_in_loops if may_look(actions) else self._advance
+        advance = self._advance_in_loops if runs_in_loops(actions) else self.advance
         agent_pos, dot_active, gain, is_cleared, metrics = advance(state, actions)
         dot_pos, rng = where_rows(
-            is_cleared, lambda source: self._draw_dots(*source), (state.rng, state.layout), (state.dot_pos, state.rng)
+            is_cleared, lambda source: self.draw_dots(*source), (state.rng, state.layout), (state.dot_pos, state.rng)
         )
         dot_active = dot_active | is_cleared[:, None]
         state = dataclasses.replace(state, rng=rng, agent_pos=agent_pos, dot_pos=dot_pos, dot_active=dot_active)
@@ -135,16 +124,13 @@ class PaxMen(BatchedEnv):
         return state, team_reward.expand(-1, self.num_agents).contiguous(), torch.zeros_like(is_cleared), metrics
 
     def _advance_in_loops(self, state: PaxMenState, actions: Tensor):
-        """What `_advance` does, faster on CPU."""
-        B, N = actions.shape
+        """What `advance` does, faster on CPU."""
         agent_pos, dot_active = (
             x.clone(memory_format=torch.contiguous_format) for x in (state.agent_pos, state.dot_active)
         )
-        gain = torch.empty(B, N)
-        counts = torch.empty(3, B, dtype=torch.int64)
-        given = (x.contiguous().numpy() for x in (state.layout, actions, state.dot_pos))
-        changed = (x.numpy() for x in (agent_pos, dot_active, gain, counts))
-        loops.advance(self._tables, *given, *changed)
+        gain, counts = torch.empty(actions.shape), torch.empty(3, len(actions), dtype=torch.int64)
+        changed = (agent_pos, dot_active, gain, counts)
+        loops.advance(self._tables, *arrays(state.layout, actions, state.dot_pos, *changed))
         dots_eaten, boards_cleared, rooms_eaten_in = counts
         metrics = {
             "dots_eaten": dots_eaten,
@@ -153,7 +139,7 @@ class PaxMen(BatchedEnv):
         }
         return agent_pos, dot_active, gain, boards_cleared.bool(), metrics
 
-    def _advance(self, state: PaxMenState, actions: Tensor):
+    def advance(self, state: PaxMenState, actions: Tensor):
         """A step but for the new dots of cleared boards.
 
         Returns:
@@ -174,7 +160,7 @@ class PaxMen(BatchedEnv):
     def _move(self, state: PaxMenState, actions: Tensor) -> Tensor:
         """Walls stop an agent; agents and dots never do."""
         target = state.agent_pos + self._moves[actions]
-        is_wall = self._cells(state.layout, target) == self.board.num_cells
+        is_wall = self._cell(state.layout, target) == self.board.num_cells
         return torch.where(is_wall[..., None], state.agent_pos, target)
 
     def _eat(self, state: PaxMenState, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,19 +181,18 @@ class PaxMen(BatchedEnv):
     def perceive(self, state: PaxMenState) -> tuple[Tensor, Tensor, None]:
         """Both views read one row of cell values per environment: the floor cells [B, F] and, last, the wall.
 
-        On CPU by `loops.look`, the same faster.
+        On CPU by `loops.perceive`, the same faster.
         """
         num_cells = self.board.num_cells
-        if may_look(state.layout):
+        if runs_in_loops(state.layout):
             obs = torch.empty(*state.agent_pos.shape[:2], WINDOW * WINDOW)
             global_state = torch.empty(len(obs), num_cells)
             seen = (state.layout, state.agent_pos, state.dot_pos, state.dot_active)
-            given = (x.contiguous().numpy() for x in seen)
-            if not loops.look(self._tables, *given, obs.numpy(), global_state.numpy()):
+            if not loops.perceive(self._tables, *arrays(*seen, obs, global_state)):
                 raise ValueError(OFF_THE_FLOOR)
             return obs, global_state, None
-        agent_cell = self._cells(state.layout, state.agent_pos)
-        dot_cell = self._cells(state.layout, state.dot_pos)
+        agent_cell = self._cell(state.layout, state.agent_pos)
+        dot_cell = self._cell(state.layout, state.dot_pos)
         dots = agent_cell.new_full((len(agent_cell), num_cells + 1), FLOOR, dtype=torch.float32)
         dots.scatter_(1, torch.where(state.dot_active, dot_cell, num_cells), DOT)
         dots[:, num_cells] = WALL
@@ -226,13 +211,12 @@ class PaxMen(BatchedEnv):
         return self.perceive(state)[1]
 
     def engine(self) -> Engine:
-        from torch_mars.envs.paxmen.scalar import ScalarPaxMen
-
-        return ScalarPaxMen(self)
+        return loops.PaxMenLoops(self)
 
     def draw(
         self, state: PaxMenState, index: int = 0, trail: Sequence[PaxMenState] = (), show_windows: bool = True
     ) -> np.ndarray:
+        """The board, with every agent's window outlined if `show_windows`; nothing is shown of `trail`."""
         from torch_mars.envs.paxmen.draw import draw
 
         return draw(self.board, state, index, show_windows)
@@ -251,8 +235,8 @@ class PaxMen(BatchedEnv):
         """One number for every position [..., 2] of the grid."""
         return position[..., 0] * self.board.grid_size + position[..., 1]
 
-    def _cells(self, layout: Tensor, position: Tensor) -> Tensor:
-        """Numbers of the floor cells at positions [B, K, 2]: [B, K], `num_cells` at a wall."""
+    def _cell(self, layout: Tensor, position: Tensor) -> Tensor:
+        """The number of the floor cell at each position [B, K, 2]: [B, K], `num_cells` at a wall."""
         return self._cell_at[layout[:, None] * self.board.grid_size**2 + self._flat(position)]
 
 

@@ -1,5 +1,4 @@
-"""The boards of PaxMen: a hub, and one arm (a straight corridor and the room at its end) per agent. The numbers of its
-rules, too, which `env.py` explains.
+"""The boards of PaxMen: a hub, and one arm (a straight corridor and the room at its end) per agent.
 
 Source: the layout tables of the `paxmen` package 0.1.0. Rows grow to the south, columns to the east.
 """
@@ -9,19 +8,12 @@ from functools import cache
 
 import numpy as np
 
+from torch_mars.envs.paxmen.task import WINDOW
+
 S, M, L = 4, 8, 12  # corridor lengths in cells
 ROOM_CELLS = 15  # 5 x 3 (north, south) or 3 x 5 (east, west)
-DOTS_PER_ROOM = 3
-WINDOW = 5  # an agent sees the WINDOW x WINDOW cells around it
-CENTRE = WINDOW * WINDOW // 2  # the agent's own cell in its window
-WALL, FLOOR, DOT, AGENT = -1.0, 0.0, 1.0, 0.1  # what a cell looks like
-DOT_REWARD = 1.0
-IDLE_PENALTY = -0.025  # of an agent that eats nothing in a step
-MOVES = ((-1, 0), (1, 0), (0, 1), (0, -1), (0, 0))  # (row, col) of up, down, right, left, eat
-EAT = 4
 NUM_LAYOUTS = 4
-HUB_SIZE = {4: 3, 5: 5, 6: 7}  # by number of agents
-MAX_STEPS = {4: 100, 5: 115, 6: 130}
+HUB_SIZE = {4: 3, 5: 5, 6: 7}  # side of the hub in cells, by number of agents
 
 # (side of the hub, offset of the corridor from the side's middle, corridor length), in the order of the rooms
 ARMS = {

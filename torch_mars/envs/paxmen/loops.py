@@ -1,24 +1,24 @@
-"""The rules of PaxMen once more, as a rule book: plain loops over environments, compiled with numba.
+"""The rules of PaxMen once more, as loops: the functions of `env.py` by the same names, in the same order.
 
 A batch on CPU takes them: bit for bit what `PaxMen.transition` and `PaxMen.perceive` do as tensor operations, which
-other devices and torch.compile take, without their dozens of small tensors. `scalar.py` takes them for one environment.
+other devices and torch.compile take, without their dozens of small tensors. So does one environment by itself
+(`PaxMenLoops`, on which `parallel_env("paxmen_*")` runs), random numbers included.
 
-Places come from `load_state`, too, and numba checks no index: what is outside the board counts as a wall, and `look`
-tells of agents on walls. It raises no error itself: functions that may raise count references, which takes most of
-their time.
-
-The compiled loops are cached on disk. numba renews them when this file changes, but not for a changed constant of
-`layouts.py`: touch this file then.
+Places come from `load_state`, too, and numba checks no index: what is outside the board counts as a wall, and
+`perceive` tells of agents on walls. It raises no error itself: functions that may raise count references, which takes
+most of their time.
 
 Axes: B environments, N agents, D = 3N dots, F floor cells, G x G grid.
 """
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from torch_mars.envs.paxmen.layouts import (
+from torch_mars.envs.engine import LoopEngine
+from torch_mars.envs.loops import compiled
+from torch_mars.envs.paxmen.layouts import NUM_LAYOUTS, ROOM_CELLS, Board
+from torch_mars.envs.paxmen.task import (
     AGENT,
     CENTRE,
     DOT,
@@ -28,17 +28,16 @@ from torch_mars.envs.paxmen.layouts import (
     FLOOR,
     IDLE_PENALTY,
     MOVES,
-    NUM_LAYOUTS,
+    OFF_THE_FLOOR,
     WALL,
     WINDOW,
-    Board,
 )
+from torch_mars.envs.rng_loops import next_integer, next_permutation
 
 _MOVES = np.array(MOVES)
 # single precision throughout, as in the tensors: a plain Python number would make it double
 _WALL, _FLOOR, _DOT, _AGENT = map(np.float32, (WALL, FLOOR, DOT, AGENT))
 _DOT_REWARD, _IDLE_PENALTY, _ZERO, _ONE = map(np.float32, (DOT_REWARD, IDLE_PENALTY, 0, 1))
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")  # no ZeroDivisionError
 
 
 class Tables(NamedTuple):
@@ -54,7 +53,38 @@ def tables(board: Board) -> Tables:
     return Tables(cell_at.astype(np.uint16), board.window.astype(np.uint16))
 
 
-@_compiled
+# ---- reset ----
+
+
+@compiled
+def initial_state(hub, rooms, rng, layout, agent_pos, dot_pos, dot_active):
+    """A layout, the agents on distinct cells of the hub, three dots in every room.
+
+    Args:
+        hub, rooms: of the `layouts.Board`.
+        rng, layout, agent_pos, dot_pos, dot_active: State fields of one environment, written to; rng is moved.
+    """
+    layout[()] = next_integer(rng, NUM_LAYOUTS)
+    places = next_permutation(rng, len(hub))
+    for agent in range(len(agent_pos)):
+        agent_pos[agent] = hub[places[agent]]
+    draw_dots(rooms[layout[()]], rng, dot_pos, dot_active)
+
+
+@compiled
+def draw_dots(rooms, rng, dot_pos, dot_active):
+    """Three distinct cells in every room; rooms: int64 [N, 15, 2], those of the layout."""
+    for room in range(len(rooms)):
+        order = next_permutation(rng, ROOM_CELLS)
+        for i in range(DOTS_PER_ROOM):
+            dot_pos[DOTS_PER_ROOM * room + i] = rooms[room, order[i]]
+    dot_active[:] = True
+
+
+# ---- step ----
+
+
+@compiled
 def advance(tables, layout, actions, dot_pos, agent_pos, dot_active, gain, counts):
     """One step of every environment. A cleared board has no active dot afterwards: new ones are the caller's to draw.
 
@@ -69,21 +99,17 @@ def advance(tables, layout, actions, dot_pos, agent_pos, dot_active, gain, count
     for b in range(len(layout)):
         _move(tables, layout, actions, agent_pos, b)
         _eat(actions, dot_pos, agent_pos, dot_active, gain, eaters, b)
-        dots_eaten = dots_left = rooms_eaten_in = 0
-        for first in range(0, num_dots, DOTS_PER_ROOM):
-            active_here = eaten_here = 0
-            for dot in range(first, first + DOTS_PER_ROOM):
-                active_here += dot_active[b, dot]
-                if eaters[dot] > 0:
-                    eaten_here += 1
-                    dot_active[b, dot] = False
-            dots_eaten += eaten_here
-            dots_left += active_here - eaten_here
-            rooms_eaten_in += active_here == DOTS_PER_ROOM and eaten_here > 0
+        rooms_eaten_in = _newly_eaten_in(dot_active, eaters, b)
+        dots_eaten = dots_left = 0
+        for dot in range(num_dots):
+            if eaters[dot] > 0:
+                dots_eaten += 1
+                dot_active[b, dot] = False
+            dots_left += dot_active[b, dot]
         counts[0, b], counts[1, b], counts[2, b] = dots_eaten, dots_left == 0, rooms_eaten_in
 
 
-@_compiled
+@compiled
 def _move(tables, layout, actions, agent_pos, b):
     """Walls stop an agent; agents and dots never do."""
     wall = tables.window.shape[1]
@@ -94,7 +120,7 @@ def _move(tables, layout, actions, agent_pos, b):
             agent_pos[b, agent, 0], agent_pos[b, agent, 1] = row, col
 
 
-@_compiled
+@compiled
 def _eat(actions, dot_pos, agent_pos, dot_active, gain, eaters, b):
     """Who eats: `gain`; how many agents eat each dot: eaters [D]."""
     for dot in range(len(eaters)):
@@ -115,8 +141,24 @@ def _eat(actions, dot_pos, agent_pos, dot_active, gain, eaters, b):
         gain[b, agent] = share * _DOT_REWARD if share > _ZERO else _IDLE_PENALTY
 
 
-@_compiled
-def look(tables, layout, agent_pos, dot_pos, dot_active, obs, state):
+@compiled
+def _newly_eaten_in(was_active, eaters, b):
+    """How many rooms were full and lose a dot."""
+    count = 0
+    for first in range(0, len(eaters), DOTS_PER_ROOM):
+        was_full, loses_one = True, False
+        for dot in range(first, first + DOTS_PER_ROOM):
+            was_full &= was_active[b, dot]
+            loses_one |= eaters[dot] > 0
+        count += was_full and loses_one
+    return count
+
+
+# ---- what is seen ----
+
+
+@compiled
+def perceive(tables, layout, agent_pos, dot_pos, dot_active, obs, state):
     """What every environment shows.
 
     Args:
@@ -158,10 +200,46 @@ def look(tables, layout, agent_pos, dot_pos, dot_active, obs, state):
     return True
 
 
-@_compiled
+@compiled
 def _cell(tables, layout, row, col):
     """The number of the floor cell at a place, F at a wall and outside the board."""
     layouts, rows, cols = tables.cell_at.shape
     if 0 <= layout < layouts and 0 <= row < rows and 0 <= col < cols:
         return np.int64(tables.cell_at[layout, row, col])
     return tables.window.shape[1]
+
+
+# ---- one environment ----
+
+
+class PaxMenLoops(LoopEngine):
+    """The loops above on one environment, as a batch of one where they run over a batch."""
+
+    def __init__(self, rules):
+        super().__init__(rules)
+        self._tables = tables(rules.board)
+        self._batch = {name: value[None] for name, value in self.fields.items()}  # the same memory
+
+    def start(self) -> None:
+        board, f = self.rules.board, self.fields
+        initial_state(board.hub, board.rooms, f["rng"], f["layout"], f["agent_pos"], f["dot_pos"], f["dot_active"])
+
+    def transition(self, actions: np.ndarray):
+        f, batch = self.fields, self._batch
+        gain, counts = np.empty((1, len(actions)), np.float32), np.empty((3, 1), np.int64)
+        changed = batch["agent_pos"], batch["dot_active"], gain, counts
+        advance(self._tables, batch["layout"], actions[None], batch["dot_pos"], *changed)
+        dots_eaten, boards_cleared, rooms_eaten_in = counts[:, 0].tolist()
+        if boards_cleared:
+            draw_dots(self.rules.board.rooms[f["layout"]], f["rng"], f["dot_pos"], f["dot_active"])
+        metrics = {"dots_eaten": dots_eaten, "boards_cleared": boards_cleared, "rooms_eaten_in": rooms_eaten_in}
+        return np.full(self.rules.num_agents, gain.sum(), np.float32), False, metrics
+
+    def perceive(self):
+        batch, board = self._batch, self.rules.board
+        obs = np.empty((1, self.rules.num_agents, WINDOW * WINDOW), np.float32)
+        state = np.empty((1, board.num_cells), np.float32)
+        seen = batch["layout"], batch["agent_pos"], batch["dot_pos"], batch["dot_active"]
+        if not perceive(self._tables, *seen, obs, state):
+            raise ValueError(OFF_THE_FLOOR)
+        return obs[0], state[0], None

@@ -3,7 +3,8 @@
 import numpy as np
 
 from torch_mars.envs.canvas import ALARM, BLUE, GREEN, INK, LOST, PAPER, VERMILION, WHITE, Canvas, summary
-from torch_mars.envs.smax.scenarios import FIELD_SIZE, FIRST_ATTACK, UNIT_TYPES
+from torch_mars.envs.smax.scenarios import FIELD_SIZE, UNIT_TYPES
+from torch_mars.envs.smax.task import FIRST_ATTACK
 
 SIZE = 512  # pixels of the field's side
 MARGIN = 8  # around it

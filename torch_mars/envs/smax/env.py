@@ -11,11 +11,14 @@ allies (units 0 to N - 1), the E enemies follow (`opponents.py`); U = N + E. Uni
 | or | [N, 4] in 0..1 | `action_type="continuous"`, see `_decode_continuous` |
 | mask | [N, 5 + E] | 0 to 4 if alive; 5 + k if enemy k is alive and in reach; the dead may only stop |
 | reward | [N] | the team's: mean over the enemies of the share of health lost, and 1 for a won battle |
+| start | | allies about (8, 16), enemies about (24, 16); in smacv2 mirrored teams, or one around the other |
 | end | | a team is wiped out; or the time limit, which is step max_steps + 1 = 101 |
 
-Another unit in an observation: health / maximum, (dx, dy) / own sight range, direction (2) and attack action / largest
-attack action of its latest orders, cooldown / full cooldown within 0..1, type one-hot (6). Oneself: health / maximum,
-x / 32, y / 32, cooldown likewise, type. A unit in the global state: health / maximum, x, y, cooldown in seconds, type.
+Another unit in an observation, in the order of the units, 13 numbers: health / maximum; way_x, way_y, the way to it /
+own sight range; move_x, move_y, the direction of its latest orders; attack, its latest attack action / the largest (0
+for none); cooldown / full cooldown, within 0..1; is_marine, is_marauder, is_stalker, is_zealot, is_zergling,
+is_hydralisk. Oneself, 10 numbers: health / maximum; x / 32; y / 32; cooldown, likewise; the six types. A unit in the
+global state, 10 numbers: health / maximum; x; y; cooldown in s; the six types.
 
 One step is half a second: 8 sub-steps under the same orders. In each, all at once: units with a target in reach and a
 weapon ready fire; units walk; the border kills; overlapping units push each other apart.
@@ -28,76 +31,42 @@ import dataclasses
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, State, may_look
-from torch_mars.envs.options import allowed
+from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops
 from torch_mars.envs.rng import uniform
 from torch_mars.envs.smax import loops, opponents
 from torch_mars.envs.smax.opponents import FAR, NOBODY
 from torch_mars.envs.smax.scenarios import (
-    DT,
     FIELD_SIZE,
-    FIRST_ATTACK,
-    NO_RADIUS,
     NUM_TYPES,
-    OTHER_FEATURES,
-    OWN_FEATURES,
     SCENARIOS,
-    STOP,
-    SUBSTEPS,
-    TOUCHING,
     UNIT_TYPES,
     drawn_types,
     facing_positions,
     scattered_positions,
 )
+from torch_mars.envs.smax.task import (
+    DIRECTIONS,
+    DT,
+    FIRST_ATTACK,
+    NO_RADIUS,
+    OTHER,
+    OWN,
+    SHOT_JITTER,
+    STOP,
+    SUBSTEPS,
+    TOUCHING,
+    Options,
+    SMAXState,
+)
 
-DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0), (0, 0))  # (x, y) of up, right, down, left, stop
-SHOT_JITTER = (-DT, 2 * DT)  # a shot's cooldown is the type's and a uniform number of this range
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `make` may override. Defaults: Mava's settings, then JaxMARL's."""
-
-    scenario: str = "2s3z"
-    max_steps: int = 100  # the original's count, which lets an episode last max_steps + 1 steps
-    see_enemy_actions: bool = True
-    walls_cause_death: bool = True
-    attack_mode: str = "closest"  # or "random": whom an enemy attacks
-    enemy_shoots: bool = True
-    won_battle_bonus: float = 1.0
-    use_self_play_reward: bool = False  # only the bonus, and its negative for a lost battle
-    action_type: str = "discrete"  # or "continuous"
-
-    def __post_init__(self):
-        if self.scenario not in SCENARIOS:
-            raise ValueError(f"scenario is {self.scenario!r}; {allowed(self.scenario, SCENARIOS)}")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps is {self.max_steps!r}; it must be 1 or more")
-        for name, values in (("attack_mode", ("closest", "random")), ("action_type", ("discrete", "continuous"))):
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {values[0]!r} and {values[1]!r}")
-
-
-@dataclass
-class SMAXState(State):
-    """U units, allies first. Attack actions of enemies count the allies backwards: 5 + m attacks ally N - 1 - m."""
-
-    unit_positions: Tensor  # float32 [B, U, 2]: x, y of the centres
-    unit_alive: Tensor  # bool [B, U]
-    unit_health: Tensor  # float32 [B, U], 0 when dead
-    unit_types: Tensor  # int64 [B, U]: index into UNIT_TYPES
-    unit_weapon_cooldowns: Tensor  # float32 [B, U]: seconds until the unit may fire; falls below 0 without bound
-    prev_movement_actions: Tensor  # float32 [B, U, 2]: direction ordered in the latest step
-    prev_attack_actions: Tensor  # int64 [B, U]: attack action (>= 5) of the latest step, else 0
-    enemy_default_target: Tensor  # float32 [B, E, 2]: where the script walks with nobody in sight; (0, 0): not set yet
-    enemy_last_attacked: Tensor  # int64 [B, E]: m of the script's latest target, -1 for none
+_WAY = (OTHER.index("way_x"), OTHER.index("way_y"))
 
 
 @dataclass
@@ -110,9 +79,8 @@ class Units:
     is_alive: Tensor  # bool [U, B]
 
 
-@dataclass
-class Kinds:
-    """What the units' types say: tensors [U, B]."""
+class Kinds(NamedTuple):
+    """What the types say: tensors [types], or [U, B] of units."""
 
     speed: Tensor
     damage: Tensor
@@ -137,39 +105,36 @@ class SMAX(BatchedEnv):
 
     def setup(self) -> None:
         self.scenario = SCENARIOS[self.options.scenario]
-        self.num_agents, self.num_enemies = self.scenario.num_allies, self.scenario.num_enemies
-        self.num_units = U = self.num_agents + self.num_enemies
+        self.num_agents, self.num_enemies = N, E = self.scenario.num_allies, self.scenario.num_enemies
+        self.num_units = U = N + E
         self.max_steps = self.options.max_steps + 1
         self.is_continuous = self.options.action_type == "continuous"
         if self.is_continuous:
             self.action_space = gymnasium.spaces.Box(0.0, 1.0, (4,), np.float32)
         else:
-            self.action_space = gymnasium.spaces.Discrete(FIRST_ATTACK + self.num_enemies)
-        size = OTHER_FEATURES * (U - 1) + OWN_FEATURES
+            self.action_space = gymnasium.spaces.Discrete(FIRST_ATTACK + E)
+        size = len(OTHER) * (U - 1) + len(OWN)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, ((OWN_FEATURES + 2) * U,), np.float32)
+        self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, ((len(OWN) + 2) * U,), np.float32)
 
         def constant(values, dtype=torch.float32):
             return torch.tensor(values, dtype=dtype, device=self.device)
 
-        names = ("speed", "damage", "attack_range", "sight_range", "radius", "max_health", "cooldown")
-        self._of_type = constant([[getattr(kind, name) for kind in UNIT_TYPES] for name in names])  # [7, types]
-        stats = [[kind.max_health, kind.cooldown, kind.sight_range, kind.attack_range] for kind in UNIT_TYPES]
-        self._stats = constant(stats)
-        self._seen_of_type = torch.cat([torch.eye(NUM_TYPES, device=self.device), self._stats], 1)  # [types, 10]
+        self._table = constant([[getattr(kind, name) for kind in UNIT_TYPES] for name in Kinds._fields])  # [7, types]
+        self._of_type = of_type = Kinds(*self._table)
+        shown = (of_type.max_health, of_type.cooldown, of_type.sight_range, of_type.attack_range)
+        one_hot = torch.eye(NUM_TYPES, device=self.device)
+        self._seen_of_type = torch.cat([one_hot, torch.stack(shown, 1)], 1)  # [types, 10]
         self._nowhere = FAR * constant([[2.0 + i, 0.0] for i in range(U)])  # of unit i when dead
         self._directions = constant(DIRECTIONS).T  # [2, 5]
-        self._team = constant([0] * self.num_agents + [1] * self.num_enemies)
-        largest = [FIRST_ATTACK + self.num_enemies - 1] * self.num_agents
-        largest += [FIRST_ATTACK + self.num_agents - 1] * self.num_enemies
-        self._largest_action = constant(largest)
-        # target of attack action a: unit _first_target + _count * a
-        n = self.num_agents
-        first = [n - FIRST_ATTACK] * n + [n - 1 + FIRST_ATTACK] * self.num_enemies
-        self._first_target = constant(first, torch.int64)[:, None]
-        self._target_sign = constant([1] * n + [-1] * self.num_enemies, torch.int64)[:, None]
-        others = [[j for j in range(U) if j != i] for i in range(n)]
-        self._others = constant(others, torch.int64)  # [N, U - 1]
+        self._team = constant([0] * N + [1] * E)
+        self._largest_action = constant([FIRST_ATTACK + E - 1] * N + [FIRST_ATTACK + N - 1] * E)
+        # the unit that every unit's attack actions mean, [U, A]; unit 0 where an action is no attack
+        self._target_of = torch.zeros(U, FIRST_ATTACK + max(N, E), dtype=torch.int64, device=self.device)
+        self._target_of[:N, FIRST_ATTACK : FIRST_ATTACK + E] = constant(range(N, U), torch.int64)
+        self._target_of[N:, FIRST_ATTACK : FIRST_ATTACK + N] = constant(range(N - 1, -1, -1), torch.int64)
+        others = [j for i in range(N) for j in range(U) if j != i]
+        self._others = constant(others, torch.int64)  # of ally 0, of ally 1, ...: [N (U - 1)]
         self._minus_one = constant(-1.0)
         if self.scenario.types is not None:
             self._types = constant(self.scenario.types, torch.int64)
@@ -195,12 +160,12 @@ class SMAX(BatchedEnv):
             positions, rng = facing_positions(rng, self.num_agents, E)
             types = self._types.repeat(B, 1)
         is_alive = torch.ones(U, B, dtype=torch.bool, device=rng.device)
-        position = self._push(_planes(positions), is_alive, self._of_type[4][types].T.contiguous())
+        position = self.push(_planes(positions), is_alive, self._of_type.radius[types].T.contiguous())
         return SMAXState(
             **self.episode_start(rng),
             unit_positions=_pairs(position),
             unit_alive=is_alive.T.contiguous(),
-            unit_health=self._of_type[5][types],
+            unit_health=self._of_type.max_health[types],
             unit_types=types,
             unit_weapon_cooldowns=torch.zeros(B, U, device=rng.device),
             prev_movement_actions=torch.zeros(B, U, 2, device=rng.device),
@@ -217,7 +182,7 @@ class SMAX(BatchedEnv):
         draws, rng = self._draw_numbers(state.rng)
         enemy_actions, memory = self._command_enemies(state, before, kinds, draws)
         orders = self._decode(state, before, actions, enemy_actions, draws)
-        units = self._fight(before, kinds, orders, draws["shot"])
+        units = self.fight(before, kinds, orders, draws["shot"])
 
         ally_lives, enemy_lives = units.is_alive[:N].any(0), units.is_alive[N:].any(0)
         reward = self._reward(before, units, kinds, ally_lives, enemy_lives)
@@ -249,7 +214,7 @@ class SMAX(BatchedEnv):
         """The State's units, and what their types say."""
         per_unit = (state.unit_health, state.unit_weapon_cooldowns, state.unit_alive)
         units = Units(_planes(state.unit_positions), *(field.T.contiguous() for field in per_unit))
-        return units, Kinds(*self._of_type[:, state.unit_types.T])
+        return units, Kinds(*self._table[:, state.unit_types.T])
 
     def _draw_numbers(self, rng: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """All chance of a step: uniform numbers [units, B] by what they decide, and the keys moved on."""
@@ -298,17 +263,17 @@ class SMAX(BatchedEnv):
         moves = draws["moves"] < move_chance
         return Orders(way * moves, attack * ~moves)
 
-    def _fight(self, units: Units, kinds: Kinds, orders: Orders, shot_draw: Tensor) -> Units:
+    def fight(self, units: Units, kinds: Kinds, orders: Orders, shot_draw: Tensor) -> Units:
         """The units after eight sub-steps under the same orders; on CPU by `loops.fight`, the same faster."""
         target = self.targets(orders.attack)
         reach = torch.where(orders.attack > 0, kinds.attack_range, -1.0)  # who is ordered no attack reaches nobody
         shot_cooldown = kinds.cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * shot_draw)
         way = orders.direction * kinds.speed * DT
-        if may_look(way):
+        if runs_in_loops(way):
             changing = (*units.position, units.health, units.cooldown)
             planes = torch.stack([*changing, *way, reach, kinds.damage, shot_cooldown, kinds.radius])
             is_alive = units.is_alive.clone()
-            loops.fight(planes.numpy(), is_alive.numpy(), target.numpy(), self.options.walls_cause_death)
+            loops.fight(*arrays(planes, is_alive, target), self.options.walls_cause_death)
             return Units(planes[:2], planes[2], planes[3], is_alive)
         loss = -kinds.damage
         for _ in range(SUBSTEPS):
@@ -317,12 +282,12 @@ class SMAX(BatchedEnv):
             if self.options.walls_cause_death:
                 health = self._die_at_the_border(position, health)
             is_alive = health > 0
-            units = Units(self._push(position, is_alive, kinds.radius), health, cooldown, is_alive)
+            units = Units(self.push(position, is_alive, kinds.radius), health, cooldown, is_alive)
         return units
 
     def targets(self, attack: Tensor) -> Tensor:
         """The unit that an attack action means, int64 [U, B]; any unit where it is 0."""
-        return (self._first_target + self._target_sign * attack) * (attack > 0)
+        return self._target_of.gather(1, attack)
 
     def _fire(
         self, units: Units, target: Tensor, reach: Tensor, loss: Tensor, shot_cooldown: Tensor
@@ -341,11 +306,11 @@ class SMAX(BatchedEnv):
         room = position * (FIELD_SIZE - position)  # positive inside
         return torch.minimum(*room).sign_().clamp_(min=0).mul_(health)
 
-    def _push(self, position: Tensor, is_alive: Tensor, radius: Tensor) -> Tensor:
+    def push(self, position: Tensor, is_alive: Tensor, radius: Tensor) -> Tensor:
         """Overlapping living units move apart, by half of what would part them; possibly over the border."""
-        if may_look(position):
+        if runs_in_loops(position):
             position = position.clone()
-            loops.push(*position.numpy(), is_alive.numpy(), radius.numpy())
+            loops.push(*arrays(*position, is_alive, radius))
             return position
         radius = torch.where(is_alive, radius, NO_RADIUS)
         way = position[:, None] - position[:, :, None]  # [2, U, U, B]: to every unit (second U) from every other
@@ -365,36 +330,37 @@ class SMAX(BatchedEnv):
     # ---- what is seen ----
 
     def perceive(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Observation, global state and mask; on CPU by `loops.see`, the same faster."""
+        """Observation, global state and mask; on CPU by `loops.perceive`, the same faster."""
         B, N, U = len(state.step), self.num_agents, self.num_units
         obs = torch.empty(B, N, self.observation_size, device=self.device)
         mask = torch.empty(B, N, FIRST_ATTACK + self.num_enemies, dtype=torch.bool, device=self.device)
-        if may_look(obs):
+        if runs_in_loops(obs):
             global_state = torch.empty(B, self.state_space.shape[0])
-            seen = (
-                state.unit_positions, state.unit_alive, state.unit_health, state.unit_types,
-                state.unit_weapon_cooldowns, state.prev_movement_actions, state.prev_attack_actions,
-            )  # fmt: skip
-            seen, given = ([t.numpy() for t in tensors] for tensors in (seen, (obs, global_state, mask)))
-            loops.see(*seen, self._stats.numpy(), self.options.see_enemy_actions, *given)
+            units = (state.unit_positions, state.unit_alive, state.unit_health, state.unit_types)
+            orders = (state.unit_weapon_cooldowns, state.prev_movement_actions, state.prev_attack_actions)
+            seen = loops.Seen(*arrays(*units, *orders))
+            loops.perceive(seen, self.options.see_enemy_actions, *arrays(obs, global_state, mask))
             return obs, global_state, None if self.is_continuous else mask
 
         share, kind, sight_range, attack_range = self._shares(state)
         # the dead see nobody and are seen by nobody: for distances, they are far from everybody
         place = torch.where(state.unit_alive[..., None], state.unit_positions, self._nowhere).permute(2, 0, 1)
-        way = self._without_self(place[:, :, None] - place[:, :, :N, None])  # [2, B, N, U - 1]
+        way = place.index_select(2, self._others).view(2, B, N, U - 1) - place[:, :, :N, None]
         distance = opponents.length(way)
         mask[..., :FIRST_ATTACK] = state.unit_alive[:, :N, None]
         mask[..., STOP] = True
         mask[..., FIRST_ATTACK:] = distance[..., N - 1 :] < attack_range[..., None]
 
         is_seen = distance < sight_range[..., None]
-        row = torch.where(is_seen, self._others, U) + (U + 1) * torch.arange(B, device=self.device)[:, None, None]
+        row = (
+            torch.where(is_seen, self._others.view(N, U - 1), U)
+            + (U + 1) * torch.arange(B, device=self.device)[:, None, None]
+        )
         others = self._features_of_others(state, share, kind).flatten(0, 1)
-        block = obs[..., :-OWN_FEATURES].unflatten(2, (U - 1, OTHER_FEATURES))
+        block = obs[..., : -len(OWN)].unflatten(2, (U - 1, len(OTHER)))
         block.copy_(others.index_select(0, row.flatten()).view(block.shape))
-        block[..., 1], block[..., 2] = way.div_(sight_range[..., None]).mul_(is_seen)
-        obs[..., -OWN_FEATURES:] = self._own_features(state, share, kind)[:, :N]
+        block[..., _WAY[0]], block[..., _WAY[1]] = way.div_(sight_range[..., None]).mul_(is_seen)
+        obs[..., -len(OWN) :] = self._own_features(state, share, kind)[:, :N]
         return obs, self._state_features(state, share, kind), None if self.is_continuous else mask
 
     def observation(self, state: SMAXState) -> Tensor:
@@ -405,21 +371,6 @@ class SMAX(BatchedEnv):
 
     def action_mask(self, state: SMAXState) -> Tensor | None:
         return self.perceive(state)[2]
-
-    def _without_self(self, pairs: Tensor) -> Tensor:
-        """[..., N, U - 1] of [..., N, U]: one entry is left out of every row, in the next row one further right.
-
-        So those that stay lie in runs of U, one entry apart.
-        """
-        N, U = pairs.shape[-2:]
-        flat, runs = pairs.flatten(-2), N - 1
-        kept = pairs.new_empty(*pairs.shape[:-2], N, U - 1)
-        kept_flat = kept.flatten(-2)
-        kept_flat[..., : runs * U].unflatten(-1, (runs, U)).copy_(
-            flat[..., 1 : 1 + runs * (U + 1)].unflatten(-1, (runs, U + 1))[..., :U]
-        )
-        kept_flat[..., runs * U :] = flat[..., N - U :]
-        return kept
 
     def _shares(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Health and cooldown as shares of the type's [B, U, 2], type one-hot [B, U, 6], the allies' ranges [B, N]."""
@@ -454,6 +405,7 @@ class SMAX(BatchedEnv):
     def draw(
         self, state: SMAXState, index: int = 0, trail: Sequence[SMAXState] = (), show_ranges: bool = False
     ) -> np.ndarray:
+        """The field, with reach and sight of the allies if `show_ranges`; nothing is shown of `trail`."""
         from torch_mars.envs.smax.draw import draw
 
         return draw(self, state, index, show_ranges)

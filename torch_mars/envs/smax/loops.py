@@ -1,37 +1,49 @@
-"""What takes time on CPU, as plain loops compiled by numba: the sub-steps of a step, and what the allies see.
+"""What takes time on CPU, as loops: the sub-steps of a step, and what the allies see.
 
-They follow `SMAX._fight` and `SMAX.perceive`, which other devices and torch.compile take. Tensor operations write every
-distance between two units to memory; here a block of environments stays in the cache through all sub-steps. Results
-differ by rounding only, and not at all with the number of environments.
+The functions of `env.py` by the same names, in the same order; other devices and torch.compile take those. Tensor
+operations write every distance between two units to memory; here a block of environments stays in the cache through all
+sub-steps. Results differ by rounding only, and not at all with the number of environments.
 
 Axes: U units, N allies, B environments. A block holds WIDTH environments: the innermost loops become vector
 instructions.
 """
 
-import numba
+from typing import NamedTuple
+
 import numpy as np
 
-from torch_mars.envs.smax.scenarios import (
-    DT,
-    FIELD_SIZE,
-    FIRST_ATTACK,
-    NO_RADIUS,
-    OTHER_FEATURES,
-    OWN_FEATURES,
-    STOP,
-    SUBSTEPS,
-    TOUCHING,
-)
+from torch_mars.envs.loops import compiled
+from torch_mars.envs.smax.scenarios import FIELD_SIZE, UNIT_TYPES
+from torch_mars.envs.smax.task import DT, FIRST_ATTACK, NO_RADIUS, OTHER, OWN, STOP, SUBSTEPS, TOUCHING
 
 WIDTH = 64
 
 # single precision throughout, as in the tensors: a plain Python number would make it double
 _DT, _FIELD_SIZE, _TOUCHING, _NO_RADIUS = map(np.float32, (DT, FIELD_SIZE, TOUCHING, NO_RADIUS))
 _ZERO, _HALF, _ONE = map(np.float32, (0, 0.5, 1))
-_compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
+# of the types
+_MAX_HEALTH, _SIGHT_RANGE, _ATTACK_RANGE, _SHOT_COOLDOWN = (
+    np.array([getattr(kind, name) for kind in UNIT_TYPES], np.float32)
+    for name in ("max_health", "sight_range", "attack_range", "cooldown")
+)
+# places of features, in a unit as seen by another, and in oneself or a unit of the global state
+_HEALTH, _WAY_X, _WAY_Y, _MOVE_X, _MOVE_Y, _ATTACK, _COOLDOWN, _TYPE = range(len(OTHER) - len(UNIT_TYPES) + 1)
+_OWN_HEALTH, _X, _Y, _OWN_COOLDOWN, _OWN_TYPE = range(len(OWN) - len(UNIT_TYPES) + 1)
 
 
-@_compiled
+class Seen(NamedTuple):
+    """What the loops see of the State: [B, U] or [B, U, 2]."""
+
+    positions: np.ndarray
+    is_alive: np.ndarray
+    health: np.ndarray
+    types: np.ndarray
+    cooldowns: np.ndarray
+    moves: np.ndarray
+    attacks: np.ndarray
+
+
+@compiled
 def fight(planes, is_alive, target, walls_cause_death):
     """Eight sub-steps, in place.
 
@@ -65,7 +77,7 @@ def fight(planes, is_alive, target, walls_cause_death):
         is_alive[:, first : first + count] = block_alive[:, :count]
 
 
-@_compiled
+@compiled
 def _fire(x, y, health, cooldown, is_alive, target, reach, damage, shot_cooldown):
     for i in range(len(x)):
         for b in range(WIDTH):
@@ -82,7 +94,7 @@ def _fire(x, y, health, cooldown, is_alive, target, reach, damage, shot_cooldown
             health[i, b] = max(health[i, b], _ZERO)
 
 
-@_compiled
+@compiled
 def _walk(x, y, is_alive, way_x, way_y):
     for i in range(len(x)):
         for b in range(WIDTH):
@@ -91,7 +103,7 @@ def _walk(x, y, is_alive, way_x, way_y):
                 y[i, b] = min(max(y[i, b] + way_y[i, b], _ZERO), _FIELD_SIZE)
 
 
-@_compiled
+@compiled
 def _die_at_the_border(x, y, health):
     for i in range(len(x)):
         for b in range(WIDTH):
@@ -99,7 +111,7 @@ def _die_at_the_border(x, y, health):
                 health[i, b] = _ZERO
 
 
-@_compiled
+@compiled
 def push(x, y, is_alive, radius):
     """One push, in place. x, y, radius: float32 [U, B]; is_alive: bool [U, B]."""
     U, B = x.shape
@@ -119,61 +131,77 @@ def push(x, y, is_alive, radius):
             y[i, b] += push_y[i, b] * _HALF
 
 
-@_compiled
-def see(positions, is_alive, health, types, cooldowns, moves, attacks, of_type, sees_enemy_actions, obs, state, mask):
-    """What `SMAX.perceive` gives, written into obs [B, N, O], state [B, S] and mask [B, N, A].
-
-    Args:
-        positions, is_alive, health, types, cooldowns, moves, attacks: of the State, [B, U] or [B, U, 2].
-        of_type: float32 [types, 4]: maximum health, cooldown, sight range, attack range.
-    """
-    B, U = is_alive.shape
-    N, A = mask.shape[1:]
-    num_types = len(of_type)
-    features = np.empty((U, OTHER_FEATURES), np.float32)  # as seen by others, but for the place
+@compiled
+def perceive(seen, sees_enemy_actions, obs, state, mask):
+    """What `SMAX.perceive` gives, written into obs [B, N, O], state [B, S] and mask [B, N, A]."""
+    B, U = seen.is_alive.shape
+    N = mask.shape[1]
+    features = np.empty((U, len(OTHER)), np.float32)  # as seen by others, but for the way to them
     for b in range(B):
-        for j in range(U):
-            kind = types[b, j]
-            features[j] = _ZERO
-            features[j, 0] = health[b, j] / of_type[kind, 0]
-            if j < N or sees_enemy_actions:
-                features[j, 3], features[j, 4] = moves[b, j, 0], moves[b, j, 1]
-                largest = A - 1 if j < N else FIRST_ATTACK + N - 1
-                features[j, 5] = np.float32(attacks[b, j]) / np.float32(largest)
-            features[j, 6] = min(max(cooldowns[b, j] / of_type[kind, 1], _ZERO), _ONE)
-            features[j, 7 + kind] = _ONE
-            unit = state[b, OWN_FEATURES * j : OWN_FEATURES * (j + 1)]
-            unit[:] = _ZERO
-            if is_alive[b, j]:
-                unit[0], unit[1], unit[2] = features[j, 0], positions[b, j, 0], positions[b, j, 1]
-                unit[3], unit[4 + kind] = cooldowns[b, j], _ONE
-            state[b, OWN_FEATURES * U + j] = _ONE if j >= N else _ZERO
-            state[b, (OWN_FEATURES + 1) * U + j] = kind
+        _features_of_others(seen, sees_enemy_actions, mask.shape[2] - 1, N, features, b)
+        _state_features(seen, features, N, state, b)
         for i in range(N):
-            mask[b, i] = is_alive[b, i]
+            mask[b, i] = seen.is_alive[b, i]
             mask[b, i, STOP] = True
-            if not is_alive[b, i]:
+            if not seen.is_alive[b, i]:
                 obs[b, i] = _ZERO
                 continue
-            x, y = positions[b, i]
-            sight_range, attack_range = of_type[types[b, i], 2], of_type[types[b, i], 3]
+            x, y = seen.positions[b, i]
+            kind = seen.types[b, i]
             start = 0  # of the unit's features
             for j in range(U):
                 if j == i:
                     continue
-                way_x, way_y = positions[b, j, 0] - x, positions[b, j, 1] - y
+                way_x, way_y = seen.positions[b, j, 0] - x, seen.positions[b, j, 1] - y
                 distance = np.sqrt(way_x * way_x + way_y * way_y)
                 if j >= N:
-                    mask[b, i, FIRST_ATTACK + j - N] = is_alive[b, j] and distance < attack_range
-                if is_alive[b, j] and distance < sight_range:
-                    for f in range(OTHER_FEATURES):
+                    mask[b, i, FIRST_ATTACK + j - N] = seen.is_alive[b, j] and distance < _ATTACK_RANGE[kind]
+                if seen.is_alive[b, j] and distance < _SIGHT_RANGE[kind]:
+                    for f in range(len(OTHER)):
                         obs[b, i, start + f] = features[j, f]
-                    obs[b, i, start + 1], obs[b, i, start + 2] = way_x / sight_range, way_y / sight_range
+                    obs[b, i, start + _WAY_X] = way_x / _SIGHT_RANGE[kind]
+                    obs[b, i, start + _WAY_Y] = way_y / _SIGHT_RANGE[kind]
                 else:
-                    for f in range(OTHER_FEATURES):
+                    for f in range(len(OTHER)):
                         obs[b, i, start + f] = _ZERO
-                start += OTHER_FEATURES
-            obs[b, i, start], obs[b, i, start + 3] = features[i, 0], features[i, 6]
-            obs[b, i, start + 1], obs[b, i, start + 2] = x / _FIELD_SIZE, y / _FIELD_SIZE
-            for kind in range(num_types):
-                obs[b, i, start + 4 + kind] = features[i, 7 + kind]
+                start += len(OTHER)
+            _own_features(features, x, y, obs, b, i, start)
+
+
+@compiled
+def _own_features(features, x, y, obs, b, i, start):
+    obs[b, i, start + _OWN_HEALTH] = features[i, _HEALTH]
+    obs[b, i, start + _X], obs[b, i, start + _Y] = x / _FIELD_SIZE, y / _FIELD_SIZE
+    obs[b, i, start + _OWN_COOLDOWN] = features[i, _COOLDOWN]
+    for kind in range(len(UNIT_TYPES)):
+        obs[b, i, start + _OWN_TYPE + kind] = features[i, _TYPE + kind]
+
+
+@compiled
+def _features_of_others(seen, sees_enemy_actions, largest_of_allies, N, features, b):
+    """What does not depend on the observer."""
+    for j in range(len(features)):
+        kind = seen.types[b, j]
+        features[j] = _ZERO
+        features[j, _HEALTH] = seen.health[b, j] / _MAX_HEALTH[kind]
+        if j < N or sees_enemy_actions:
+            features[j, _MOVE_X], features[j, _MOVE_Y] = seen.moves[b, j, 0], seen.moves[b, j, 1]
+            largest = largest_of_allies if j < N else FIRST_ATTACK + N - 1
+            features[j, _ATTACK] = np.float32(seen.attacks[b, j]) / np.float32(largest)
+        features[j, _COOLDOWN] = min(max(seen.cooldowns[b, j] / _SHOT_COOLDOWN[kind], _ZERO), _ONE)
+        features[j, _TYPE + kind] = _ONE
+
+
+@compiled
+def _state_features(seen, features, N, state, b):
+    U = len(features)
+    for j in range(U):
+        kind = seen.types[b, j]
+        unit = state[b, len(OWN) * j : len(OWN) * (j + 1)]
+        unit[:] = _ZERO
+        if seen.is_alive[b, j]:
+            unit[_OWN_HEALTH], unit[_OWN_COOLDOWN] = features[j, _HEALTH], seen.cooldowns[b, j]
+            unit[_X], unit[_Y] = seen.positions[b, j, 0], seen.positions[b, j, 1]
+            unit[_OWN_TYPE + kind] = _ONE
+        state[b, len(OWN) * U + j] = _ONE if j >= N else _ZERO
+        state[b, (len(OWN) + 1) * U + j] = kind

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_mars.envs.smax.scenarios import CENTRE, FIRST_ATTACK
+from torch_mars.envs.smax.scenarios import CENTRE
+from torch_mars.envs.smax.task import FIRST_ATTACK
 
 NOBODY = -1
 FAR = 1e6  # further than anybody

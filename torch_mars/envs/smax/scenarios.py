@@ -1,4 +1,4 @@
-"""Unit types and other constants, the eleven scenarios, and where the units of a battle begin.
+"""Unit types, the eleven scenarios, and where the units of a battle begin.
 
 Source: JaxMARL 0.2.0 (`jaxmarl.environments.smax`).
 """
@@ -13,12 +13,6 @@ from torch_mars.envs.rng import integers, uniform
 
 FIELD_SIZE = 32.0  # the field is a square; y grows upwards
 CENTRE = FIELD_SIZE / 2
-STOP = 4  # action; 0 to 3 are up, right, down, left
-FIRST_ATTACK = 5  # action FIRST_ATTACK + m attacks enemy m; enemies count the allies backwards
-SUBSTEPS = 8  # of a step
-DT = 1 / 16  # seconds of a sub-step
-TOUCHING = 1e-6  # added to distances between units in a push
-NO_RADIUS = -1e6  # of the dead in a push: overlaps nobody
 NOISE = 2.0  # units begin within +-NOISE of their team's (or group's) place, per coordinate
 
 
@@ -46,7 +40,6 @@ UNIT_TYPES = (
 )
 MARINE, STALKER, ZEALOT, HYDRALISK = 0, 2, 3, 5  # the types of the fixed scenarios; their "z" is the zealot
 NUM_TYPES = len(UNIT_TYPES)
-OTHER_FEATURES, OWN_FEATURES = 7 + NUM_TYPES, 4 + NUM_TYPES  # of a unit as seen by others, and by itself
 
 
 @dataclass(frozen=True)
@@ -64,8 +57,8 @@ SCENARIOS = {
     "2s3z": _fixed((STALKER,) * 2 + (ZEALOT,) * 3, (STALKER,) * 2 + (ZEALOT,) * 3),
     "3s5z": _fixed((STALKER,) * 3 + (ZEALOT,) * 5, (STALKER,) * 3 + (ZEALOT,) * 5),
     "3s_vs_5z": _fixed((STALKER,) * 3, (ZEALOT,) * 5),
-    "6h_vs_8z": _fixed((HYDRALISK,) * 6, (ZEALOT,) * 8),
     "5m_vs_6m": _fixed((MARINE,) * 5, (MARINE,) * 6),
+    "6h_vs_8z": _fixed((HYDRALISK,) * 6, (ZEALOT,) * 8),
     "10m_vs_11m": _fixed((MARINE,) * 10, (MARINE,) * 11),
     "3s5z_vs_3s6z": _fixed((STALKER,) * 3 + (ZEALOT,) * 5, (STALKER,) * 3 + (ZEALOT,) * 6),
     "27m_vs_30m": _fixed((MARINE,) * 27, (MARINE,) * 30),
