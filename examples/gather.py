@@ -1,4 +1,4 @@
-"""Gather: a template of an environment of one's own. Agents on a ring walk to fruit; the team is paid for each they eat.
+"""Gather: a template of an environment of your own. Agents on a ring walk to fruit; the team is paid for what they eat.
 
 | | shape | values |
 |---|---|---|

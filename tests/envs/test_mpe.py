@@ -184,7 +184,7 @@ def test_a_picture_of_any_state():
 @pytest.mark.parametrize(
     "option, message",
     [
-        ({"action_type": "sparse"}, "action_type is 'sparse'; allowed are continuous, discrete"),
+        ({"action_type": "sparse"}, "action_type is 'sparse'; allowed are 'continuous' and 'discrete'"),
         ({"local_ratio": 1.5}, "local_ratio is 1.5; it must be between 0 and 1"),
         ({"max_steps": 0}, "max_steps is 0"),
     ],

@@ -509,8 +509,8 @@ def test_a_picture_of_any_state(scenario):
     [
         ({"scenario": "2s4z"}, "scenario is '2s4z'; did you mean 2s3z"),
         ({"max_steps": 0}, "max_steps is 0; it must be 1 or more"),
-        ({"attack_mode": "nearest"}, "attack_mode is 'nearest'; allowed are closest, random"),
-        ({"action_type": "box"}, "action_type is 'box'; allowed are discrete, continuous"),
+        ({"attack_mode": "nearest"}, "attack_mode is 'nearest'; allowed are 'closest' and 'random'"),
+        ({"action_type": "box"}, "action_type is 'box'; allowed are 'discrete' and 'continuous'"),
     ],
 )
 def test_bad_options_are_refused(options, message):

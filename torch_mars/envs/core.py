@@ -327,7 +327,7 @@ def runs_in_loops(tensor: Tensor) -> bool:
 
     They read the tensor's memory, so it must be on CPU, and torch.compile could not follow them.
     """
-    return may_look(tensor)
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray]:

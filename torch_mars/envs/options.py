@@ -73,7 +73,8 @@ def one_of(options: Any, names: Sequence[str], *values: str) -> None:
     for name in names:
         value = getattr(options, name)
         if value not in values:
-            raise ValueError(f"{name} is {value!r}; allowed are {' and '.join(map(repr, values))}")
+            few = f"allowed are {' and '.join(map(repr, values))}"
+            raise ValueError(f"{name} is {value!r}; {few if len(values) <= 3 else allowed(value, values)}")
 
 
 def _require(options: Any, names: Sequence[str], holds: Callable[[Any], bool], wanted: str) -> None:

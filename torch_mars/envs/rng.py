@@ -10,7 +10,7 @@ environments that draw D numbers each overlap with probability about 2 B^2 D / 2
 ten million numbers each.
 
 Source: SplitMix64 by Guy Steele, Doug Lea and Christine Flood (OOPSLA 2014), constants of Sebastiano Vigna's
-public-domain `splitmix64.c`. `torch_mars/envs/<environment>/scalar.py` uses the same numbers one at a time.
+public-domain `splitmix64.c`. `rng_loops.py` draws the same numbers one at a time.
 """
 
 import numbers

@@ -1,16 +1,13 @@
-"""The numbers of `rng.py`, drawn one at a time: for the loops of scalar engines, compiled with numba.
+"""The numbers of `rng.py`, drawn one at a time: for the loops of one environment.
 
 A key lives in an int64 array of shape [] (the State field `rng` of one environment) and every function here moves it
 past what it draws. Drawing a number n times gives the n numbers, bit for bit, that `rng.py` draws at once.
-
-numba's cache on disk looks only at the file of the function that it compiles: after a change here, touch the
-`scalar.py` files, too.
 """
 
 import numpy as np
-from numba import njit
 
 from torch_mars.envs import rng
+from torch_mars.envs.loops import compiled
 
 _GOLDEN = np.uint64(rng.GOLDEN)
 _MULTIPLIER_0, _MULTIPLIER_1 = (np.uint64(m) for m in rng.MULTIPLIERS)
@@ -19,7 +16,7 @@ _BITS_OF_FLOAT = np.uint64(40)  # a float32 in [0, 1) holds the top 24 bits of a
 _HALF_WORD = np.uint64(32)
 
 
-@njit(cache=True)
+@compiled
 def next_bits(key):
     """64 random bits, as an int64."""
     key[()] = np.int64(np.uint64(key[()]) + _GOLDEN)
@@ -29,19 +26,19 @@ def next_bits(key):
     return np.int64(word ^ (word >> _SHIFT_2))
 
 
-@njit(cache=True)
+@compiled
 def next_uniform(key):
     """A float32 in [0, 1), a multiple of 2^-24."""
     return np.float32(np.uint64(next_bits(key)) >> _BITS_OF_FLOAT) * np.float32(2.0**-24)
 
 
-@njit(cache=True)
+@compiled
 def next_integer(key, high):
     """An int64 in 0 .. high - 1 (high < 2^31)."""
     return np.int64(((np.uint64(next_bits(key)) >> _HALF_WORD) * np.uint64(high)) >> _HALF_WORD)
 
 
-@njit(cache=True)
+@compiled
 def next_permutation(key, count):
     """A uniformly random order of 0 .. count - 1: int64 [count], the numbers in the order of `count` random words."""
     words = np.empty(count, np.int64)
