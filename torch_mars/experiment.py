@@ -100,8 +100,8 @@ def make_grid(args: Any) -> list[Cell]:
     """Every task with every method, checked before anything is trained."""
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     grid = []
-    for typed_task in tasks_named(args.envs):
-        task = typed_task.name
+    for asked in tasks_named(args.envs):
+        task = asked.name
         for method in methods.listed(args.algos):
             given = {**budget_settings(task, args.budget, FINAL_STEPS), **method.settings}
             given |= tuned(args.tuned, task, method) | settings_file(args.config, method)
@@ -113,7 +113,7 @@ def make_grid(args: Any) -> list[Cell]:
             for other in grid:
                 if other.task == task and other.settings == settings:
                     note(f"{other.method.label} and {method.label} are the same training on {task} until tuned")
-            grid.append(Cell(task, typed_task.typed or task, method, settings, given, seeds))
+            grid.append(Cell(task, asked.to_type, method, settings, given, seeds))
     return grid
 
 

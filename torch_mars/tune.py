@@ -120,7 +120,7 @@ class Plan:
     def __init__(self, args: Any):
         is_smoke = args.budget == "smoke"
         self.method, task = methods.typed(args.algo), startable(args.env, "--env")
-        self.task, self.typed_task = task.name, task.typed or task.name
+        self.task, self.typed_task = task.name, task.to_type
         self.space = search_space(self.method, args.wide, args.ablation)
         self.trials = args.trials or (SMOKE_TRIALS if is_smoke else self.method.trials)
         self.seeds = list(range(args.seeds or (SMOKE_SEEDS if is_smoke else SEEDS)))

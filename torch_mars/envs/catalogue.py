@@ -60,7 +60,7 @@ class Task:
         family: the environment that it belongs to: a folder beside this file, or a user's class in lower case.
         options: fields of the environment's `Options`.
         own: the user's class; None for those of the package.
-        typed: how the user can type it again; the name where nobody typed it.
+        typed: how the user typed it; "" where nobody did.
     """
 
     name: str
@@ -73,6 +73,11 @@ class Task:
     def environment(self) -> type[BatchedEnv]:
         """The class, imported now if it has not been."""
         return self.own or importlib.import_module(f"torch_mars.envs.{self.family}.env").ENVIRONMENT
+
+    @property
+    def to_type(self) -> str:
+        """How it can be typed again, in another process."""
+        return self.typed or (f"{self.own.__module__}:{self.name.rpartition(':')[2]}" if self.own else self.name)
 
     @property
     def settings_file(self) -> Path | None:

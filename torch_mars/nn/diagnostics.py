@@ -1,4 +1,4 @@
-"""What is logged of an update besides its losses: the ratios, and the episodes that ended."""
+"""What is logged of an update besides its losses: how far the ratios went, and what was skipped."""
 
 import torch
 from torch import Tensor

@@ -54,8 +54,8 @@ def startable(text: str, flag: str) -> envs.Task:
         UsageError: there is no such task, or it is known to this process only.
     """
     task = typed_task(text, flag)
-    if task.own and not task.typed:
-        raise UsageError(f"{flag}: task {text!r} is registered in this process only; type it as my_module:{text}")
+    if task.own and task.own.__module__ == "__main__":
+        raise UsageError(f"{flag}: task {text!r} is of this process alone; put it into a module: my_module:{text}")
     return task
 
 

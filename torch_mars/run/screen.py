@@ -105,7 +105,7 @@ def summarise(run: "Run") -> None:
     """Final and best evaluation and the next commands, or how to resume a run that was stopped."""
     lesson = ["python", *lesson_command(inspect.getmodule(type(run.args)))]
     task = envs.known(run.args.env)
-    own = ["--env", task.typed or task.name] if task.own else []  # only what is typed is imported
+    own = ["--env", task.to_type] if task.own else []  # only what is typed is imported
     if run.stop_signal:
         print(f"\nStopped and saved. To go on:\n  {quoted([*lesson, '--resume', run.folder, *own])}")
         return

@@ -1,0 +1,50 @@
+"""How loops are compiled: kept on disk as long as nothing that they were made from changed, and compiled anyway where
+nothing can be kept."""
+
+import subprocess
+import sys
+
+import numba.core.caching
+import pytest
+
+from torch_mars.envs.loops import compiled
+
+RULE = """
+from constants import STEP
+from torch_mars.envs.loops import compiled
+
+@compiled
+def move(place):
+    return place + STEP
+
+moved = move(1)
+print(moved, sum(move.stats.cache_hits.values()))
+"""
+
+
+def test_a_changed_constant_of_another_file_is_seen(tmp_path):
+    """numba's own cache looks only at the file of the function."""
+    (tmp_path / "rule.py").write_text(RULE)
+    said = []
+    for step in (1, 1, 5):
+        (tmp_path / "constants.py").write_text(f"STEP = {step}\n")
+        done = subprocess.run([sys.executable, "rule.py"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.split())
+    assert said == [["2", "0"], ["2", "1"], ["6", "0"]]
+
+
+@pytest.mark.parametrize("problem", [RuntimeError, OSError])
+def test_where_nothing_can_be_kept_it_is_compiled_anyway(problem, monkeypatch):
+    """A package that cannot be written to, used by someone without a home."""
+
+    def refuse(*_):
+        raise problem("no locator available")
+
+    monkeypatch.setattr(numba.core.caching.CacheImpl, "__init__", refuse)
+
+    @compiled
+    def double(x):
+        return 2 * x
+
+    assert double(21) == 42
