@@ -32,7 +32,7 @@ def find(run_dir: Path, lesson: str, given: dict) -> saved.SavedRun | None:
     for folder in sorted((run_dir / TASK / lesson).glob("*/config.yaml")):
         run = saved.open_run(folder.parent)
         own = {**dataclasses.asdict(module.Args()), **run.settings}
-        same = all(own[k] == v for k, v in wanted.items() if k not in (*gather.FREE, "config", "resume"))
+        same = all(own[k] == v for k, v in wanted.items() if k not in (*gather.MAY_DIFFER, "config", "resume"))
         if same and list(run.seeds) == list(range(SEEDS)) and run.is_finished():
             return run
     return None

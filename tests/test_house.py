@@ -32,14 +32,10 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> dict[str, bool]:
-    """Modules of the package that a file imports -> whether while it is itself imported (not later, nor for types)."""
-    found: dict[str, bool] = {}
-
-    def visit(node: ast.AST, at_once: bool) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            at_once = False
-        at_once = at_once and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+def imports_of(path: Path) -> set[str]:
+    """Modules of the package that a file imports: at once, later, or only for types."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -49,11 +45,7 @@ def imports_of(path: Path) -> dict[str, bool]:
         for name in names:
             module = name if is_module(name) else name.rpartition(".")[0]
             if module.split(".")[0] == "torch_mars":
-                found[module] = found.get(module, False) or at_once
-        for child in ast.iter_child_nodes(node):
-            visit(child, at_once)
-
-    visit(ast.parse(path.read_text()), True)
+                found.add(module)
     return found
 
 
@@ -83,8 +75,8 @@ def test_arrows_only_fall(path):
 
 
 def test_there_is_no_circle():
-    """Among the imports that happen while a file is being imported; a package stands for its __init__.py."""
-    graph = {module_of(path): {m for m, at_once in imports_of(path).items() if at_once} for path in FILES}
+    """Not even by an import inside a function, or for types; a package stands for its __init__.py."""
+    graph = {module_of(path): imports_of(path) for path in FILES}
     done: set[str] = set()
 
     def walk(module: str, trail: tuple[str, ...]) -> None:

@@ -58,7 +58,7 @@ class Cell:
     task: str
     typed_task: str  # as it can be typed for another process
     method: Method
-    settings: dict[str, Any]  # as they go into a run's config.yaml, apart from `gather.FREE`
+    settings: dict[str, Any]  # as they go into a run's config.yaml, apart from `gather.MAY_DIFFER`
     given: dict[str, Any]  # what the lesson is told
     seeds: range
 
@@ -109,7 +109,7 @@ def make_grid(args: Any) -> list[Cell]:
                 given["total_steps"] = args.total_steps
             given |= {"env": task, "name": method.name, "run_dir": args.run_dir, "device": args.device}
             resolved = dataclasses.asdict(resolve(method, given))
-            settings = {k: v for k, v in resolved.items() if k not in (*gather.FREE, "config", "resume")}
+            settings = {k: v for k, v in resolved.items() if k not in (*gather.MAY_DIFFER, "config", "resume")}
             for other in grid:
                 if other.task == task and other.settings == settings:
                     note(f"{other.method.label} and {method.label} are the same training on {task} until tuned")

@@ -108,11 +108,12 @@ def parallel_env(
     Raises:
         ValueError: an unknown task, option or render mode, or a value out of range.
     """
+    from torch_mars.envs.engine import TensorEngine
     from torch_mars.envs.pettingzoo import TaskParallelEnv
 
     task = _checked(task, overrides)
     rules = make(task, auto_reset=False, **overrides)
-    return TaskParallelEnv(task.name, rules.engine(), render_mode)
+    return TaskParallelEnv(task.name, rules.engine() or TensorEngine(rules), render_mode)
 
 
 def batched_parallel_env(

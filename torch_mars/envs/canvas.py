@@ -9,11 +9,10 @@ import copy
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-
-from torch_mars.envs.core import State
 
 WHITE, PAPER, INK = (255, 255, 255), (247, 246, 242), (52, 54, 62)
 PALE, GRID, LOST = (128, 129, 134), (214, 212, 205), (150, 150, 150)  # lesser text; rules; who is out
@@ -43,8 +42,8 @@ def mixed(colour: Colour, ground: Colour, share: float) -> Colour:
     return tuple(round(share * c + (1 - share) * g) for c, g in zip(colour, ground))
 
 
-def summary(state: State, index: int, *more: str) -> str:
-    """A header's text: step and return of environment `index`, then what else there is to say."""
+def summary(state: Any, index: int, *more: str) -> str:
+    """A header's text: step and return of environment `index` of a State, then what else there is to say."""
     now = (f"step {int(state.step[index])}", f"return {float(state.totals[index, 0]):+.2f}")
     return "   ".join(now + more)
 

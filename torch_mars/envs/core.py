@@ -10,7 +10,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -19,9 +19,6 @@ from torch import Tensor
 
 from torch_mars.envs import rng
 from torch_mars.envs.options import allowed, make_options
-
-if TYPE_CHECKING:
-    from torch_mars.envs.engine import Engine
 
 
 @dataclass
@@ -162,11 +159,9 @@ class BatchedEnv(ABC):
         """
         return state
 
-    def engine(self) -> "Engine":
-        """One environment at a time, with these rules (B = 1): overridden where they stand as loops, too."""
-        from torch_mars.envs.engine import TensorEngine
-
-        return TensorEngine(self)
+    def engine(self) -> Any:
+        """The `engine.LoopEngine` of these rules (B = 1), where they stand as loops, too; None: the batch of one."""
+        return None
 
     # ---- what users call ----
 

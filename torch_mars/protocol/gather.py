@@ -25,7 +25,7 @@ from torch_mars.run.settings import ABOUT
 RATIOS = "ratios.json"
 RATIO_BINS = 100  # points of a run's ratios; it has thousands of updates
 # Settings in which the runs of one curve may differ; in all others they are different experiments.
-FREE = (
+MAY_DIFFER = (
     "seed",
     "num_seeds",
     "name",
@@ -94,7 +94,7 @@ def _refuse_different_settings(found: list[SavedRun]) -> None:
         other = first.setdefault((run.task, run.method.name), run)
         for name in run.settings.keys() | other.settings.keys():
             ours, theirs = run.settings.get(name), other.settings.get(name)
-            if name not in (*FREE, *ABOUT) and ours != theirs:
+            if name not in (*MAY_DIFFER, *ABOUT) and ours != theirs:
                 raise UsageError(
                     f"{other.folder} and {run.folder} are both {run.method.label} on {run.task}, but of different "
                     f"experiments ({name} is {theirs} and {ours}); give the runs of one"

@@ -6,7 +6,7 @@ import statistics
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -14,10 +14,6 @@ from tqdm import tqdm
 from torch_mars import envs
 from torch_mars.run.cli import lesson_command, quoted
 from torch_mars.run.files import POLICY
-
-if TYPE_CHECKING:
-    from torch_mars.run.record import Run
-
 
 PLAIN_SECONDS = 10.0  # between lines of progress where the output is no terminal
 
@@ -76,10 +72,10 @@ def result(returns: list[float], wins: list[float]) -> str:
     return spread(returns) + (f", won {100 * statistics.fmean(wins):.0f}%" if wins else "")
 
 
-# ---- at start and end ----
+# ---- at start and end: `run` is a `record.Run` ----
 
 
-def announce(run: "Run", env: Any, ratio_range: tuple[float, float], networks: dict[str, torch.nn.Module]) -> None:
+def announce(run: Any, env: Any, ratio_range: tuple[float, float], networks: dict[str, torch.nn.Module]) -> None:
     """What is being trained, on what, how large, and where it is stored."""
     args = run.args
     actions = getattr(env.action_space, "n", None)
@@ -101,7 +97,7 @@ def announce(run: "Run", env: Any, ratio_range: tuple[float, float], networks: d
         print(f"{name:>20}  {text}", flush=True)
 
 
-def summarise(run: "Run") -> None:
+def summarise(run: Any) -> None:
     """Final and best evaluation and the next commands, or how to resume a run that was stopped."""
     lesson = ["python", *lesson_command(inspect.getmodule(type(run.args)))]
     task = envs.known(run.args.env)
@@ -136,7 +132,7 @@ def summarise(run: "Run") -> None:
     print(f"{'train on':>20}  {quoted([*lesson, *further])}")
 
 
-def _other_metrics(run: "Run") -> str:
+def _other_metrics(run: Any) -> str:
     """Of the absolute metric's episodes, the means of all that was measured besides the return."""
     names = [name for name in next(iter(run.absolute.values())) if name != "episode_return"]
     means = {name: [statistics.fmean(seed[name]) for seed in run.absolute.values()] for name in names}

@@ -74,7 +74,6 @@ enemies. Sums over the episode: `episode_kills`, `episode_losses`, ..., and `epi
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import gymnasium
 import numpy as np
@@ -110,6 +109,7 @@ from torch_mars.envs.aerojax.task import (
     Aircraft,
     Ego,
     Entity,
+    Geometry,
     Options,
 )
 from torch_mars.envs.aerojax.vectors import Vector
@@ -118,15 +118,6 @@ from torch_mars.envs.engine import Engine
 from torch_mars.envs.rng import uniform
 
 UNKNOWN, OWN = 1e9, 2e9  # sorting keys behind every distance
-
-
-class Geometry(NamedTuple):
-    """Every aircraft j as seen from the observers i: [B, I, A]."""
-
-    distance: Tensor  # m
-    ahead: Tensor  # m along i's nose
-    right: Tensor  # m along i's right
-    up: Tensor  # m along i's up
 
 
 class AeroJAX(BatchedEnv):

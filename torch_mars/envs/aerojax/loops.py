@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from torch_mars.envs.aerojax import opponents, vectors
-from torch_mars.envs.aerojax.env import AeroJAX, Geometry
 from torch_mars.envs.aerojax.opponents import Flyer, Target
 from torch_mars.envs.aerojax.physics import GRAVITY, Controls, Motion
 from torch_mars.envs.aerojax.task import (
@@ -36,8 +35,10 @@ from torch_mars.envs.aerojax.task import (
     Aircraft,
     Ego,
     Entity,
+    Geometry,
     Options,
 )
+from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.engine import LoopEngine
 from torch_mars.envs.loops import compiled
 from torch_mars.envs.rng_loops import next_uniform
@@ -705,7 +706,7 @@ def _nearest(key, slots):
 class AeroJAXLoops(LoopEngine):
     """The functions above behind the engine interface."""
 
-    def __init__(self, rules: AeroJAX):
+    def __init__(self, rules: BatchedEnv):
         super().__init__(rules)
         options = dataclasses.asdict(rules.options)
         numbers = {name: math.radians(options[name]) if name in _ANGLES else options[name] for name in _KINDS}

@@ -149,3 +149,12 @@ class AeroState(State):
     lock_steps: Tensor  # int64 [B, A, A]: consecutive steps that j has been in i's weapon cone
     detected: Tensor  # bool [B, A, A]: i's own sensors have j
     under_fire: Tensor  # bool [B, A]: took damage in the latest step
+
+
+class Geometry(NamedTuple):
+    """Every aircraft j as seen from the observers i: [B, I, A]."""
+
+    distance: Tensor  # m
+    ahead: Tensor  # m along i's nose
+    right: Tensor  # m along i's right
+    up: Tensor  # m along i's up
