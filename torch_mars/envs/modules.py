@@ -56,11 +56,11 @@ def _of_name(name: str) -> ModuleType:
 def _of_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise NoModule(f"there is no file {path}{_nearest(str(path), map(str, path.parent.glob('*.py')))}")
-    name = path.stem
-    if name in sys.modules:
-        module = sys.modules[name]
+    for module in list(sys.modules.values()):  # maybe under another name, as part of a package
         if getattr(module, "__file__", None) and Path(module.__file__).resolve() == path.resolve():
             return module
+    name = path.stem
+    if name in sys.modules:
         raise ValueError(f"{path}: a module named {name} is there already; give the file another name")
     _look_in(path.resolve().parent)  # for what it imports from beside it
     spec = importlib.util.spec_from_file_location(name, path.resolve())
