@@ -117,6 +117,7 @@ def test_a_class_a_name_and_a_module_mean_the_same(here):
     assert envs.make(Gather, 3, cells=8).cells == 8
     assert envs.make("gather_3").num_agents == envs.make("gather:gather_3").num_agents == 3
     assert envs.find("gather.py:Gather") == envs.Task("gather:Gather", "gather", {}, Gather, "gather.py:Gather")
+    assert envs.find("gather:Gather").to_type == "gather.py:Gather"  # which can be typed from here
     assert envs.known("gather:Gather").environment is Gather and envs.title("gather") == "gather"
     assert "gather_3" in envs.tasks() and "gather_3" not in envs.TASKS
 

@@ -132,8 +132,8 @@ def find(task: str | Task | type[BatchedEnv]) -> Task:
         return known(task)
     source, name = _parted(task)
     found = _in_module(f"{modules.typed(source).__name__}:{name}", modules.typed(source).__name__, name)
-    found = dataclasses.replace(found, typed=task)
-    _typed[found.name] = found
+    as_typed = _typed[task].typed if task in _typed else task  # a name that a typed path became says less
+    _typed[found.name] = found = dataclasses.replace(found, typed=as_typed)
     return found
 
 
