@@ -12,6 +12,7 @@ EXTRAS = {
     "test": [
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "pygame>=2.6",
         "matplotlib>=3.8",
         "optuna>=4",
