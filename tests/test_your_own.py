@@ -252,9 +252,12 @@ def test_a_method_of_ones_own_is_a_guest(here, capsys):
     assert evaluate.main([run, "--episodes", "1"]) == 0 and play.main([run, "--out", "film.png"]) == 0
     assert plot.main(["runs", "--out", "figures"]) == 0
     assert "mymethod" not in sys.modules  # its weights fit the package's Actor
+    with pytest.raises(UsageError, match="lesson 'mymethod' is none of the package; type the module"):
+        _ = methods.METHODS["mymethod"].module
     assert methods.METHODS["mymethod"].colour == "#123456"
     assert "Mine" in (here / "figures/table1.md").read_text()
     assert methods.typed("mymethod.py").space == {"expand": (1.5, 2.0)}
+    assert methods.typed("mymethod.py").module.ALGORITHM == "mymethod"
 
 
 def test_an_actor_of_ones_own_is_typed(here, capsys):

@@ -55,10 +55,10 @@ class Method:
     @property
     def module(self) -> ModuleType:
         """The lesson. UsageError where it is one of the user's own that nobody typed or imported."""
-        try:
-            return algos.lesson(self.source or self.lesson)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+        lesson = algos.lesson(self.source) if self.source else algos.known(self.lesson)
+        if lesson is None:  # named by a run, which may be somebody else's
+            raise UsageError(f"lesson {self.lesson!r} is none of the package; type the module that it is in")
+        return lesson
 
 
 # The Sable MAPPO/IPPO space (Mahjoub et al. 2025) as recalled; value_clip is its set of clips.
