@@ -23,19 +23,9 @@ from torch_mars.envs import modules
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import allowed, make_options
 
-BUILT = ("paxmen", "aerojax", "smax", "mpe", "jaxnav")  # folders, in the order in which their tasks are listed
+BUILT = ("paxmen", "aerojax", "smax", "mpe", "jaxnav", "rware")  # folders, in the order in which their tasks are listed
 # environments of the benchmark that are still to be built -> title, tasks
 TO_BE_BUILT: dict[str, tuple[str, tuple[str, ...]]] = {
-    "rware": (
-        "RWARE",
-        tuple(
-            f"rware_{name}"
-            for name in (
-                "tiny_2ag tiny_2ag_hard tiny_4ag tiny_4ag_hard small_4ag small_4ag_hard medium_4ag medium_4ag_hard "
-                "medium_6ag large_4ag large_4ag_hard large_8ag large_8ag_hard xlarge_4ag xlarge_4ag_hard"
-            ).split()
-        ),
-    ),
     "connector": ("Connector", ("connector_5x5x3a", "connector_7x7x5a", "connector_10x10x10a", "connector_15x15x23a")),
     "search_and_rescue": (
         "Search & Rescue",

@@ -71,6 +71,7 @@ class BatchedEnv(ABC):
     Options: ClassVar[type]  # dataclass of the task's options
     metrics: ClassVar[dict[str, str]] = {}  # worth logging at an episode's end -> "sum" over its steps or "last"
     has_shared_reward: ClassVar[bool] = True  # every column of the reward is the team's
+    state_is_obs: ClassVar[bool] = False  # the global state is the observations of agent 0, 1, ...: obs.flatten(1)
 
     num_agents: int
     max_steps: int
@@ -195,9 +196,11 @@ class BatchedEnv(ABC):
         final_obs, final_state, final_mask = self.perceive(state)
         obs, global_state, mask = final_obs, final_state, final_mask
         if self.auto_reset:
-            state, obs, global_state, mask = where_rows(
-                terminated | truncated, self._restart, state, (state, obs, global_state, mask)
+            own_state = None if self.state_is_obs else global_state
+            state, obs, own_state, mask = where_rows(
+                terminated | truncated, self._restart, state, (state, obs, own_state, mask)
             )
+            global_state = obs.flatten(1) if self.state_is_obs else own_state
         self.state = state
         return TimeStep(obs, global_state, mask, reward, terminated, truncated, final_obs, final_state, info)
 
@@ -272,9 +275,11 @@ class BatchedEnv(ABC):
 
     # ---- inside ----
 
-    def _restart(self, state: State) -> tuple[State, Tensor, Tensor, Tensor | None]:
+    def _restart(self, state: State) -> tuple[State, Tensor, Tensor | None, Tensor | None]:
+        """The next episode and what is seen of it; no global state where it is the observations."""
         state = self.next_episode(state)
-        return state, *self.perceive(state)
+        obs, global_state, mask = self.perceive(state)
+        return state, obs, None if self.state_is_obs else global_state, mask
 
     def _checked(self, actions: Tensor) -> Tensor:
         is_discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)

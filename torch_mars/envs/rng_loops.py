@@ -53,3 +53,14 @@ def next_permutation(key, count):
         words[place] = word
         order[place] = i
     return order
+
+
+@compiled
+def next_distinct(key, high, chosen):
+    """Different int64 numbers in 0 .. high - 1, every ordered choice equally likely: into chosen [count]."""
+    count = len(chosen)
+    for k in range(count):
+        chosen[k] = next_integer(key, high - k)
+    for k in range(count - 2, -1, -1):
+        for later in range(k + 1, count):
+            chosen[later] += chosen[later] >= chosen[k]

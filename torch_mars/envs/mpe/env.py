@@ -56,6 +56,7 @@ class SimpleSpread(BatchedEnv):
     Options = Options
     metrics = {"collisions": "sum", "coverage": "last", "distance": "sum"}
     has_shared_reward = False
+    state_is_obs = True
 
     def setup(self) -> None:
         self.num_agents = self.options.num_agents
