@@ -10,13 +10,12 @@ import contextlib
 
 import pytest
 import torch
+from task_lists import ONE_EACH
 
 import torch_mars.envs as envs
 from torch_mars.algos import mars
 from torch_mars.nn import speed
 from torch_mars.run.cli import RunError
-
-TASKS = ("paxmen_4a", "aerojax_2v2", "smax_2s3z", "jaxnav_7x7x2a", "simple_spread_3ag")  # one of every environment
 
 
 def training(env_name, device, seeds=(0, 1), **settings):
@@ -48,7 +47,7 @@ def without_fused_adam(monkeypatch):
     monkeypatch.setattr(torch.optim, "Adam", lambda *args, fused, capturable, **kwargs: adam(*args, **kwargs))
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ONE_EACH)
 def test_an_iteration_never_waits_for_its_device_and_keeps_to_it(task, without_fused_adam, monkeypatch):
     parts = training(task, "meta")
     mars.iteration(start_of(parts), **parts)  # makes the optimisers' moments
@@ -73,7 +72,7 @@ def test_an_iteration_never_waits_for_its_device_and_keeps_to_it(task, without_f
 def test_the_check_above_notices_a_slip(slip, error, message, without_fused_adam, monkeypatch):
     normalise = mars.normalise
     monkeypatch.setattr(mars, "normalise", lambda advantage: slip(normalise(advantage)))
-    parts = training(TASKS[0], "meta")
+    parts = training(ONE_EACH[0], "meta")
     with pytest.raises(error, match=message):
         mars.iteration(start_of(parts), **parts)
 
@@ -122,7 +121,7 @@ def recorder(monkeypatch):
     return recorder
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ONE_EACH)
 def test_training_from_fixed_memory_gives_the_same_numbers(task, recorder):
     plain, replayed, said = training(task, "cpu"), training(task, "cpu"), []
     graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **replayed), said.append)
@@ -141,7 +140,7 @@ def test_training_from_fixed_memory_gives_the_same_numbers(task, recorder):
 
 def test_what_cannot_be_recorded_is_one_sentence_with_the_way_out(recorder):
     recorder.fails = True
-    parts = training(TASKS[0], "cpu")
+    parts = training(ONE_EACH[0], "cpu")
     graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **parts), print)
     carry = start_of(parts)
     for _ in range(speed.CudaGraph.WARM_UP):
@@ -151,7 +150,7 @@ def test_what_cannot_be_recorded_is_one_sentence_with_the_way_out(recorder):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ONE_EACH)
 def test_a_real_graph_gives_the_numbers_of_eager_training(task):
     plain, replayed = training(task, "cuda"), training(task, "cuda")
     graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **replayed), print)

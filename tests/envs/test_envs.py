@@ -7,11 +7,10 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from task_lists import every_task
 
 import torch_mars.envs as envs
 from torch_mars.envs.core import fields_of, tree_map, where_rows
-
-with_tasks = pytest.mark.parametrize("task", envs.tasks())
 
 
 def random_actions(env, generator):
@@ -45,7 +44,7 @@ def test_the_benchmark_has_47_tasks_in_eight_environments():
         assert task.own or importlib.util.find_spec(f"torch_mars.envs.{task.family}.env")
 
 
-@with_tasks
+@every_task
 def test_shapes_types_and_spaces(task):
     env = envs.make(task, num_envs=3)
     B, N, S = env.num_envs, env.num_agents, env.state_size
@@ -66,7 +65,7 @@ def test_shapes_types_and_spaces(task):
     assert set(env.metrics) <= ts.info.keys() and set(env.metrics.values()) <= {"sum", "last"}
 
 
-@with_tasks
+@every_task
 def test_an_environment_does_not_depend_on_the_batch_size(task):
     few, many = envs.make(task, num_envs=2, seed=4), envs.make(task, num_envs=7, seed=4)
     few.reset(), many.reset()
@@ -78,7 +77,7 @@ def test_an_environment_does_not_depend_on_the_batch_size(task):
         torch.testing.assert_close(left.obs, right.obs[:2], rtol=0, atol=1e-5)  # sums in other blocks
 
 
-@with_tasks
+@every_task
 def test_a_saved_state_continues_identically(task):
     env = envs.make(task, num_envs=4, seed=1)
     env.reset()
@@ -91,7 +90,7 @@ def test_a_saved_state_continues_identically(task):
         assert_same(left, right, where=f"step {t}")
 
 
-@with_tasks
+@every_task
 def test_seeds_choose_the_episodes(task):
     env, again, other = (envs.make(task, num_envs=3, seed=seed) for seed in (5, 5, 6))
     states = [e.reset().state for e in (env, again, other)]
@@ -103,7 +102,7 @@ def test_seeds_choose_the_episodes(task):
     assert torch.equal(blocks[3:], states[0]) and torch.equal(blocks[:3], states[2])
 
 
-@with_tasks
+@every_task
 def test_the_time_limit_truncates_and_the_next_episode_starts(task):
     env = envs.make(task, num_envs=3, max_steps=4)
     env.reset()
@@ -122,7 +121,7 @@ def test_the_time_limit_truncates_and_the_next_episode_starts(task):
     assert (last.info["episode_length"] == env.max_steps).all()
 
 
-@with_tasks
+@every_task
 def test_without_auto_reset_the_last_situation_stays(task):
     env = envs.make(task, num_envs=2, max_steps=3, auto_reset=False)
     env.reset()
@@ -131,7 +130,7 @@ def test_without_auto_reset_the_last_situation_stays(task):
     assert torch.equal(last.obs, last.final_obs)
 
 
-@with_tasks
+@every_task
 def test_ending_some_environments_disturbs_no_other(task):
     """Environments that end at different times equal those that run alone."""
     env, alone = envs.make(task, num_envs=4, seed=2, max_steps=20), envs.make(task, num_envs=4, seed=2, max_steps=20)
@@ -142,7 +141,7 @@ def test_ending_some_environments_disturbs_no_other(task):
         assert torch.equal(left.reward[0], right.reward[0]), t
 
 
-@with_tasks
+@every_task
 def test_reset_of_some_rows_equals_reset_of_all_and_choice(task, monkeypatch):
     """What CPU computes for the ended environments only, other devices select from a computation for all."""
     sparse, dense = envs.make(task, num_envs=3, seed=3), envs.make(task, num_envs=3, seed=3)
@@ -163,7 +162,7 @@ def test_where_rows_on_trees():
     assert tree_map(lambda a, b: a + b, (rows.int(), None), (rows.int(), None))[0].tolist() == [2, 0, 2]
 
 
-@with_tasks
+@every_task
 def test_a_step_compiles_without_graph_breaks(task):
     """Traced only: the backend runs the captured graph as it is."""
     torch.compiler.reset()  # so many tasks of one class would exceed the limit of recompilations
@@ -190,7 +189,7 @@ def test_a_step_compiles_without_graph_breaks(task):
     [
         ("paxmen_7a", "unknown task 'paxmen_7a'; did you mean paxmen_"),
         ("zzz", "unknown task 'zzz'; allowed are paxmen_4a"),
-        ("rware_tiny_2ag", "not available yet: rware is still to be built"),
+        ("search_and_rescue_2x20", "not available yet: search_and_rescue is still to be built"),
     ],
 )
 def test_unknown_tasks_are_refused_with_the_nearest(task, message):

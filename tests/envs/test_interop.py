@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.passive_env_checker import check_action_space, check_observation_space
+from task_lists import every_task
 from toy_environments import register_toys
 
 import torch_mars.envs as envs
@@ -60,7 +61,7 @@ def test_stable_baselines3_trains_through_supersuit():
     assert any(changed) and all(p.isfinite().all() for p in model.policy.parameters())
 
 
-@pytest.mark.parametrize("task", envs.tasks())
+@every_task
 def test_gymnasium_accepts_the_spaces(task):
     env = envs.parallel_env(task)
     for agent in env.possible_agents:
@@ -74,7 +75,7 @@ def test_gymnasium_accepts_the_spaces(task):
     assert batch.shape == (3, env.rules.observation_size)
 
 
-@pytest.mark.parametrize("task", envs.tasks())
+@every_task
 def test_dlpack_hands_batched_tensors_to_numpy(task):
     env = envs.batched_parallel_env(task, 3)
     observations, infos = env.reset(seed=0)

@@ -17,6 +17,7 @@ from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, ren
 from pettingzoo.test.max_cycles_test import max_cycles_test
 from pettingzoo.utils import parallel_to_aec
 from pettingzoo.utils.wrappers import TerminateIllegalWrapper
+from task_lists import LATER, ONE_EACH
 from toy_environments import TOYS, register_toys
 
 import torch_mars.envs as envs
@@ -29,16 +30,8 @@ def toys():
     register_toys()
 
 
-def _one_task_of_each_environment():
-    by_family = {}
-    for task in envs.tasks():
-        by_family.setdefault(envs.family(task), task)
-    return list(by_family.values())
-
-
-REPRESENTATIVES = [*_one_task_of_each_environment(), *TOYS]
-OTHERS = [task for task in envs.tasks() if task not in REPRESENTATIVES]
-EVERY_TASK = [*REPRESENTATIVES, *(pytest.param(task, marks=pytest.mark.slow) for task in OTHERS)]
+REPRESENTATIVES = [*ONE_EACH, *TOYS]
+EVERY_TASK = [*REPRESENTATIVES, *LATER]
 every_task = pytest.mark.parametrize("task", EVERY_TASK)
 one_task_each = pytest.mark.parametrize("task", REPRESENTATIVES)
 

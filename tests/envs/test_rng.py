@@ -1,9 +1,12 @@
 """The stateless generator: known values, uniformity, independence across environments and steps."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
-from torch_mars.envs import rng
+from torch_mars.envs import rng, rng_loops
 
 
 def test_known_values_of_splitmix64():
@@ -71,6 +74,20 @@ def test_normal_integers_and_permutations():
     codes = (orders * torch.tensor([64, 16, 4, 1])).sum(1)
     counts = torch.unique(codes, return_counts=True)[1].float()
     assert len(counts) == 24 and _chi_square(counts) < 23 + 5 * 46**0.5
+
+
+@pytest.mark.parametrize("count, high", [(1, 5), (2, 4), (3, 4), (4, 4)])
+def test_distinct_numbers_come_in_every_order_equally_often(count, high):
+    chosen, moved = rng.distinct(rng.keys(6, 30_000), count, high)
+    assert ((chosen >= 0) & (chosen < high)).all() and (chosen.sort(1).values.diff(dim=1) > 0).all()
+    codes = (chosen * high ** torch.arange(count)).sum(1)
+    counts = torch.unique(codes, return_counts=True)[1].float()
+    choices = math.perm(high, count)
+    assert len(counts) == choices and _chi_square(counts) < choices - 1 + 5 * (2 * (choices - 1)) ** 0.5
+    for key, numbers, after in zip(rng.keys(6, 200), chosen, moved):
+        box, drawn = key.numpy().copy(), np.empty(count, np.int64)
+        rng_loops.next_distinct(box, high, drawn)
+        assert drawn.tolist() == numbers.tolist() and box == after
 
 
 def test_the_most_extreme_normal_numbers_are_finite_and_symmetric():

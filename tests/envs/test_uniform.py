@@ -83,7 +83,12 @@ def test_loops_are_compiled_by_the_one_decorator(path):
 
 
 # where the twins of the loops stand, and the loops without one: what the tensors need no function for
-TWINS = {"paxmen": ("env.py", {"tables"}), "smax": ("env.py", set()), "jaxnav": ("lidar.py", {"_is_wall"})}
+TWINS = {
+    "paxmen": ("env.py", {"tables"}),
+    "smax": ("env.py", set()),
+    "jaxnav": ("lidar.py", {"_is_wall"}),
+    "rware": ("env.py", {"tables"}),
+}
 
 
 @pytest.mark.parametrize("name", TWINS)

@@ -106,7 +106,9 @@ def draw_text(layout: Layout, max_steps: int, state, index: int) -> str:
         ground = cells[cell][0].upper() if carries and shelves[row, column] != NO_SHELF else cells[cell][0]
         cells[cell] = f"{ground}{agent}{'^>v<'[heading]}"
     rows = (cells[row * layout.columns :][: layout.columns] for row in range(layout.rows))
-    return "\n".join([_summary(max_steps, state, index), *("".join(f"{cell:3}" for cell in row).rstrip() for row in rows)])
+    return "\n".join(
+        [_summary(max_steps, state, index), *("".join(f"{cell:3}" for cell in row).rstrip() for row in rows)]
+    )
 
 
 def _robots(state, index: int) -> tuple[list[tuple[int, int]], list[int], list[bool]]:

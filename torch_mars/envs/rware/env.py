@@ -9,7 +9,7 @@ Source: `RobotWarehouse-v0` of the `jumanji` package 1.1.2 (JAX), matched step f
 | action | [N] in 0..4 | 0 nothing, 1 forward, 2 turn left, 3 turn right, 4 load or unload |
 | action mask | [N, 5] | with a load, no step forward to a cell with a shelf; a forbidden action is action 0 |
 | reward | [N] | the team's, to everyone: 1 for every delivery of the step |
-| start | | robots on any distinct cells, facing anywhere; a shelf on every storage cell; Q different ones are asked for |
+| start | | robots on any distinct cells, facing anywhere; a shelf on every storage cell; Q of them are asked for |
 | end | | when robots collide, or after 500 steps |
 
 The tiny warehouse: highway ".", storage, on which shelves "s" stand (those asked for: "r"), goals "G"; robot 1 faces
@@ -165,7 +165,8 @@ class Warehouse(BatchedEnv):
     def advance(self, state: WarehouseState, actions: Tensor) -> tuple[WarehouseState, Tensor, Tensor]:
         """A step: the new State, how many deliveries float32 [B], whether robots collided bool [B]."""
         cell, front = self._cell(state.agent_pos), self._cell_in_front(state)
-        actions = torch.where(self._is_allowed(state, cell, front), actions, NOTHING)
+        is_refused = (actions == FORWARD) & ~self._is_allowed(state, cell, front)
+        actions = torch.where(is_refused, NOTHING, actions)
         new_cell = torch.where(actions == FORWARD, front, cell)
         shelf_grid, enters = self._carry(state, actions == FORWARD, cell, new_cell)
         state = dataclasses.replace(
@@ -213,7 +214,9 @@ class Warehouse(BatchedEnv):
         for goal in self.layout.goals.tolist():
             is_delivered = queue == (grid[:, goal, None] - 1)
             pays = is_delivered.any(1)
-            queue, rng = where_rows(pays, lambda source: self._request(*source), (rng, queue, is_delivered), (queue, rng))
+            queue, rng = where_rows(
+                pays, lambda source: self._request(*source), (rng, queue, is_delivered), (queue, rng)
+            )
             deliveries = deliveries + pays
         return dataclasses.replace(state, request_queue=queue, rng=rng), deliveries
 

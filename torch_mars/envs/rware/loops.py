@@ -83,7 +83,9 @@ def initial_state(tables, rng, agent_pos, agent_dir, request_queue):
 
 
 @compiled
-def advance(tables, actions, agent_pos, agent_dir, is_carrying, shelf_grid, request_queue, rng, deliveries, is_collision):
+def advance(
+    tables, actions, agent_pos, agent_dir, is_carrying, shelf_grid, request_queue, rng, deliveries, is_collision
+):
     """One step of every environment.
 
     Args:

@@ -1,6 +1,7 @@
 """What RWARE is made of: its tasks and their options, the State, the numbers of the rules that `env.py` explains.
 
-Source of the numbers: `RobotWarehouse-v0` of the `jumanji` package 1.1.2. Positions are (row, column) from the top left.
+Source of the numbers: `RobotWarehouse-v0` of the `jumanji` package 1.1.2. Positions are (row, column), from the top
+left.
 """
 
 from dataclasses import dataclass
@@ -72,7 +73,9 @@ class Options:
         at_least(self, 1, "shelf_rows", "shelf_columns", "column_height", "num_agents", "request_queue_size")
         at_least(self, 1, "max_steps")
         if self.shelf_columns % 2 == 0:
-            raise ValueError(f"shelf_columns is {self.shelf_columns}; it must be odd: the goals lie below the middle one")
+            raise ValueError(
+                f"shelf_columns is {self.shelf_columns}; it must be odd: the goals lie below the middle one"
+            )
         blocks = self.shelf_rows * self.shelf_columns - 1  # without the one above the goals
         shelves = 2 * self.column_height * blocks
         if not 2 <= shelves <= MOST_SHELVES:
