@@ -7,8 +7,9 @@ one. Ours is called step by step; the original's steps are one compiled program 
 processes of their own (`side_by_side.py` says why); "ratio" is ours / the original's, the median over pairs of turns.
 Originals take their time to compile, so they run at one number of environments only (`--beside`).
 
-Originals: SMAX, JaxNav and MPE of JaxMARL (`pip install -e ".[parity]"`), each with its own `step`, which draws a whole
-new episode in every step. For PaxMen `jax_paxmen.py` stands in, which takes its starts from a pool.
+Originals (`pip install -e ".[parity]"`): SMAX, JaxNav and MPE of JaxMARL, each with its own `step`; RWARE of Jumanji,
+in its AutoResetWrapper. All of them draw a whole new episode in every step. For PaxMen `jax_paxmen.py` stands in,
+which takes its starts from a pool.
 """
 
 import argparse
@@ -32,7 +33,8 @@ import torch_mars.envs as envs
 
 STEPS = 4  # of a compiled program, and of different random actions
 ROUNDS = 3
-ORIGINALS = {"paxmen": "jax", "smax": "jaxmarl", "jaxnav": "jaxmarl", "mpe": "jaxmarl"}  # family -> package needed
+# family -> package needed
+ORIGINALS = {"paxmen": "jax", "smax": "jaxmarl", "jaxnav": "jaxmarl", "mpe": "jaxmarl", "rware": "jumanji"}
 
 
 # ---- ours ----
@@ -121,6 +123,39 @@ def jaxmarl_original(task: str, num_envs: int):
     return states, lambda states, key: jax.vmap(one)(states, jax.random.split(key, num_envs))
 
 
+def jumanji_env(task: str):
+    """Jumanji's environment with the settings of our task."""
+    options = envs.make(task).options
+    from jumanji.environments import RobotWarehouse
+    from jumanji.environments.routing.robot_warehouse.generator import RandomGenerator
+
+    names = ("shelf_rows", "shelf_columns", "column_height", "num_agents", "request_queue_size")
+    generator = RandomGenerator(**{name: getattr(options, name) for name in names}, sensor_range=1)
+    return RobotWarehouse(generator, time_limit=options.max_steps)
+
+
+def jumanji_original(task: str, num_envs: int):
+    """(states, step) as `in_jax` wants them."""
+    import jax
+    from jumanji.wrappers import AutoResetWrapper
+
+    env = AutoResetWrapper(jumanji_env(task), next_obs_in_extras=True)
+    space = env.action_spec
+
+    def one(state, key):
+        if hasattr(space, "num_values"):
+            action = jax.random.randint(key, space.shape, 0, space.num_values)
+        else:
+            action = jax.random.uniform(key, space.shape, minval=space.minimum, maxval=space.maximum)
+        return env.step(state, action)
+
+    states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.PRNGKey(0), num_envs))[0]
+    return states, lambda states, key: jax.vmap(one)(states, jax.random.split(key, num_envs))
+
+
+MAKERS = {"jax": paxmen_in_jax, "jaxmarl": jaxmarl_original, "jumanji": jumanji_original}  # by package
+
+
 def in_jax(device: str):
     """A turn steps a task's original for about `seconds`: seconds per step."""
     use_jax_on(device)
@@ -129,8 +164,7 @@ def in_jax(device: str):
 
     @functools.lru_cache(maxsize=1)
     def steps(task: str, num_envs: int):
-        make = paxmen_in_jax if envs.family(task) == "paxmen" else jaxmarl_original
-        states, step = make(task, num_envs)
+        states, step = MAKERS[ORIGINALS[envs.family(task)]](task, num_envs)
 
         @functools.partial(jax.jit, donate_argnums=0)
         def program(states, key):
