@@ -90,7 +90,7 @@ def test_an_update_in_jax_equals_the_lessons(monkeypatch):
     pool = jax_mappo.ENV.pool(jax.random.key(0))
     other = jax_mappo.new_learner(jax.random.key(0), pool, num_envs)
     other = other._replace(params=weights(), env=jax_mappo.State(*map(jnp.asarray, now)))
-    parts = (rollout.obs[..., 5:], rollout.state[:, :-1], rollout.action, rollout.log_prob, rollout.reward[..., 0])
+    parts = (rollout.obs[:, :-1], rollout.state[:, :-1], rollout.action, rollout.log_prob, rollout.reward[..., 0])
     other_rollout = jax_mappo.Rollout(*map(of_one_seed, (*parts, rollout.is_done)))
 
     advantage, value = mappo.advantages(rollout, learner, args)

@@ -119,6 +119,17 @@ def test_a_time_limit_is_bootstrapped_only_on_request(bootstrap):
     assert value.flatten().tolist() == VALUE[:-1]
 
 
+def test_what_is_seen_is_kept_once_where_the_state_is_the_observations():
+    args = mars.Args(env="simple_spread_3ag", num_envs=2, rollout_length=3, num_seeds=2, hidden_size=8)
+    env = envs.make(args.env, 4, seed=[0, 1])
+    env.reset()
+    learner = mars.Learner(args, env, [0, 1])
+    rollout = mars.Rollout(args, env, learner.actor)
+    mars.collect(rollout, env, learner)
+    assert rollout.state.data_ptr() == rollout.obs.data_ptr() and rollout.obs.shape == (2, 4, 2, 3, 18)
+    assert torch.equal(rollout.state[:, -1].flatten(0, 1), env.observe().state) and rollout.state.abs().sum(2).all()
+
+
 @with_algorithms
 @pytest.mark.parametrize("values", [1, 3])
 def test_each_agent_has_its_own_advantage_where_rewards_are_its_own(algorithm, values):

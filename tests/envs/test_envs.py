@@ -57,6 +57,8 @@ def test_shapes_types_and_spaces(task):
             assert flag.shape == (B,) and flag.dtype == torch.bool
         assert env.observation_space.contains(ts.obs[0, 0].numpy()), (ts.obs[0, 0].min(), ts.obs[0, 0].max())
         assert env.state_space.contains(ts.state[0].numpy())
+        if env.state_is_obs:
+            assert torch.equal(ts.state, ts.obs.flatten(1)) and torch.equal(ts.final_state, ts.final_obs.flatten(1))
         if ts.action_mask is not None:
             assert ts.action_mask.shape == (B, N, env.action_space.n) and ts.action_mask.dtype == torch.bool
         assert {"episode_return", "episode_length"} <= ts.info.keys()

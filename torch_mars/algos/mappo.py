@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from torch_mars import envs
 from torch_mars.envs import rng
-from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.envs.core import BatchedEnv, State, TimeStep
 from torch_mars.nn import speed
 from torch_mars.nn.diagnostics import over_minibatches, ratio_diagnostics
 from torch_mars.nn.distributions import Categorical, TanhNormal
@@ -183,6 +183,12 @@ class Actor(nn.Module):
         return action if self.is_discrete else self.low + (action + 1) / 2 * (self.high - self.low)
 
 
+def with_ids(obs: Tensor) -> Tensor:
+    """[..., N, O] -> [..., N, N + O]: each agent's id, one-hot, in front of what it sees."""
+    agent_id = torch.eye(obs.shape[-2], device=obs.device).expand(*obs.shape[:-1], -1)
+    return torch.cat([agent_id, obs], -1)
+
+
 class Learner:
     """What training changes: networks, optimisers, and the keys of the policy's random numbers [P]."""
 
@@ -219,9 +225,8 @@ class Rollout:
         def zeros(*shape, dtype=torch.float32):
             return torch.zeros(shape, dtype=dtype, device=env.device)
 
-        self.obs = zeros(P, T, B, N, N + env.observation_size)
-        self.obs[..., :N] = torch.eye(N, device=env.device)  # the agent's id, written once
-        self.state = zeros(P, T + 1, B, env.state_size)
+        self.obs = zeros(P, T + 1, B, N, env.observation_size)
+        self.state = self.obs.flatten(3) if env.state_is_obs else zeros(P, T + 1, B, env.state_size)  # a view of obs
         mask = env.observe().action_mask
         self.mask = None if mask is None else zeros(P, T, B, *mask.shape[1:], dtype=torch.bool)
         self.action = zeros(P, T, B, N, *actor.action_shape, dtype=torch.int64 if actor.is_discrete else torch.float32)
@@ -237,15 +242,20 @@ class Rollout:
 def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
     """Fill the rollout with T steps of the environments from where they are."""
     P, T, B, N = rollout.log_prob.shape
+
+    def see(ts: TimeStep, t: int) -> None:
+        rollout.obs[:, t] = ts.obs.view(P, B, N, -1)
+        if not env.state_is_obs:
+            rollout.state[:, t] = ts.state.view(P, B, -1)
+
     ts = env.observe()
     noise, learner.key = learner.actor.noise(learner.key, T, B, N)
     for t in range(T):
-        rollout.obs[:, t, ..., N:] = ts.obs.view(P, B, N, -1)
-        rollout.state[:, t] = ts.state.view(P, B, -1)
+        see(ts, t)
         mask = None if ts.action_mask is None else ts.action_mask.view(P, B, N, -1)
         if mask is not None:
             rollout.mask[:, t] = mask
-        policy = learner.actor(rollout.obs[:, t], mask)
+        policy = learner.actor(with_ids(rollout.obs[:, t]), mask)
         action = policy.sample(noise[:, t])
         rollout.action[:, t], rollout.log_prob[:, t] = action, policy.log_prob(action)
 
@@ -257,7 +267,7 @@ def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
             rollout.final_state[:, t] = ts.final_state.view(P, B, -1)
         for name, values in rollout.info.items():
             values[:, t] = ts.info[name].view(P, B)
-    rollout.state[:, T] = ts.state.view(P, B, -1)
+    see(ts, T)
 
 
 # ---- advantages ----
@@ -307,21 +317,22 @@ def value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip: float) ->
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-    """Environment steps of a minibatch: [P, T, B, ...] and row numbers [P, rows] in P * T * B -> [P, rows, ...]."""
+    """Environment steps of a minibatch: [P, L, B, ...] and row numbers [P, rows] in P * L * B -> [P, rows, ...]."""
     return x.flatten(0, 2).index_select(0, rows.flatten()).view(*rows.shape, *x.shape[3:])
 
 
 def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner, args: Args) -> dict[str, Tensor]:
     """`epochs` passes over the rollout in minibatches of whole environment steps; diagnostics [P] by name."""
     P, T, B, N = rollout.log_prob.shape
-    first_row = torch.arange(P, device=advantage.device)[:, None] * T * B
-    target, state = advantage + value, rollout.state[:, :-1].contiguous()
+    seed = torch.arange(P, device=advantage.device)[:, None]
+    target = advantage + value
     noise, seen = None, []
     for _ in range(args.epochs):
         order, learner.key = rng.permutation(learner.key, T * B)
-        for rows in (first_row + order).chunk(args.minibatches, 1):
+        for rows in (seed * T * B + order).chunk(args.minibatches, 1):
+            rows_seen = rows + seed * B  # of what is seen there are T + 1 steps
             mask = None if rollout.mask is None else take(rollout.mask, rows)
-            policy = learner.actor(take(rollout.obs, rows), mask)
+            policy = learner.actor(with_ids(take(rollout.obs, rows_seen)), mask)
             log_ratio = policy.log_prob(take(rollout.action, rows)) - take(rollout.log_prob, rows)
             normalised = normalise(take(advantage, rows)).expand_as(log_ratio)
             objective = policy_objective(log_ratio, normalised, args).mean((1, 2))
@@ -329,7 +340,7 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
                 noise, learner.key = learner.actor.noise(learner.key, rows.shape[1], N)
             entropy = policy.entropy(noise).mean((1, 2))
             actor_loss = -objective - args.entropy_coef * entropy
-            new_value = learner.critic(take(state, rows))
+            new_value = learner.critic(take(rollout.state, rows_seen))
             errors = value_loss(new_value, take(value, rows), take(target, rows), args.value_clip)
             critic_loss = args.value_coef * errors.mean((1, 2))
 
@@ -377,11 +388,10 @@ def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dic
     P, N = args.num_seeds, env.num_agents
     key = rng.keys([rng.derive(s, "actions") for s in seeds], P, env.device)
     ts = env.reset(seed=seeds)
-    agent_id = torch.eye(N, device=env.device).expand(env.num_envs, N, N)
     is_over = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
     result = {name: torch.zeros(env.num_envs, device=env.device) for name in ("episode_return", *env.metrics)}
     for _ in range(env.max_steps):
-        obs = torch.cat([agent_id, ts.obs], -1).view(P, -1, N, N + env.observation_size)
+        obs = with_ids(ts.obs.view(P, -1, N, env.observation_size))
         mask = None if ts.action_mask is None else ts.action_mask.view(P, -1, N, ts.action_mask.shape[-1])
         policy = actor(obs, mask)
         noise, key = actor.noise(key, obs.shape[1], N)
