@@ -23,7 +23,7 @@ from torch_mars.envs import modules
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import allowed, make_options
 
-BUILT = ("paxmen", "aerojax", "smax", "mpe", "jaxnav")  # folders, in the order in which their tasks are listed
+BUILT = ("paxmen", "aerojax", "smax", "mpe", "jaxnav", "search_and_rescue")  # folders, in the order in which their tasks are listed
 # environments of the benchmark that are still to be built -> title, tasks
 TO_BE_BUILT: dict[str, tuple[str, tuple[str, ...]]] = {
     "rware": (
@@ -37,10 +37,6 @@ TO_BE_BUILT: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "connector": ("Connector", ("connector_5x5x3a", "connector_7x7x5a", "connector_10x10x10a", "connector_15x15x23a")),
-    "search_and_rescue": (
-        "Search & Rescue",
-        ("search_and_rescue_2x20", "search_and_rescue_4x40", "search_and_rescue_8x40"),
-    ),
 }
 _TASK_FILES = {name: importlib.import_module(f"torch_mars.envs.{name}.task") for name in BUILT}
 _PAPERS_ORDER = ("rware", "smax", "connector", "mpe", "paxmen", "aerojax", "jaxnav", "search_and_rescue")

@@ -1,0 +1,337 @@
+"""The rules of Search & Rescue once more, as loops: the functions of `env.py` by the same names, in the same order.
+
+A batch on CPU takes them: bit for bit what `SearchAndRescue.advance` and `perceive` do as tensor operations, which
+other devices and torch.compile take. A searcher has a hundred rays and seldom sees more than two or three entities;
+here only those are looked at closely, and only the rays that they meet. One environment by itself runs on
+`SearchAndRescueLoops`, random numbers included.
+
+Functions that are not in `env.py`: `numbers`; `noise`; those of `angles.py`, and `remainder`, which torch has.
+
+Axes: B environments, N searchers, T targets, V rays.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from torch_mars.envs.engine import LoopEngine
+from torch_mars.envs.loops import compiled
+from torch_mars.envs.rng_loops import next_rank, next_uniform
+from torch_mars.envs.search_and_rescue import angles
+from torch_mars.envs.search_and_rescue.task import CHANNELS, NOTHING, Options
+
+F = np.float32
+# single precision throughout, as in the tensors: a plain Python number would make it double
+_ZERO, _HALF, _ONE, _NOTHING = map(F, (0, 0.5, 1, NOTHING))
+_PI, _FULL_TURN, _HALF_TURN, _QUARTER_TURN = map(F, (math.pi, 2 * math.pi, angles.HALF_TURN, angles.QUARTER_TURN))
+_QUARTERS, _TINY = F(angles.QUARTERS), F(angles.TINY)
+_QUARTER_0, _QUARTER_1, _QUARTER_2 = map(F, angles.QUARTER)
+_SINE_0, _SINE_1, _SINE_2 = map(F, angles.SINE)
+_COSINE_0, _COSINE_1, _COSINE_2 = map(F, angles.COSINE)
+_ARCTANGENT = np.array(angles.ARCTANGENT, F)
+
+
+class Numbers(NamedTuple):
+    """The options for the loops: float32, angles in rad."""
+
+    max_steps: np.int64
+    max_rotate: np.float32  # as a fraction of pi
+    max_accelerate: np.float32
+    min_speed: np.float32
+    speed_range: np.float32
+    max_speed: np.float32
+    acc_std: np.float32
+    vel_max: np.float32
+    contact: np.float32
+    contact2: np.float32
+    cone: np.float32  # half its opening
+    searcher_range: np.float32
+    searcher_range2: np.float32
+    target_range: np.float32
+    target_range2: np.float32
+    is_shared: np.bool_  # the reward
+    rays: np.ndarray  # float32 [V]: bearings, from the left
+    rays_per_rad: np.float32
+
+
+def numbers(c: Options) -> Numbers:
+    """The options for the loops."""
+    half = c.view_angle * math.pi
+    return Numbers(
+        np.int64(c.max_steps),
+        F(c.searcher_max_rotate),
+        F(c.searcher_max_accelerate),
+        F(c.searcher_min_speed),
+        F(c.searcher_max_speed - c.searcher_min_speed),
+        F(c.searcher_max_speed),
+        F(c.target_acc_std),
+        F(c.target_vel_max),
+        F(c.target_contact_range),
+        F(c.target_contact_range**2),
+        F(half),
+        F(c.searcher_vision_range),
+        F(c.searcher_vision_range**2),
+        F(c.target_vision_range),
+        F(c.target_vision_range**2),
+        np.bool_(c.shared_reward),
+        np.linspace(-half, half, c.num_vision).astype(F),
+        F((c.num_vision - 1) / (2 * half) if half > 0 else 0),
+    )
+
+
+# ---- angles.py ----
+
+
+@compiled
+def cosine_sine(angle):
+    quarters = np.floor(angle * _QUARTERS + _HALF)
+    x = angle - quarters * _QUARTER_0 - quarters * _QUARTER_1 - quarters * _QUARTER_2
+    x2 = x * x
+    sine = x + x * x2 * (_SINE_0 + x2 * (_SINE_1 + x2 * _SINE_2))
+    cosine = _ONE - _HALF * x2 + x2 * x2 * (_COSINE_0 + x2 * (_COSINE_1 + x2 * _COSINE_2))
+    turned = int(quarters) & 3
+    if turned & 1:
+        cosine, sine = sine, cosine
+    return -cosine if turned == 1 or turned == 2 else cosine, -sine if turned >= 2 else sine
+
+
+@compiled
+def angle_of(y, x):
+    across, along = abs(y), abs(x)
+    slope = min(across, along) / max(max(across, along), _TINY)
+    slope2 = slope * slope
+    series = _ARCTANGENT[-1]
+    for k in range(len(_ARCTANGENT) - 2, -1, -1):
+        series = series * slope2 + _ARCTANGENT[k]
+    angle = slope * series
+    if across > along:
+        angle = _QUARTER_TURN - angle
+    if x < _ZERO:
+        angle = _HALF_TURN - angle
+    return -angle if y < _ZERO else angle
+
+
+@compiled
+def remainder(x, period):
+    rest = x if abs(x) < period else np.fmod(x, period)
+    return rest + period if rest < _ZERO else rest
+
+
+# ---- reset ----
+
+
+@compiled
+def initial_state(c, rng, searcher_pos, searcher_heading, searcher_speed, target_pos, target_vel, target_found):
+    """The State fields of one environment, written to; rng is moved."""
+    for i in range(len(searcher_pos)):
+        for axis in range(2):
+            searcher_pos[i, axis] = next_uniform(rng)
+    for i in range(len(searcher_heading)):
+        searcher_heading[i] = next_uniform(rng) * _FULL_TURN
+    for i in range(len(searcher_speed)):
+        searcher_speed[i] = c.min_speed + c.speed_range * next_uniform(rng)
+    for j in range(len(target_pos)):
+        for axis in range(2):
+            target_pos[j, axis] = next_uniform(rng)
+    target_vel[:] = _ZERO
+    target_found[:] = False
+
+
+# ---- step ----
+
+
+def noise(rng: np.ndarray, num_targets: int) -> np.ndarray:
+    """What `rng.normal` draws behind the keys rng [B], which are moved: [B, T, 2], not yet rounded to float32."""
+    ranks = np.empty((len(rng), num_targets, 2))
+    _draw_ranks(rng, ranks)
+    return torch.special.ndtri(torch.from_numpy(ranks)).numpy()
+
+
+@compiled
+def _draw_ranks(rng, ranks):
+    for b in range(len(rng)):
+        key = rng[b : b + 1].reshape(())
+        for j in range(ranks.shape[1]):
+            for axis in range(2):
+                ranks[b, j, axis] = next_rank(key)
+
+
+@compiled
+def advance(c, noise, actions, step, position, heading, speed, target_pos, target_vel, is_found, reward):
+    """One step of every environment.
+
+    Args:
+        noise, actions, step: float64 [B, T, 2], float32 [B, N, 2], int64 [B].
+        position, heading, speed: float32 [B, N, 2], [B, N], [B, N], change.
+        target_pos, target_vel, is_found: float32 [B, T, 2], [B, T, 2], bool [B, T], change.
+        reward: float32 [B, N], the result.
+    """
+    N = heading.shape[1]
+    ahead = np.empty((N, 2), F)  # cosine and sine of the heading
+    finds = np.empty(N, np.bool_)  # who finds a target
+    share = np.empty(N, np.float64)  # double: as in the tensors
+    for b in range(len(step)):
+        _fly(c, actions[b], position[b], heading[b], speed[b], ahead)
+        _drift(c, noise[b], target_pos[b], target_vel[b])
+        share[:] = 0
+        for j in range(len(target_pos[b])):
+            if not is_found[b, j]:
+                is_found[b, j] = _find(c, position[b], ahead, target_pos[b, j], finds, share)
+        _reward(c, share, step[b], reward[b])
+
+
+@compiled
+def _fly(c, actions, position, heading, speed, ahead):
+    for i in range(len(heading)):
+        turn, acceleration = _clipped(actions[i, 0]), _clipped(actions[i, 1])
+        heading[i] = remainder(heading[i] + turn * c.max_rotate * _PI, _FULL_TURN)
+        speed[i] = min(max(speed[i] + acceleration * c.max_accelerate, c.min_speed), c.max_speed)
+        ahead[i] = cosine_sine(heading[i])
+        for axis in range(2):
+            position[i, axis] = remainder(position[i, axis] + speed[i] * ahead[i, axis], _ONE)
+
+
+@compiled
+def _drift(c, noise, target_pos, target_vel):
+    for j in range(len(target_pos)):
+        x, y = target_vel[j, 0] + c.acc_std * F(noise[j, 0]), target_vel[j, 1] + c.acc_std * F(noise[j, 1])
+        size = np.sqrt(x * x + y * y)
+        if size > c.vel_max:
+            x, y = c.vel_max * x / size, c.vel_max * y / size
+        target_vel[j, 0], target_vel[j, 1] = x, y
+        target_pos[j, 0], target_pos[j, 1] = remainder(target_pos[j, 0] + x, _ONE), remainder(target_pos[j, 1] + y, _ONE)
+
+
+@compiled
+def _find(c, position, ahead, target_pos, finds, share):
+    """Whether anybody finds a target at target_pos [2]; finders get their shares of it."""
+    finders = 0
+    for i in range(len(share)):
+        x, y, distance2 = _short_way(position[i], target_pos)
+        finds[i] = distance2 <= c.contact2 and abs(_bearing(x, y, ahead[i, 0], ahead[i, 1])) <= c.cone
+        finders += finds[i]
+    if finders > 0:
+        for i in range(len(share)):
+            if c.is_shared:
+                share[i] += 1
+            elif finds[i]:
+                share[i] += 1 / finders
+    return finders > 0
+
+
+@compiled
+def _reward(c, share, step, reward):
+    decay = F(c.max_steps - step) / F(c.max_steps)
+    for i in range(len(share)):
+        reward[i] = F(share[i]) * decay
+
+
+# ---- what is seen ----
+
+
+@compiled
+def perceive(c, step, position, heading, target_pos, is_found, obs):
+    """What every searcher sees.
+
+    Args:
+        step, position, heading, target_pos, is_found: of the State.
+        obs: float32 [B, N, O], the result.
+    """
+    N, T, V = heading.shape[1], is_found.shape[1], len(c.rays)
+    for b in range(len(step)):
+        num_found = 0
+        for j in range(T):
+            num_found += is_found[b, j]
+        remaining, time = _ONE - F(num_found) / F(T), F(step[b]) / F(c.max_steps)
+        for i in range(N):
+            seen, at = obs[b, i], position[b, i]
+            seen[: 3 * V] = _NOTHING
+            seen[3 * V], seen[3 * V + 1] = remaining, time
+            cos, sin = cosine_sine(heading[b, i])
+            for k in range(N):
+                x, y, distance2 = _short_way(at, position[b, k])
+                if distance2 <= c.searcher_range2 and k != i:
+                    _view(c, distance2, _bearing(x, y, cos, sin), c.searcher_range, seen[:V])
+            for j in range(T):
+                x, y, distance2 = _short_way(at, target_pos[b, j])
+                if distance2 <= c.target_range2:
+                    channel = seen[V : 2 * V] if is_found[b, j] else seen[2 * V : 3 * V]
+                    _view(c, distance2, _bearing(x, y, cos, sin), c.target_range, channel)
+
+
+@compiled
+def _view(c, distance2, bearing, vision_range, channel):
+    """Write an entity into the rays that meet it: channel [V]."""
+    distance = np.sqrt(distance2)
+    half_width = angle_of(c.contact, distance)
+    left, right = bearing - half_width, bearing + half_width
+    reading = min(distance / vision_range, _ONE)
+    rays = c.rays
+    # near the first ray to the right of the left edge, then to it
+    k = int(min(max((left - rays[0]) * c.rays_per_rad, _ZERO), F(len(rays) - 1)))
+    while k > 0 and rays[k - 1] > left:
+        k -= 1
+    while k < len(rays) and rays[k] <= left:
+        k += 1
+    while k < len(rays) and rays[k] < right:
+        if channel[k] < _ZERO or reading < channel[k]:
+            channel[k] = reading
+        k += 1
+
+
+@compiled
+def _bearing(x, y, cos, sin):
+    """Of an entity at (x, y) from a searcher: its heading less the direction; a direction of 0 where it is the same."""
+    if x == _ZERO and y == _ZERO:
+        x = _ONE
+    return angle_of(x * sin - y * cos, x * cos + y * sin)
+
+
+@compiled
+def _short_way(a, b):
+    """From place a [2] to place b [2]: x, y and the squared distance."""
+    x, y = b[0] - a[0], b[1] - a[1]
+    x = x - np.copysign(_ONE, x) if abs(x) >= _HALF else x
+    y = y - np.copysign(_ONE, y) if abs(y) >= _HALF else y
+    return x, y, x * x + y * y
+
+
+@compiled
+def _clipped(action):
+    """An action within [-1, 1]; nan counts as 0."""
+    return min(max(action, -_ONE), _ONE) if action == action else _ZERO
+
+
+# ---- one environment ----
+
+
+class SearchAndRescueLoops(LoopEngine):
+    """The loops above on one environment, as a batch of one where they run over a batch."""
+
+    def __init__(self, rules):
+        super().__init__(rules)
+        self._batch = {name: value[None] for name, value in self.fields.items()}  # the same memory
+
+    def start(self) -> None:
+        f = self.fields
+        searchers = f["searcher_pos"], f["searcher_heading"], f["searcher_speed"]
+        initial_state(self.rules.numbers, f["rng"], *searchers, f["target_pos"], f["target_vel"], f["target_found"])
+
+    def transition(self, actions: np.ndarray):
+        b, reward = self._batch, np.empty((1, len(actions)), F)
+        drawn = noise(b["rng"], self.rules.num_targets)
+        moving = b["searcher_pos"], b["searcher_heading"], b["searcher_speed"], b["target_pos"], b["target_vel"]
+        advance(self.rules.numbers, drawn, actions[None], b["step"], *moving, b["target_found"], reward)
+        targets_found, num_targets = int(self.fields["target_found"].sum()), self.rules.num_targets
+        share = np.float32(targets_found) / np.float32(num_targets)
+        metrics = {"targets_found": targets_found, "found_fraction": share}
+        return reward[0], targets_found == num_targets, metrics
+
+    def perceive(self):
+        b = self._batch
+        obs = np.empty((1, self.rules.num_agents, self.rules.observation_size), F)
+        seen = b["step"], b["searcher_pos"], b["searcher_heading"], b["target_pos"], b["target_found"]
+        perceive(self.rules.numbers, *seen, obs)
+        return obs[0], obs[0].flatten(), None
