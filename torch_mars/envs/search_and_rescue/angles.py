@@ -1,7 +1,7 @@
-"""Cosines, sines and directions, by polynomials of single precision.
+"""Cosines, sines and directions by polynomials of single precision, and square roots.
 
 Every library rounds these functions in its own way. Written as multiplications and additions they come out the same to
-the last bit as tensors, on CPU and CUDA, and in `loops.py`, which has the functions by the same names.
+the last bit as tensors, on CPU and CUDA, and in `loops.py`, which has `cosine_sine` and `angle_of`, too.
 """
 
 import torch
@@ -55,3 +55,8 @@ def angle_of(y: Tensor, x: Tensor) -> Tensor:
     angle = torch.where(across > along, QUARTER_TURN - angle, angle)
     angle = torch.where(x < 0, HALF_TURN - angle, angle)
     return torch.where(y < 0, -angle, angle)
+
+
+def root(x: Tensor) -> Tensor:
+    """The square root rounded to the nearest float32, as numpy's is; torch's of single precision may be the next."""
+    return x.double().sqrt().float()

@@ -46,7 +46,7 @@ from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.rng import normal, uniform
 from torch_mars.envs.search_and_rescue import loops
-from torch_mars.envs.search_and_rescue.angles import angle_of, cosine_sine
+from torch_mars.envs.search_and_rescue.angles import angle_of, cosine_sine, root
 from torch_mars.envs.search_and_rescue.task import CHANNELS, NOTHING, SHARED, Options, SearchState
 
 FULL_TURN = 2 * math.pi
@@ -156,7 +156,7 @@ class SearchAndRescue(BatchedEnv):
         c = self.options
         velocity = state.target_vel + c.target_acc_std * noise
         x, y = velocity.unbind(-1)
-        size = (x * x + y * y).sqrt()[..., None]
+        size = root(x * x + y * y)[..., None]
         velocity = torch.where(size > c.target_vel_max, c.target_vel_max * velocity / size, velocity)
         return (state.target_pos + velocity).remainder(1.0), velocity
 
@@ -218,7 +218,7 @@ class SearchAndRescue(BatchedEnv):
             distance2, bearing: [B, N, K] of K entities, as of `_pairs`.
             is_shown: bool [B or 1, N or 1, K]: which of them are of the channel.
         """
-        distance = distance2.sqrt()
+        distance = root(distance2)
         half_width = angle_of(torch.full_like(distance, self.options.target_contact_range), distance)
         left, right = (bearing - half_width)[..., None], (bearing + half_width)[..., None]
         is_seen = is_shown & (distance2 <= vision_range**2)

@@ -169,63 +169,65 @@ def advance(c, noise, actions, step, position, heading, speed, target_pos, targe
         reward: float32 [B, N], the result.
     """
     N = heading.shape[1]
-    ahead = np.empty((N, 2), F)  # cosine and sine of the heading
+    cos, sin = np.empty(N, F), np.empty(N, F)  # of the headings
     finds = np.empty(N, np.bool_)  # who finds a target
     share = np.empty(N, np.float64)  # double: as in the tensors
     for b in range(len(step)):
-        _fly(c, actions[b], position[b], heading[b], speed[b], ahead)
-        _drift(c, noise[b], target_pos[b], target_vel[b])
-        share[:] = 0
-        for j in range(len(target_pos[b])):
-            if not is_found[b, j]:
-                is_found[b, j] = _find(c, position[b], ahead, target_pos[b, j], finds, share)
-        _reward(c, share, step[b], reward[b])
+        _fly(c, actions, position, heading, speed, cos, sin, b)
+        _drift(c, noise, target_pos, target_vel, b)
+        _find(c, position, cos, sin, target_pos, is_found, finds, share, b)
+        _reward(c, share, step, reward, b)
 
 
 @compiled
-def _fly(c, actions, position, heading, speed, ahead):
-    for i in range(len(heading)):
-        turn, acceleration = _clipped(actions[i, 0]), _clipped(actions[i, 1])
-        heading[i] = remainder(heading[i] + turn * c.max_rotate * _PI, _FULL_TURN)
-        speed[i] = min(max(speed[i] + acceleration * c.max_accelerate, c.min_speed), c.max_speed)
-        ahead[i] = cosine_sine(heading[i])
-        for axis in range(2):
-            position[i, axis] = remainder(position[i, axis] + speed[i] * ahead[i, axis], _ONE)
+def _fly(c, actions, position, heading, speed, cos, sin, b):
+    for i in range(len(cos)):
+        turn, acceleration = _clipped(actions[b, i, 0]), _clipped(actions[b, i, 1])
+        heading[b, i] = remainder(heading[b, i] + turn * c.max_rotate * _PI, _FULL_TURN)
+        speed[b, i] = min(max(speed[b, i] + acceleration * c.max_accelerate, c.min_speed), c.max_speed)
+        cos[i], sin[i] = cosine_sine(heading[b, i])
+        position[b, i, 0] = remainder(position[b, i, 0] + speed[b, i] * cos[i], _ONE)
+        position[b, i, 1] = remainder(position[b, i, 1] + speed[b, i] * sin[i], _ONE)
 
 
 @compiled
-def _drift(c, noise, target_pos, target_vel):
-    for j in range(len(target_pos)):
-        x, y = target_vel[j, 0] + c.acc_std * F(noise[j, 0]), target_vel[j, 1] + c.acc_std * F(noise[j, 1])
+def _drift(c, noise, target_pos, target_vel, b):
+    for j in range(target_pos.shape[1]):
+        x, y = target_vel[b, j, 0] + c.acc_std * F(noise[b, j, 0]), target_vel[b, j, 1] + c.acc_std * F(noise[b, j, 1])
         size = np.sqrt(x * x + y * y)
         if size > c.vel_max:
             x, y = c.vel_max * x / size, c.vel_max * y / size
-        target_vel[j, 0], target_vel[j, 1] = x, y
-        target_pos[j, 0], target_pos[j, 1] = remainder(target_pos[j, 0] + x, _ONE), remainder(target_pos[j, 1] + y, _ONE)
+        target_vel[b, j, 0], target_vel[b, j, 1] = x, y
+        target_pos[b, j, 0] = remainder(target_pos[b, j, 0] + x, _ONE)
+        target_pos[b, j, 1] = remainder(target_pos[b, j, 1] + y, _ONE)
 
 
 @compiled
-def _find(c, position, ahead, target_pos, finds, share):
-    """Whether anybody finds a target at target_pos [2]; finders get their shares of it."""
-    finders = 0
-    for i in range(len(share)):
-        x, y, distance2 = _short_way(position[i], target_pos)
-        finds[i] = distance2 <= c.contact2 and abs(_bearing(x, y, ahead[i, 0], ahead[i, 1])) <= c.cone
-        finders += finds[i]
-    if finders > 0:
+def _find(c, position, cos, sin, target_pos, is_found, finds, share, b):
+    """Mark the targets that anybody finds; share [N]: what everybody is paid for them before the decay."""
+    share[:] = 0
+    for j in range(is_found.shape[1]):
+        if is_found[b, j]:
+            continue
+        finders = 0
         for i in range(len(share)):
-            if c.is_shared:
-                share[i] += 1
-            elif finds[i]:
-                share[i] += 1 / finders
-    return finders > 0
+            x, y = _short_way(position[b, i, 0], position[b, i, 1], target_pos[b, j, 0], target_pos[b, j, 1])
+            finds[i] = x * x + y * y <= c.contact2 and abs(_bearing(x, y, cos[i], sin[i])) <= c.cone
+            finders += finds[i]
+        if finders > 0:
+            is_found[b, j] = True
+            for i in range(len(share)):
+                if c.is_shared:
+                    share[i] += 1
+                elif finds[i]:
+                    share[i] += 1 / finders
 
 
 @compiled
-def _reward(c, share, step, reward):
-    decay = F(c.max_steps - step) / F(c.max_steps)
+def _reward(c, share, step, reward, b):
+    decay = F(c.max_steps - step[b]) / F(c.max_steps)
     for i in range(len(share)):
-        reward[i] = F(share[i]) * decay
+        reward[b, i] = F(share[i]) * decay
 
 
 # ---- what is seen ----
@@ -246,25 +248,25 @@ def perceive(c, step, position, heading, target_pos, is_found, obs):
             num_found += is_found[b, j]
         remaining, time = _ONE - F(num_found) / F(T), F(step[b]) / F(c.max_steps)
         for i in range(N):
-            seen, at = obs[b, i], position[b, i]
-            seen[: 3 * V] = _NOTHING
-            seen[3 * V], seen[3 * V + 1] = remaining, time
+            for k in range(3 * V):
+                obs[b, i, k] = _NOTHING
+            obs[b, i, 3 * V], obs[b, i, 3 * V + 1] = remaining, time
+            at_x, at_y = position[b, i, 0], position[b, i, 1]
             cos, sin = cosine_sine(heading[b, i])
             for k in range(N):
-                x, y, distance2 = _short_way(at, position[b, k])
-                if distance2 <= c.searcher_range2 and k != i:
-                    _view(c, distance2, _bearing(x, y, cos, sin), c.searcher_range, seen[:V])
+                x, y = _short_way(at_x, at_y, position[b, k, 0], position[b, k, 1])
+                if x * x + y * y <= c.searcher_range2 and k != i:
+                    _view(c, x, y, cos, sin, c.searcher_range, obs, b, i, 0)
             for j in range(T):
-                x, y, distance2 = _short_way(at, target_pos[b, j])
-                if distance2 <= c.target_range2:
-                    channel = seen[V : 2 * V] if is_found[b, j] else seen[2 * V : 3 * V]
-                    _view(c, distance2, _bearing(x, y, cos, sin), c.target_range, channel)
+                x, y = _short_way(at_x, at_y, target_pos[b, j, 0], target_pos[b, j, 1])
+                if x * x + y * y <= c.target_range2:
+                    _view(c, x, y, cos, sin, c.target_range, obs, b, i, V if is_found[b, j] else 2 * V)
 
 
 @compiled
-def _view(c, distance2, bearing, vision_range, channel):
-    """Write an entity into the rays that meet it: channel [V]."""
-    distance = np.sqrt(distance2)
+def _view(c, x, y, cos, sin, vision_range, obs, b, i, first):
+    """Write an entity at (x, y) from searcher i into the rays that meet it, those of a channel from `first` on."""
+    bearing, distance = _bearing(x, y, cos, sin), np.sqrt(x * x + y * y)
     half_width = angle_of(c.contact, distance)
     left, right = bearing - half_width, bearing + half_width
     reading = min(distance / vision_range, _ONE)
@@ -276,8 +278,8 @@ def _view(c, distance2, bearing, vision_range, channel):
     while k < len(rays) and rays[k] <= left:
         k += 1
     while k < len(rays) and rays[k] < right:
-        if channel[k] < _ZERO or reading < channel[k]:
-            channel[k] = reading
+        if obs[b, i, first + k] < _ZERO or reading < obs[b, i, first + k]:
+            obs[b, i, first + k] = reading
         k += 1
 
 
@@ -290,12 +292,11 @@ def _bearing(x, y, cos, sin):
 
 
 @compiled
-def _short_way(a, b):
-    """From place a [2] to place b [2]: x, y and the squared distance."""
-    x, y = b[0] - a[0], b[1] - a[1]
+def _short_way(from_x, from_y, to_x, to_y):
+    x, y = to_x - from_x, to_y - from_y
     x = x - np.copysign(_ONE, x) if abs(x) >= _HALF else x
     y = y - np.copysign(_ONE, y) if abs(y) >= _HALF else y
-    return x, y, x * x + y * y
+    return x, y
 
 
 @compiled
