@@ -163,7 +163,9 @@ class SearchAndRescue(BatchedEnv):
     def _find(self, position: Tensor, heading: Tensor, target_pos: Tensor) -> Tensor:
         """bool [B, N, T]: the target's centre is in contact, and in the cone."""
         distance2, bearing = self._pairs(position, heading, target_pos)
-        return (distance2 <= self.options.target_contact_range**2) & (bearing.abs() <= self.options.view_angle * math.pi)
+        return (distance2 <= self.options.target_contact_range**2) & (
+            bearing.abs() <= self.options.view_angle * math.pi
+        )
 
     def _reward(self, finds: Tensor, step: Tensor) -> Tensor:
         """[B, N]: a target pays 1, shared by its finders, less the later it is found.

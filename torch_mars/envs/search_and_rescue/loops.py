@@ -20,7 +20,7 @@ from torch_mars.envs.engine import LoopEngine
 from torch_mars.envs.loops import compiled
 from torch_mars.envs.rng_loops import next_rank, next_uniform
 from torch_mars.envs.search_and_rescue import angles
-from torch_mars.envs.search_and_rescue.task import CHANNELS, NOTHING, Options
+from torch_mars.envs.search_and_rescue.task import NOTHING, Options
 
 F = np.float32
 # single precision throughout, as in the tensors: a plain Python number would make it double
@@ -325,7 +325,7 @@ class SearchAndRescueLoops(LoopEngine):
         drawn = noise(b["rng"], self.rules.num_targets)
         moving = b["searcher_pos"], b["searcher_heading"], b["searcher_speed"], b["target_pos"], b["target_vel"]
         advance(self.rules.numbers, drawn, actions[None], b["step"], *moving, b["target_found"], reward)
-        targets_found, num_targets = int(self.fields["target_found"].sum()), self.rules.num_targets
+        targets_found, num_targets = np.count_nonzero(self.fields["target_found"]), self.rules.num_targets
         share = np.float32(targets_found) / np.float32(num_targets)
         metrics = {"targets_found": targets_found, "found_fraction": share}
         return reward[0], targets_found == num_targets, metrics
