@@ -15,6 +15,7 @@ ROW, CELL, GAP = 36, 3, 6  # pixels of a channel's rays
 SEARCHER, MISSING, FOUND = (40, 40, 43), (233, 132, 73), (179, 182, 188)  # the original's colours
 CONE = 22  # opacity
 LARGEST_TARGET = 0.02  # radius
+VEILS = (((-1, -1), (0, 2)), ((1, -1), (2, 2)), ((0, -1), (1, 0)), ((0, 1), (1, 2)))  # over what lies across an edge
 COLOURS = dict(zip(CHANNELS, (BLUE, FOUND, VERMILION)))
 
 
@@ -44,10 +45,8 @@ def draw(c: Options, state, index: int, obs, show_contact: bool) -> np.ndarray:
             arena.arrowhead(copy, way, 0.018, SEARCHER)
             arena.text(copy - 0.03 * way, str(i), INK, 11, "mm", halo=PAPER)
 
-    arena.box((-1, -1), (0, 2), (*GRID, 150))  # what lies across an edge
-    arena.box((1, -1), (2, 2), (*GRID, 150))
-    arena.box((0, -1), (1, 0), (*GRID, 150))
-    arena.box((0, 1), (1, 2), (*GRID, 150))
+    for corner, opposite in VEILS:
+        arena.box(corner, opposite, (*GRID, 150))
     _seam(arena)
     found = int(is_found.sum())
     canvas.header(summary(state, index, f"found {found} / {len(is_found)}"), HEADER, PAPER, INK)

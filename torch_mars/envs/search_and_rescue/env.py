@@ -47,15 +47,15 @@ from torch_mars.envs.engine import Engine
 from torch_mars.envs.rng import normal, uniform
 from torch_mars.envs.search_and_rescue import loops
 from torch_mars.envs.search_and_rescue.angles import angle_of, cosine_sine, root
-from torch_mars.envs.search_and_rescue.task import CHANNELS, NOTHING, SHARED, Options, SearchState
+from torch_mars.envs.search_and_rescue.task import CHANNELS, MOVING, NOTHING, SEEN, SHARED, Options, SearchState
 
 FULL_TURN = 2 * math.pi
-_MOVING = ("searcher_pos", "searcher_heading", "searcher_speed", "target_pos", "target_vel", "target_found")
 
 
 class SearchAndRescue(BatchedEnv):
     Options = Options
     metrics = {"targets_found": "last", "found_fraction": "last"}
+    has_shared_reward = False  # unless an option says so
 
     def setup(self) -> None:
         c = self.options
@@ -117,7 +117,7 @@ class SearchAndRescue(BatchedEnv):
 
     def _advance_in_loops(self, state: SearchState, actions: Tensor) -> tuple[SearchState, Tensor]:
         """What `advance` does, faster on CPU."""
-        moving = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in _MOVING}
+        moving = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in MOVING}
         rng, reward = state.rng.clone(), torch.empty(actions.shape[:2])
         noise = loops.noise(rng.numpy(), self.num_targets)
         loops.advance(self.numbers, noise, *arrays(actions, state.step, *moving.values(), reward))
@@ -188,8 +188,7 @@ class SearchAndRescue(BatchedEnv):
         """The global state is a view of the observations. On CPU by `loops.perceive`, the same faster."""
         if runs_in_loops(state.step):
             obs = torch.empty(*state.searcher_heading.shape, self.observation_size)
-            seen = (state.step, state.searcher_pos, state.searcher_heading, state.target_pos, state.target_found)
-            loops.perceive(self.numbers, *arrays(*seen, obs))
+            loops.perceive(self.numbers, *arrays(*(getattr(state, name) for name in SEEN), obs))
             return obs, obs.flatten(1), None
         c = self.options
         searchers, targets = (

@@ -20,7 +20,7 @@ from torch_mars.envs.engine import LoopEngine
 from torch_mars.envs.loops import compiled
 from torch_mars.envs.rng_loops import next_rank, next_uniform
 from torch_mars.envs.search_and_rescue import angles
-from torch_mars.envs.search_and_rescue.task import NOTHING, Options
+from torch_mars.envs.search_and_rescue.task import MOVING, NOTHING, SEEN, Options
 
 F = np.float32
 # single precision throughout, as in the tensors: a plain Python number would make it double
@@ -311,28 +311,22 @@ def _clipped(action):
 class SearchAndRescueLoops(LoopEngine):
     """The loops above on one environment, as a batch of one where they run over a batch."""
 
-    def __init__(self, rules):
-        super().__init__(rules)
-        self._batch = {name: value[None] for name, value in self.fields.items()}  # the same memory
-
     def start(self) -> None:
-        f = self.fields
-        searchers = f["searcher_pos"], f["searcher_heading"], f["searcher_speed"]
-        initial_state(self.rules.numbers, f["rng"], *searchers, f["target_pos"], f["target_vel"], f["target_found"])
+        initial_state(self.rules.numbers, self.fields["rng"], *(self.fields[name] for name in MOVING))
 
     def transition(self, actions: np.ndarray):
-        b, reward = self._batch, np.empty((1, len(actions)), F)
-        drawn = noise(b["rng"], self.rules.num_targets)
-        moving = b["searcher_pos"], b["searcher_heading"], b["searcher_speed"], b["target_pos"], b["target_vel"]
-        advance(self.rules.numbers, drawn, actions[None], b["step"], *moving, b["target_found"], reward)
-        targets_found, num_targets = np.count_nonzero(self.fields["target_found"]), self.rules.num_targets
-        share = np.float32(targets_found) / np.float32(num_targets)
-        metrics = {"targets_found": targets_found, "found_fraction": share}
+        rng, step, *moving = self._rows("rng", "step", *MOVING)
+        drawn, reward = noise(rng, self.rules.num_targets), np.empty((1, len(actions)), F)
+        advance(self.rules.numbers, drawn, actions[None], step, *moving, reward)
+        targets_found, num_targets = int(np.count_nonzero(self.fields["target_found"])), self.rules.num_targets
+        metrics = {"targets_found": targets_found, "found_fraction": F(targets_found) / F(num_targets)}
         return reward[0], targets_found == num_targets, metrics
 
     def perceive(self):
-        b = self._batch
         obs = np.empty((1, self.rules.num_agents, self.rules.observation_size), F)
-        seen = b["step"], b["searcher_pos"], b["searcher_heading"], b["target_pos"], b["target_found"]
-        perceive(self.rules.numbers, *seen, obs)
+        perceive(self.rules.numbers, *self._rows(*SEEN), obs)
         return obs[0], obs[0].flatten(), None
+
+    def _rows(self, *names: str) -> list[np.ndarray]:
+        """State fields as of a batch of one: the same memory."""
+        return [self.fields[name][None] for name in names]

@@ -72,3 +72,8 @@ class SearchState(State):
     target_pos: Tensor  # float32 [B, T, 2]: x, y in [0, 1]
     target_vel: Tensor  # float32 [B, T, 2]
     target_found: Tensor  # bool [B, T]: stays true
+
+
+# what the loops take, in this order: the fields that a step changes; what observations are made from
+MOVING = ("searcher_pos", "searcher_heading", "searcher_speed", "target_pos", "target_vel", "target_found")
+SEEN = ("step", "searcher_pos", "searcher_heading", "target_pos", "target_found")
