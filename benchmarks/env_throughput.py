@@ -8,7 +8,8 @@ processes of their own (`side_by_side.py` says why); "ratio" is ours / the origi
 Originals take their time to compile, so they run at one number of environments only (`--beside`).
 
 Originals: SMAX, JaxNav and MPE of JaxMARL (`pip install -e ".[parity]"`), each with its own `step`, which draws a whole
-new episode in every step. For PaxMen `jax_paxmen.py` stands in, which takes its starts from a pool.
+new episode in every step; Search & Rescue of Jumanji, with a new episode drawn in every step, too. For PaxMen
+`jax_paxmen.py` stands in, which takes its starts from a pool.
 """
 
 import argparse
@@ -32,7 +33,8 @@ import torch_mars.envs as envs
 
 STEPS = 4  # of a compiled program, and of different random actions
 ROUNDS = 3
-ORIGINALS = {"paxmen": "jax", "smax": "jaxmarl", "jaxnav": "jaxmarl", "mpe": "jaxmarl"}  # family -> package needed
+# family -> package needed
+ORIGINALS = {"paxmen": "jax", "smax": "jaxmarl", "jaxnav": "jaxmarl", "mpe": "jaxmarl", "search_and_rescue": "jumanji"}
 
 
 # ---- ours ----
@@ -121,6 +123,39 @@ def jaxmarl_original(task: str, num_envs: int):
     return states, lambda states, key: jax.vmap(one)(states, jax.random.split(key, num_envs))
 
 
+def jumanji_env(task: str):
+    """Jumanji's environment with the settings of our task, and random actions for it: of a key, [N, ...]."""
+    import jax
+    from jumanji.environments import SearchAndRescue
+    from jumanji.environments.swarms.search_and_rescue.generator import RandomGenerator
+
+    options = envs.make(task).options
+    team = RandomGenerator(num_searchers=options.num_searchers, num_targets=options.num_targets)
+    env = SearchAndRescue(generator=team)
+    return env, lambda key: jax.random.uniform(key, (options.num_searchers, 2), minval=-1)
+
+
+def jumanji_original(task: str, num_envs: int):
+    """(states, step) as `in_jax` wants them."""
+    import jax
+    import jax.numpy as jnp
+
+    env, random_actions = jumanji_env(task)
+
+    def one(state, key):
+        action_key, start_key = jax.random.split(key)
+        after, now = env.step(state, random_actions(action_key))
+        start, first = env.reset(start_key)
+        is_done = now.last()
+        state, seen = jax.tree.map(
+            lambda new, old: jnp.where(is_done, new, old), (start, first.observation), (after, now.observation)
+        )
+        return state, (seen, now.reward, is_done)
+
+    states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.PRNGKey(0), num_envs))[0]
+    return states, lambda states, key: jax.vmap(one)(states, jax.random.split(key, num_envs))
+
+
 def in_jax(device: str):
     """A turn steps a task's original for about `seconds`: seconds per step."""
     use_jax_on(device)
@@ -129,8 +164,8 @@ def in_jax(device: str):
 
     @functools.lru_cache(maxsize=1)
     def steps(task: str, num_envs: int):
-        make = paxmen_in_jax if envs.family(task) == "paxmen" else jaxmarl_original
-        states, step = make(task, num_envs)
+        makers = {"jax": paxmen_in_jax, "jaxmarl": jaxmarl_original, "jumanji": jumanji_original}
+        states, step = makers[ORIGINALS[envs.family(task)]](task, num_envs)
 
         @functools.partial(jax.jit, donate_argnums=0)
         def program(states, key):
