@@ -84,6 +84,8 @@ def test_loops_are_compiled_by_the_one_decorator(path):
 
 # where the twins of the loops stand, and the loops without one: what the tensors need no function for
 TWINS = {"paxmen": ("env.py", {"tables"}), "smax": ("env.py", set()), "jaxnav": ("lidar.py", {"_is_wall"})}
+_ANGLES = {"cosine_sine", "angle_of"}  # of angles.py
+TWINS["search_and_rescue"] = ("env.py", {"numbers", "remainder", "clipped", "noise", "draw_ranks"} | _ANGLES)
 
 
 @pytest.mark.parametrize("name", TWINS)

@@ -228,15 +228,10 @@ class SearchAndRescue(BatchedEnv):
         return torch.where(nearest <= 1, nearest, NOTHING)
 
     def _pairs(self, position: Tensor, heading: Tensor, entities: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distance and bearing [B, N, K] of entities [B, K, 2] for searchers at position [B, N, 2].
-
-        The bearing is the heading less the direction of the entity: more than 0 to the right.
-        """
+        """Squared distance and bearing [B, N, K] of entities [B, K, 2] for searchers at position [B, N, 2]."""
         x, y = _short_way(entities[:, None] - position[:, :, None]).unbind(-1)
-        distance2 = x * x + y * y
-        x = torch.where((x == 0) & (y == 0), 1.0, x)  # who is exactly here counts as in direction 0
-        cos, sin = (part[..., None] for part in cosine_sine(heading))
-        return distance2, angle_of(x * sin - y * cos, x * cos + y * sin)
+        cos, sin = cosine_sine(heading)
+        return x * x + y * y, _bearing(x, y, cos[..., None], sin[..., None])
 
     def engine(self) -> Engine:
         return loops.SearchAndRescueLoops(self)
@@ -259,6 +254,15 @@ class SearchAndRescue(BatchedEnv):
         from torch_mars.envs.search_and_rescue.draw import draw_rays
 
         return draw_rays(self.options.num_vision, obs)
+
+
+def _bearing(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Of an entity at (x, y) from a searcher: the heading less its direction, more than 0 to the right.
+
+    What is exactly at the searcher's place counts as in direction 0.
+    """
+    x = torch.where((x == 0) & (y == 0), 1.0, x)
+    return angle_of(x * sin - y * cos, x * cos + y * sin)
 
 
 def _short_way(way: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ other devices and torch.compile take. A searcher has a hundred rays and seldom s
 here only those are looked at closely, and only the rays that they meet. One environment by itself runs on
 `SearchAndRescueLoops`, random numbers included.
 
-Functions that are not in `env.py`: `numbers`; `noise`; those of `angles.py`, and `remainder`, which torch has.
+Functions without a twin in `env.py`: `numbers`, `remainder`, `clipped`, `noise`, `draw_ranks`;
+and those of `angles.py`.
 
 Axes: B environments, N searchers, T targets, V rays.
 """
@@ -81,7 +82,7 @@ def numbers(c: Options) -> Numbers:
     )
 
 
-# ---- angles.py ----
+# ---- angles.py, and what torch has ----
 
 
 @compiled
@@ -119,6 +120,12 @@ def remainder(x, period):
     return rest + period if rest < _ZERO else rest
 
 
+@compiled
+def clipped(action):
+    """An action within [-1, 1]; nan counts as 0."""
+    return min(max(action, -_ONE), _ONE) if action == action else _ZERO
+
+
 # ---- reset ----
 
 
@@ -145,12 +152,12 @@ def initial_state(c, rng, searcher_pos, searcher_heading, searcher_speed, target
 def noise(rng: np.ndarray, num_targets: int) -> np.ndarray:
     """What `rng.normal` draws behind the keys rng [B], which are moved: [B, T, 2], not yet rounded to float32."""
     ranks = np.empty((len(rng), num_targets, 2))
-    _draw_ranks(rng, ranks)
+    draw_ranks(rng, ranks)
     return torch.special.ndtri(torch.from_numpy(ranks)).numpy()
 
 
 @compiled
-def _draw_ranks(rng, ranks):
+def draw_ranks(rng, ranks):
     for b in range(len(rng)):
         key = rng[b : b + 1].reshape(())
         for j in range(ranks.shape[1]):
@@ -182,7 +189,7 @@ def advance(c, noise, actions, step, position, heading, speed, target_pos, targe
 @compiled
 def _fly(c, actions, position, heading, speed, cos, sin, b):
     for i in range(len(cos)):
-        turn, acceleration = _clipped(actions[b, i, 0]), _clipped(actions[b, i, 1])
+        turn, acceleration = clipped(actions[b, i, 0]), clipped(actions[b, i, 1])
         heading[b, i] = remainder(heading[b, i] + turn * c.max_rotate * _PI, _FULL_TURN)
         speed[b, i] = min(max(speed[b, i] + acceleration * c.max_accelerate, c.min_speed), c.max_speed)
         cos[i], sin[i] = cosine_sine(heading[b, i])
@@ -285,7 +292,6 @@ def _view(c, x, y, cos, sin, vision_range, obs, b, i, first):
 
 @compiled
 def _bearing(x, y, cos, sin):
-    """Of an entity at (x, y) from a searcher: its heading less the direction; a direction of 0 where it is the same."""
     if x == _ZERO and y == _ZERO:
         x = _ONE
     return angle_of(x * sin - y * cos, x * cos + y * sin)
@@ -297,12 +303,6 @@ def _short_way(from_x, from_y, to_x, to_y):
     x = x - np.copysign(_ONE, x) if abs(x) >= _HALF else x
     y = y - np.copysign(_ONE, y) if abs(y) >= _HALF else y
     return x, y
-
-
-@compiled
-def _clipped(action):
-    """An action within [-1, 1]; nan counts as 0."""
-    return min(max(action, -_ONE), _ONE) if action == action else _ZERO
 
 
 # ---- one environment ----
