@@ -69,7 +69,7 @@ def draw_rays(num_vision: int, obs) -> np.ndarray:
                 left = GAP + k * width
                 colour = mixed(COLOURS[name], (0, 0, 0), 1 - 0.75 * reading)
                 paper.box((left, top), (left + width, top + height), colour)
-        paper.text((GAP + 4, top + 3), name, (220, 220, 220), 12)
+        paper.text((GAP + 4, top + 3), name, (220, 220, 220), 18)
     return canvas.finished()
 
 
