@@ -127,7 +127,9 @@ def test_what_is_seen_is_kept_once_where_the_state_is_the_observations():
     rollout = mars.Rollout(args, env, learner.actor)
     mars.collect(rollout, env, learner)
     assert rollout.state.data_ptr() == rollout.obs.data_ptr() and rollout.obs.shape == (2, 4, 2, 3, 18)
-    assert torch.equal(rollout.state[:, -1].flatten(0, 1), env.observe().state) and rollout.state.abs().sum(2).all()
+    assert (
+        torch.equal(rollout.state[:, -1].flatten(0, 1), env.observe().state) and rollout.state.abs().sum((2, 3)).all()
+    )
 
 
 @with_algorithms

@@ -88,6 +88,10 @@ TWINS = {
     "smax": ("env.py", set()),
     "jaxnav": ("lidar.py", {"_is_wall"}),
     "rware": ("env.py", {"tables"}),
+    "search_and_rescue": (
+        "env.py",
+        {"numbers", "remainder", "clipped", "noise", "draw_ranks", "cosine_sine", "angle_of"},  # the last of angles.py
+    ),
 }
 
 

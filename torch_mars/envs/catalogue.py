@@ -23,14 +23,11 @@ from torch_mars.envs import modules
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import allowed, make_options
 
-BUILT = ("paxmen", "aerojax", "smax", "mpe", "jaxnav", "rware")  # folders, in the order in which their tasks are listed
+# folders, in the order in which their tasks are listed
+BUILT = ("paxmen", "aerojax", "smax", "mpe", "jaxnav", "rware", "search_and_rescue")
 # environments of the benchmark that are still to be built -> title, tasks
 TO_BE_BUILT: dict[str, tuple[str, tuple[str, ...]]] = {
     "connector": ("Connector", ("connector_5x5x3a", "connector_7x7x5a", "connector_10x10x10a", "connector_15x15x23a")),
-    "search_and_rescue": (
-        "Search & Rescue",
-        ("search_and_rescue_2x20", "search_and_rescue_4x40", "search_and_rescue_8x40"),
-    ),
 }
 _TASK_FILES = {name: importlib.import_module(f"torch_mars.envs.{name}.task") for name in BUILT}
 _PAPERS_ORDER = ("rware", "smax", "connector", "mpe", "paxmen", "aerojax", "jaxnav", "search_and_rescue")
@@ -235,7 +232,8 @@ def _checked(environment: Any) -> type[BatchedEnv]:
 def tasks() -> tuple[str, ...]:
     """The tasks that have names today: of the benchmark, extensions of it, registered ones.
 
-    JaxNav of other sizes (`jaxnav_<W>x<W>x<N>a`) and a user's `my_module:Gather` can be made, too.
+    Other sizes of JaxNav (`jaxnav_<W>x<W>x<N>a`) and Search & Rescue (`search_and_rescue_<N>x<T>`), and a user's
+    `my_module:Gather`, can be made, too.
     """
     files = _TASK_FILES.values()
     names = [name for kind in ("TASKS", "EXTENSIONS") for file in files for name in getattr(file, kind)]

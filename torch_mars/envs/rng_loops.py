@@ -33,6 +33,12 @@ def next_uniform(key):
 
 
 @compiled
+def next_rank(key):
+    """A float64 in (0, 1): the share of the normal distribution below what `rng.normal` draws."""
+    return (np.float64(np.uint64(next_bits(key)) >> _HALF_WORD) + 0.5) * 2.0**-32
+
+
+@compiled
 def next_integer(key, high):
     """An int64 in 0 .. high - 1 (high < 2^31)."""
     return np.int64(((np.uint64(next_bits(key)) >> _HALF_WORD) * np.uint64(high)) >> _HALF_WORD)

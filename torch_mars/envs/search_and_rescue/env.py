@@ -1,0 +1,274 @@
+"""Search & Rescue: N searchers that cannot stop look for T drifting targets on a torus.
+
+Source: `SearchAndRescue` of the `jumanji` package 1.1.2 (JAX), matched step for step. The arena is a square of width 1
+whose opposite edges are joined: distances go the short way round, and what leaves on one side enters on the other.
+
+| | shape | values |
+|---|---|---|
+| observation | [N, 3 V + 2] | V = 128 rays for each of three channels, then the two numbers below |
+| global state | [N (3 V + 2)] | the observations of searcher 0, 1, ... |
+| action | [N, 2] in [-1, 1] | turn, times 45 degrees, + to the left; acceleration, times 0.005; clipped to that |
+| reward | [N] | for every target found 1 / (number of its finders), times (max_steps - step) / max_steps |
+| start | | everybody and everything anywhere, any heading, speed in [0.005, 0.02), targets at rest |
+| end | | all targets are found; or the time limit, 400 steps |
+
+                -72   ray 0        A searcher (s) flies ahead, to the right here, at 0.005 to 0.02 a step. It sees other
+              .                    searchers within 0.4 and targets within 0.1 whose discs of radius 0.02 reach into
+          .     (o)                its cone, and finds the targets whose centres are in its cone and within 0.02.
+       s> - - - - - - 0
+          .           (o)
+              .
+                +72   ray V - 1
+
+What a searcher sees, by place: 0 to V - 1 the rays that meet other searchers, from the left edge of the cone to the
+right; V to 2V - 1 those that meet targets already found; 2V to 3V - 1 those that meet targets still missing;
+3V targets_remaining, the share of targets still missing; 3V + 1 time, step / max_steps. A ray reads the distance to the
+centre of the nearest of the channel whose disc it meets, in ranges of sight, 0 to 1; -1 if it meets none. Channels do
+not hide one another. Nobody sees where it is, where it heads, or how fast.
+
+In a step, searchers turn, accelerate and fly; targets, found ones too, drift at random; then finds are made, all at
+once: several searchers may find one target together. The first step of an episode pays 1 a target, the last 1 / 400.
+With `shared_reward` every searcher is paid the sum.
+
+Metrics, at any time: `targets_found`, `found_fraction`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Collection, Sequence
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops
+from torch_mars.envs.engine import Engine
+from torch_mars.envs.rng import normal, uniform
+from torch_mars.envs.search_and_rescue import loops
+from torch_mars.envs.search_and_rescue.angles import angle_of, cosine_sine, root
+from torch_mars.envs.search_and_rescue.task import CHANNELS, MOVING, NOTHING, SEEN, SHARED, Options, SearchState
+
+FULL_TURN = 2 * math.pi
+
+
+class SearchAndRescue(BatchedEnv):
+    Options = Options
+    metrics = {"targets_found": "last", "found_fraction": "last"}
+    has_shared_reward = False
+    state_is_obs = True  # unless an option says so
+
+    def setup(self) -> None:
+        c = self.options
+        self.num_agents, self.num_targets, self.max_steps = c.num_searchers, c.num_targets, c.max_steps
+        self.has_shared_reward = c.shared_reward
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        size = len(CHANNELS) * c.num_vision + len(SHARED)
+        self.observation_space = gymnasium.spaces.Box(NOTHING, 1.0, (size,), np.float32)
+        self.state_space = gymnasium.spaces.Box(NOTHING, 1.0, (self.num_agents * size,), np.float32)
+        self.numbers = loops.numbers(c)
+        self._rays = torch.from_numpy(self.numbers.rays).to(self.device)
+        self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
+
+    def admitted(self, state: SearchState, given: Collection[str]) -> SearchState:
+        """As it is: nothing follows from other fields."""
+        largest = torch.finfo(torch.float32).max
+        bounds = {
+            "searcher_pos": (0, 1),
+            "searcher_heading": (0, float(np.float32(FULL_TURN))),
+            "searcher_speed": (-largest, largest),
+            "target_pos": (0, 1),
+            "target_vel": (-largest, largest),
+        }
+        for name, (low, high) in bounds.items():
+            values = getattr(state, name)
+            possible = (values >= low) & (values <= high)
+            if not possible.all():
+                allowed = "finite" if low < 0 else f"between {low:g} and {high:g}"
+                raise ValueError(f"{name} holds {values[~possible][0].item():g}; it must be {allowed}")
+        if (state.step < 0).any():
+            raise ValueError(f"step holds {int(state.step.min())}; it must be 0 or more")
+        return state
+
+    # ---- reset ----
+
+    def initial_state(self, rng: Tensor) -> SearchState:
+        c, count = self.options, rng.shape[0]
+        N, T = self.num_agents, self.num_targets
+        draws, rng = uniform(rng, 4 * N + 2 * T)
+        searcher_pos, heading, speed, target_pos = draws.split((2 * N, N, N, 2 * T), 1)
+        return SearchState(
+            **self.episode_start(rng),
+            searcher_pos=searcher_pos.reshape(count, N, 2),
+            searcher_heading=heading * FULL_TURN,
+            searcher_speed=c.searcher_min_speed + (c.searcher_max_speed - c.searcher_min_speed) * speed,
+            target_pos=target_pos.reshape(count, T, 2),
+            target_vel=torch.zeros(count, T, 2, device=rng.device),
+            target_found=torch.zeros(count, T, dtype=torch.bool, device=rng.device),
+        )
+
+    # ---- step ----
+
+    def transition(self, state: SearchState, actions: Tensor):
+        advance = self._advance_in_loops if runs_in_loops(actions) else self.advance
+        state, reward = advance(state, actions)
+        targets_found = state.target_found.sum(1)
+        metrics = {"targets_found": targets_found, "found_fraction": targets_found.float() / self.num_targets}
+        return state, reward, targets_found == self.num_targets, metrics
+
+    def _advance_in_loops(self, state: SearchState, actions: Tensor) -> tuple[SearchState, Tensor]:
+        """What `advance` does, faster on CPU."""
+        moving = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in MOVING}
+        rng, reward = state.rng.clone(), torch.empty(actions.shape[:2])
+        noise = loops.noise(rng.numpy(), self.num_targets)
+        loops.advance(self.numbers, noise, *arrays(actions, state.step, *moving.values(), reward))
+        return dataclasses.replace(state, rng=rng, **moving), reward
+
+    def advance(self, state: SearchState, actions: Tensor) -> tuple[SearchState, Tensor]:
+        """Searchers fly, targets drift, finds are made: the State after it, and the reward [B, N]."""
+        noise, rng = normal(state.rng, 2 * self.num_targets)
+        position, heading, speed = self._fly(state, actions.nan_to_num(0.0).clamp(-1, 1))
+        target_pos, target_vel = self._drift(state, noise.view_as(state.target_vel))
+        finds = self._find(position, heading, target_pos) & ~state.target_found[:, None]  # [B, N, T]
+        state = dataclasses.replace(
+            state,
+            rng=rng,
+            searcher_pos=position,
+            searcher_heading=heading,
+            searcher_speed=speed,
+            target_pos=target_pos,
+            target_vel=target_vel,
+            target_found=state.target_found | finds.any(1),
+        )
+        return state, self._reward(finds, state.step)
+
+    def _fly(self, state: SearchState, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Place, heading and speed of the searchers: turn, accelerate, then move by the new heading and speed."""
+        c = self.options
+        turn, acceleration = actions.unbind(-1)
+        heading = (state.searcher_heading + turn * c.searcher_max_rotate * math.pi).remainder(FULL_TURN)
+        speed = state.searcher_speed + acceleration * c.searcher_max_accelerate
+        speed = speed.clamp(c.searcher_min_speed, c.searcher_max_speed)
+        ahead = torch.stack(cosine_sine(heading), -1)
+        return (state.searcher_pos + speed[..., None] * ahead).remainder(1.0), heading, speed
+
+    def _drift(self, state: SearchState, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Place and velocity of the targets; too fast a velocity keeps its direction."""
+        c = self.options
+        velocity = state.target_vel + c.target_acc_std * noise
+        x, y = velocity.unbind(-1)
+        size = root(x * x + y * y)[..., None]
+        velocity = torch.where(size > c.target_vel_max, c.target_vel_max * velocity / size, velocity)
+        return (state.target_pos + velocity).remainder(1.0), velocity
+
+    def _find(self, position: Tensor, heading: Tensor, target_pos: Tensor) -> Tensor:
+        """bool [B, N, T]: the target's centre is in contact, and in the cone."""
+        distance2, bearing = self._pairs(position, heading, target_pos)
+        return (distance2 <= self.options.target_contact_range**2) & (
+            bearing.abs() <= self.options.view_angle * math.pi
+        )
+
+    def _reward(self, finds: Tensor, step: Tensor) -> Tensor:
+        """[B, N]: a target pays 1, shared by its finders, less the later it is found.
+
+        Args:
+            finds: bool [B, N, T].
+            step: int64 [B], before this step.
+        """
+        finders = finds.sum(1)
+        if self.options.shared_reward:
+            share = (finders > 0).sum(1, keepdim=True).float().expand(-1, self.num_agents)
+        else:
+            # in double precision the order in which thirds and sixths are summed does not show
+            share = (finds.double() / finders.clamp(min=1)[:, None]).sum(2).float()
+        return share * ((self.max_steps - step).float() / self.max_steps)[:, None]
+
+    # ---- what is seen ----
+
+    def perceive(self, state: SearchState) -> tuple[Tensor, Tensor, None]:
+        """The global state is a view of the observations. On CPU by `loops.perceive`, the same faster."""
+        if runs_in_loops(state.step):
+            obs = torch.empty(*state.searcher_heading.shape, self.observation_size)
+            loops.perceive(self.numbers, *arrays(*(getattr(state, name) for name in SEEN), obs))
+            return obs, obs.flatten(1), None
+        c = self.options
+        searchers, targets = (
+            self._pairs(state.searcher_pos, state.searcher_heading, position)
+            for position in (state.searcher_pos, state.target_pos)
+        )
+        is_found = state.target_found[:, None]
+        channels = (
+            self._view(*searchers, c.searcher_vision_range, ~self._is_self),
+            self._view(*targets, c.target_vision_range, is_found),
+            self._view(*targets, c.target_vision_range, ~is_found),
+        )
+        remaining = 1 - state.target_found.sum(1).float() / self.num_targets
+        shared = torch.stack([remaining, state.step.float() / self.max_steps], 1)  # [B, 2]
+        obs = torch.cat([*channels, shared[:, None].expand(-1, self.num_agents, -1)], 2)
+        return obs, obs.flatten(1), None
+
+    def observation(self, state: SearchState) -> Tensor:
+        return self.perceive(state)[0]
+
+    def global_state(self, state: SearchState) -> Tensor:
+        return self.perceive(state)[1]
+
+    def _view(self, distance2: Tensor, bearing: Tensor, vision_range: float, is_shown: Tensor) -> Tensor:
+        """[B, N, V]: what the rays of a channel read.
+
+        Args:
+            distance2, bearing: [B, N, K] of K entities, as of `_pairs`.
+            is_shown: bool [B or 1, N or 1, K]: which of them are of the channel.
+        """
+        distance = root(distance2)
+        half_width = angle_of(torch.full_like(distance, self.options.target_contact_range), distance)
+        left, right = (bearing - half_width)[..., None], (bearing + half_width)[..., None]
+        is_seen = is_shown & (distance2 <= vision_range**2)
+        reading = torch.where(is_seen, (distance / vision_range).clamp(max=1), math.inf)[..., None]
+        nearest = torch.where((left < self._rays) & (self._rays < right), reading, math.inf).amin(2)
+        return torch.where(nearest <= 1, nearest, NOTHING)
+
+    def _pairs(self, position: Tensor, heading: Tensor, entities: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distance and bearing [B, N, K] of entities [B, K, 2] for searchers at position [B, N, 2]."""
+        x, y = _short_way(entities[:, None] - position[:, :, None]).unbind(-1)
+        cos, sin = cosine_sine(heading)
+        return x * x + y * y, _bearing(x, y, cos[..., None], sin[..., None])
+
+    def engine(self) -> Engine:
+        return loops.SearchAndRescueLoops(self)
+
+    def draw(
+        self,
+        state: SearchState,
+        index: int = 0,
+        trail: Sequence[SearchState] = (),
+        show_rays: bool = False,
+        show_contact: bool = False,
+    ) -> np.ndarray:
+        """The arena with the searchers' cones; their rays and circles of contact on demand; nothing of `trail`."""
+        from torch_mars.envs.search_and_rescue.draw import draw
+
+        obs = self.observation(state)[index] if show_rays else None
+        return draw(self.options, state, index, obs, show_contact)
+
+    def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:
+        from torch_mars.envs.search_and_rescue.draw import draw_rays
+
+        return draw_rays(self.options.num_vision, obs)
+
+
+def _bearing(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Of an entity at (x, y) from a searcher: the heading less its direction, more than 0 to the right.
+
+    What is exactly at the searcher's place counts as in direction 0.
+    """
+    x = torch.where((x == 0) & (y == 0), 1.0, x)
+    return angle_of(x * sin - y * cos, x * cos + y * sin)
+
+
+def _short_way(way: Tensor) -> Tensor:
+    """A way of less than 1 along each axis, or the other way round the torus where that is not longer."""
+    return torch.where(way.abs() >= 0.5, way - way.sign(), way)
+
+
+ENVIRONMENT = SearchAndRescue
