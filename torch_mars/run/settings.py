@@ -284,12 +284,13 @@ def check(args: Any) -> None:
         task = envs.known(args.env)
     except ValueError as error:
         raise UsageError(f"--env: {error}") from None
-    is_paid_alike = task.environment.has_shared_reward
-    require(args, "value_per_agent", not (args.value_per_agent and is_paid_alike), f"{args.env} pays all agents alike")
     try:
         make_options(task.environment.Options, {**task.options, **args.env_options})
     except (ValueError, TypeError) as error:
         raise UsageError(f"--env-options: {error}") from None
+    if args.value_per_agent:  # options may decide who is paid: only an environment knows
+        is_paid_alike = envs.make(task, **args.env_options).has_shared_reward
+        require(args, "value_per_agent", not is_paid_alike, f"{args.env} pays all agents alike")
 
 
 def require(args: Any, name: str, holds: bool, allowed_values: str) -> None:

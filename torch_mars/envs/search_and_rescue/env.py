@@ -55,8 +55,8 @@ FULL_TURN = 2 * math.pi
 class SearchAndRescue(BatchedEnv):
     Options = Options
     metrics = {"targets_found": "last", "found_fraction": "last"}
-    has_shared_reward = False
-    state_is_obs = True  # unless an option says so
+    has_shared_reward = False  # unless an option says so
+    state_is_obs = True
 
     def setup(self) -> None:
         c = self.options
