@@ -7,8 +7,8 @@ one. Ours is called step by step; the original's steps are one compiled program 
 processes of their own (`side_by_side.py` says why); "ratio" is ours / the original's, the median over pairs of turns.
 Originals take their time to compile, so they run at one number of environments only (`--beside`).
 
-Originals (`pip install -e ".[parity]"`): SMAX, JaxNav and MPE of JaxMARL, each with its own `step`; RWARE and Search &
-Rescue of Jumanji, in its AutoResetWrapper. All of them draw a whole new episode in every step. For PaxMen
+Originals (`pip install -e ".[parity]"`): SMAX, JaxNav and MPE of JaxMARL, each with its own `step`; RWARE, Connector
+and Search & Rescue of Jumanji, in its AutoResetWrapper. All of them draw a whole new episode in every step. For PaxMen
 `jax_paxmen.py` stands in, which takes its starts from a pool.
 """
 
@@ -35,7 +35,7 @@ STEPS = 4  # of a compiled program, and of different random actions
 ROUNDS = 3
 # family -> package needed
 ORIGINALS = {"paxmen": "jax"} | dict.fromkeys(("smax", "jaxnav", "mpe"), "jaxmarl")
-ORIGINALS |= dict.fromkeys(("rware", "search_and_rescue"), "jumanji")
+ORIGINALS |= dict.fromkeys(("rware", "connector", "search_and_rescue"), "jumanji")
 
 
 # ---- ours ----
@@ -126,11 +126,14 @@ def jaxmarl_original(task: str, num_envs: int):
 
 def jumanji_env(task: str):
     """Jumanji's environment with the settings of our task."""
-    from jumanji.environments import RobotWarehouse, SearchAndRescue
+    from jumanji.environments import Connector, RobotWarehouse, SearchAndRescue
+    from jumanji.environments.routing.connector.generator import RandomWalkGenerator
     from jumanji.environments.routing.robot_warehouse.generator import RandomGenerator as Warehouses
     from jumanji.environments.swarms.search_and_rescue.generator import RandomGenerator as Teams
 
     options = envs.make(task).options
+    if envs.family(task) == "connector":
+        return Connector(RandomWalkGenerator(options.grid_size, options.num_agents), time_limit=options.grid_size**2)
     if envs.family(task) == "search_and_rescue":
         return SearchAndRescue(generator=Teams(num_searchers=options.num_searchers, num_targets=options.num_targets))
     names = ("shelf_rows", "shelf_columns", "column_height", "num_agents", "request_queue_size")

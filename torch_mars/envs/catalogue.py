@@ -24,7 +24,7 @@ from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import allowed, make_options
 
 # folders, in the order in which their tasks are listed
-BUILT = ("paxmen", "aerojax", "smax", "mpe", "jaxnav", "rware", "search_and_rescue")
+BUILT = ("paxmen", "aerojax", "smax", "mpe", "jaxnav", "rware", "connector", "search_and_rescue")
 # environments of the benchmark that are still to be built -> title, tasks
 TO_BE_BUILT: dict[str, tuple[str, tuple[str, ...]]] = {
     "connector": ("Connector", ("connector_5x5x3a", "connector_7x7x5a", "connector_10x10x10a", "connector_15x15x23a")),

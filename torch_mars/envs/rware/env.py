@@ -102,6 +102,7 @@ class Warehouse(BatchedEnv):
         self._headings = torch.arange(1, len(AHEAD) + 1, device=self.device)
         self._is_higher = torch.ones(c.num_agents, c.num_agents, dtype=torch.bool, device=self.device).triu(1)
         self._is_self = torch.eye(c.num_agents, dtype=torch.bool, device=self.device)
+        self._goals = self.layout.goals.tolist()
         self._tables = loops.tables(self.layout)
 
     # ---- reset ----
@@ -211,7 +212,7 @@ class Warehouse(BatchedEnv):
         """Goal after goal: a requested shelf that is on it pays, and another is requested in its place."""
         grid, queue, rng = state.shelf_grid.flatten(1), state.request_queue, state.rng
         deliveries = torch.zeros(len(queue), device=queue.device)
-        for goal in self.layout.goals.tolist():
+        for goal in self._goals:
             is_delivered = queue == (grid[:, goal, None] - 1)
             pays = is_delivered.any(1)
             queue, rng = where_rows(

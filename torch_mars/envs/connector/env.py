@@ -1,0 +1,253 @@
+"""Connector: the heads of N wires grow over a board to their targets. Wires may not cross, and nothing is ever cleared.
+
+Source: `Connector-v3` of the `jumanji` package 1.1.2 (JAX) with the boards of its `RandomWalkGenerator`, matched step
+for step, seen through the vector wrapper of Mava.
+
+| | shape | values |
+|---|---|---|
+| observation | [N, 54] | own place, the target's, two windows of 5 x 5 cells: below |
+| global state | [54 N] | the observations of agent 0, 1, ... |
+| action | [N] in 0..4 | 0 stay, 1 up, 2 right, 3 down, 4 left; one that is not allowed is 0 |
+| action mask | [N, 5] | allowed moves lead to empty cells or the own target; connected agents only stay |
+| reward | [N] | the team's, to everyone: 1 for each agent that connects, -0.03 for each that was unconnected before |
+| start | | a new board: wires laid by random walks and taken away again (`boards.py`), so that it can be solved |
+| end | | everyone is connected or blocked, or after G x G steps |
+
+A board of 5 x 5: heads are numbers, their targets letters (A is agent 0's), trails ":"; agent 2 is connected, "*".
+
+    0 1 A . .
+    . : . . .
+    : * . . .
+    . . . . .
+    . . . . B
+
+The numbers of an observation:
+
+- `position` (2), `target` (2): row and column, divided by G x G; the target's are 0 once it is reached;
+- `blockers` (5 x 5), row by row from the top left, own head in the middle: 1 a head, or outside the board; -1 a trail;
+- `targets` (5 x 5), of the same cells: 1 the own target, or outside the board; -1 another's.
+
+What is allowed is judged on the board before anybody moves. Of several agents that want one cell the highest number
+gets it, the others stay. With shared_reward=False everyone is paid its own part of the reward.
+
+Metrics, of the situation at the end: `connected_ratio`, `won_episode` (all connected), `total_path_length` (cells
+covered by all wires).
+"""
+
+import dataclasses
+from collections.abc import Collection, Sequence
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from torch_mars.envs.connector import loops
+from torch_mars.envs.connector.boards import draw_boards, is_beaten, weights
+from torch_mars.envs.connector.task import (
+    HEAD,
+    MOVES,
+    OBSERVED,
+    OUTSIDE,
+    TARGET,
+    TRAIL,
+    WINDOW,
+    ConnectorState,
+    Options,
+)
+from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops
+from torch_mars.envs.engine import Engine
+
+REACH = WINDOW // 2
+
+
+class Connector(BatchedEnv):
+    Options = Options
+    metrics = {"connected_ratio": "last", "won_episode": "last", "total_path_length": "last"}
+    has_shared_reward = True  # unless an option says otherwise
+    state_is_obs = True
+
+    def setup(self) -> None:
+        c = self.options
+        self.num_agents, self.grid_size = c.num_agents, c.grid_size
+        self.max_steps = c.max_steps or c.grid_size**2
+        self.has_shared_reward = c.shared_reward
+        self.grid_dtype = torch.int8 if 3 * c.num_agents <= torch.iinfo(torch.int8).max else torch.int16
+        size = sum(OBSERVED.values())
+        self.action_space = gymnasium.spaces.Discrete(len(MOVES))
+        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (size,), np.float32)
+        self.state_space = gymnasium.spaces.Box(-1.0, 1.0, (self.num_agents * size,), np.float32)
+
+        self.pay = np.float32(c.connected_reward), np.float32(c.timestep_reward), c.shared_reward
+        self.weights = weights()
+        self._weights = self.weights.to(self.device)
+        around = torch.arange(-REACH, REACH + 1, device=self.device)
+        self._window = (around[:, None] * (c.grid_size + 2 * REACH) + around).flatten()  # on a board with a margin
+        moves = torch.tensor(MOVES, device=self.device)
+        self._moves = moves[:, 0] * c.grid_size + moves[:, 1]
+        self._at_moves = WINDOW * WINDOW // 2 + moves[:, 0] * WINDOW + moves[:, 1]  # their cells in the window
+        self._codes = 3 * torch.arange(c.num_agents, device=self.device)
+
+    # ---- reset ----
+
+    def initial_state(self, rng: Tensor) -> ConnectorState:
+        count, G, N = len(rng), self.grid_size, self.num_agents
+        if runs_in_loops(rng):
+            rng = rng.clone()
+            head, target = torch.empty(2, count, N, dtype=torch.int64)
+            loops.draw_boards(self.options.walk_length, G, self.weights.numpy(), *arrays(rng, head, target))
+        else:
+            head, target, rng = draw_boards(rng, self.options, self._weights)
+        codes = self._codes.to(self.grid_dtype)
+        grid = torch.zeros(count, G * G, dtype=self.grid_dtype, device=rng.device)
+        grid.scatter_(1, head, (codes + HEAD).expand(count, N)).scatter_(1, target, (codes + TARGET).expand(count, N))
+        return ConnectorState(
+            **self.episode_start(rng),
+            grid=grid.view(count, G, G),
+            agent_pos=self._position(head),
+            target_pos=self._position(target),
+        )
+
+    def admitted(self, state: ConnectorState, given: Collection[str]) -> ConnectorState:
+        G, N, grid = self.grid_size, self.num_agents, state.grid.flatten(1)
+        for name in ("agent_pos", "target_pos"):
+            values = getattr(state, name)
+            if (is_off := (values < 0) | (values >= G)).any():
+                raise ValueError(f"State field {name!r} has {values[is_off][0].item()}; allowed are 0 to {G - 1}")
+        if (is_off := (grid < 0) | (grid > 3 * N)).any():
+            raise ValueError(f"State field 'grid' has {grid[is_off][0].item()}; allowed are 0 to {3 * N}")
+        head, target = self._cell(state.agent_pos), self._cell(state.target_pos)
+        wanted = torch.where(head == target, self._codes + HEAD, self._codes + TARGET)  # where the target is or was
+        for name, cell, codes in (("agent_pos", head, self._codes + HEAD), ("target_pos", target, wanted)):
+            found = grid.gather(1, cell)
+            if (is_wrong := found != codes).any():
+                b, agent = is_wrong.nonzero()[0].tolist()
+                place = tuple(getattr(state, name)[b, agent].tolist())
+                raise ValueError(
+                    f"State field 'grid' has {found[b, agent].item()} at {place}, where {name!r} has agent {agent}: "
+                    f"it must be {codes[b, agent].item() if codes.dim() == 2 else codes[agent].item()}"
+                )
+        is_end = (grid > 0) & (grid % 3 != TRAIL)
+        if (is_end.sum(1) != N + (head != target).sum(1)).any():
+            raise ValueError("State field 'grid' has heads or targets besides those of 'agent_pos' and 'target_pos'")
+        return state
+
+    # ---- step ----
+
+    def transition(self, state: ConnectorState, actions: Tensor):
+        advance = self._advance_in_loops if runs_in_loops(actions) else self.advance
+        state, reward, is_over, connected, path_length = advance(state, actions)
+        metrics = {
+            "connected_ratio": connected.float() / self.num_agents,
+            "won_episode": (connected == self.num_agents).float(),
+            "total_path_length": path_length,
+        }
+        return state, reward, is_over, metrics
+
+    def _advance_in_loops(self, state: ConnectorState, actions: Tensor):
+        """What `advance` does, faster on CPU."""
+        grid, agent_pos = (x.clone(memory_format=torch.contiguous_format) for x in (state.grid, state.agent_pos))
+        reward, is_over = torch.empty(actions.shape), torch.empty(len(actions), dtype=torch.bool)
+        counts = torch.empty(2, len(actions), dtype=torch.int64)
+        loops.advance(self.pay, *arrays(actions, grid, agent_pos, state.target_pos, reward, is_over, counts))
+        return dataclasses.replace(state, grid=grid, agent_pos=agent_pos), reward, is_over, *counts
+
+    def advance(self, state: ConnectorState, actions: Tensor) -> tuple[ConnectorState, Tensor, Tensor, Tensor, Tensor]:
+        """The board after a step, reward [B, N], whether the episode is over bool [B], and int64 [B] each: agents
+        connected, cells covered by wires.
+        """
+        old, was_connected = self._cell(state.agent_pos), self._is_connected(state)
+        goes = self._is_allowed(state, self._codes_around(state)).gather(2, actions[..., None]).squeeze(2)
+        wanted = torch.where(goes, old + self._moves[actions], old)
+        new = torch.where(is_beaten(wanted, old), old, wanted)
+        codes = self._codes.to(self.grid_dtype).expand_as(new)
+        grid = state.grid.flatten(1).scatter(1, old, codes + TRAIL).scatter(1, new, codes + HEAD)
+        state = dataclasses.replace(state, grid=grid.view_as(state.grid), agent_pos=self._position(new))
+        is_connected = self._is_connected(state)
+        can_move = self._is_allowed(state, self._codes_around(state))[..., 1:].flatten(1).any(1)
+        path_length = ((grid > 0) & (grid % 3 == TRAIL)).sum(1) + self.num_agents
+        return state, self._reward(was_connected, is_connected), ~can_move, is_connected.sum(1), path_length
+
+    def _is_allowed(self, state: ConnectorState, around: Tensor) -> Tensor:
+        """bool [B, N, 5], from the codes [B, N, 25] around each head."""
+        codes = around.index_select(2, self._at_moves)
+        is_way = (codes == 0) | (codes == (self._codes + TARGET)[:, None])
+        is_allowed = is_way & ~self._is_connected(state)[..., None]
+        is_allowed[..., 0] = True
+        return is_allowed
+
+    def _reward(self, was_connected: Tensor, is_connected: Tensor) -> Tensor:
+        """[B, N], of bool [B, N] before and after the step."""
+        for_connecting, for_a_step, is_shared = self.pay
+        is_new, is_late = is_connected & ~was_connected, ~was_connected
+        if is_shared:
+            is_new, is_late = (x.sum(1, keepdim=True).expand_as(x) for x in (is_new, is_late))
+        return float(for_connecting) * is_new.float() + float(for_a_step) * is_late.float()
+
+    def _is_connected(self, state: ConnectorState) -> Tensor:
+        return (state.agent_pos == state.target_pos).all(2)
+
+    # ---- what is seen ----
+
+    def perceive(self, state: ConnectorState) -> tuple[Tensor, Tensor, Tensor]:
+        if runs_in_loops(state.grid):
+            shape = state.agent_pos.shape[:2]
+            obs = torch.empty(*shape, sum(OBSERVED.values()))
+            mask = torch.empty(*shape, len(MOVES), dtype=torch.bool)
+            loops.perceive(*arrays(state.grid, state.agent_pos, state.target_pos, obs, mask))
+            return obs, obs.flatten(1), mask
+        around, cells = self._codes_around(state), self.grid_size**2
+        target = torch.where(self._is_connected(state)[..., None], 0, state.target_pos)
+        kind, own = around % 3, (self._codes + TARGET)[:, None]  # outside is of a head's kind
+        blockers = (kind == HEAD).float() - (kind == TRAIL).float()
+        others = (around > 0) & (kind == TARGET % 3) & (around != own)
+        targets = ((around == own) | (around == OUTSIDE)).float() - others.float()
+        obs = torch.cat([state.agent_pos.float() / cells, target.float() / cells, blockers, targets], 2)
+        return obs, obs.flatten(1), self._is_allowed(state, around)
+
+    def _codes_around(self, state: ConnectorState) -> Tensor:
+        """What stands on the 5 x 5 cells around each head: [B, N, 25], OUTSIDE beyond the board."""
+        board = F.pad(state.grid, (REACH,) * 4, value=OUTSIDE)
+        row, column = (state.agent_pos + REACH).unbind(2)
+        cell = (row * board.shape[2] + column)[..., None] + self._window
+        return board.flatten(1).gather(1, cell.flatten(1)).view(cell.shape)
+
+    def observation(self, state: ConnectorState) -> Tensor:
+        return self.perceive(state)[0]
+
+    def global_state(self, state: ConnectorState) -> Tensor:
+        return self.perceive(state)[1]
+
+    def action_mask(self, state: ConnectorState) -> Tensor:
+        return self.perceive(state)[2]
+
+    def engine(self) -> Engine:
+        return loops.ConnectorLoops(self)
+
+    def draw(self, state: ConnectorState, index: int = 0, trail: Sequence[ConnectorState] = ()) -> np.ndarray:
+        """The board, where all ways can be seen; nothing is shown of `trail`."""
+        from torch_mars.envs.connector.draw import draw
+
+        return draw(state, index, self.action_mask(state)[index])
+
+    def draw_text(self, state: ConnectorState, index: int = 0) -> str:
+        from torch_mars.envs.connector.draw import draw_text
+
+        return draw_text(state, index)
+
+    def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:
+        from torch_mars.envs.connector.draw import draw_windows
+
+        return draw_windows(obs, agent)
+
+    def _cell(self, position: Tensor) -> Tensor:
+        """The number of the cell at each position [..., 2]."""
+        return position[..., 0] * self.grid_size + position[..., 1]
+
+    def _position(self, cell: Tensor) -> Tensor:
+        """(row, column) [..., 2] of each cell."""
+        return torch.stack([cell // self.grid_size, cell % self.grid_size], -1)
+
+
+ENVIRONMENT = Connector
