@@ -88,6 +88,7 @@ TWINS = {
     "smax": ("env.py", set()),
     "jaxnav": ("lidar.py", {"_is_wall"}),
     "rware": ("env.py", {"tables"}),
+    "connector": (("boards.py", "env.py"), set()),
     "search_and_rescue": (
         "env.py",
         {"numbers", "remainder", "clipped", "noise", "draw_ranks", "cosine_sine", "angle_of"},  # the last of angles.py
@@ -97,12 +98,16 @@ TWINS = {
 
 @pytest.mark.parametrize("name", TWINS)
 def test_loops_have_the_names_and_the_order_of_their_twins(name):
-    file, alone = TWINS[name]
-    of_tensors = re.findall(r"^ *def (\w+)", (ROOM / name / file).read_text(), re.MULTILINE)
+    files, alone = TWINS[name]
+    files = (files,) if isinstance(files, str) else files
+    text = "\n".join((ROOM / name / file).read_text() for file in files)
+    of_tensors = re.findall(r"^ *def (\w+)", text, re.MULTILINE)
     of_loops = re.findall(r"^def (\w+)", (ROOM / name / "loops.py").read_text(), re.MULTILINE)
     of_loops = [function for function in of_loops if function not in alone]
-    assert not set(of_loops) - set(of_tensors), f"{name}: loops without a twin in {file}"
-    assert of_loops == [function for function in of_tensors if function in of_loops], f"{name}: not in {file}'s order"
+    assert not set(of_loops) - set(of_tensors), f"{name}: loops without a twin in {files}"
+    assert of_loops == [function for function in of_tensors if function in of_loops], (
+        f"{name}: not in the order of {files}"
+    )
 
 
 @pytest.mark.parametrize(
