@@ -129,22 +129,19 @@ def tuned(folder: str | None, task: str, method: Method) -> dict[str, Any]:
 
 
 def tasks_named(text: str) -> list[envs.Task]:
-    """`paxmen,aerojax_8v8,my_module:Gather` -> tasks, each once; an environment stands for all its tasks there are.
+    """`paxmen,aerojax_8v8,my_module:Gather` -> tasks, each once; an environment stands for all its tasks.
 
     Raises:
         UsageError: an unknown name.
     """
-    available = envs.tasks()
-    groups = {name: [t for t in group if t in available] for name, group in envs.ENVIRONMENTS.items()}
-    groups = {name: group for name, group in groups.items() if group}
     found: dict[str, envs.Task] = {}
     for item in (item.strip() for item in text.split(",")):
-        for name in groups.get(item, [item]):
+        for name in envs.ENVIRONMENTS.get(item, [item]):
             try:
                 task = envs.find(name)
             except ValueError as error:
                 is_close = name in envs.TASKS or ":" in name
-                unknown = f"unknown {name!r}; {allowed(name, (*groups, *available))}"
+                unknown = f"unknown {name!r}; {allowed(name, (*envs.ENVIRONMENTS, *envs.tasks()))}"
                 raise UsageError(f"--envs: {error if is_close else unknown}") from None
             found[task.name] = startable(name, "--envs")
     return list(found.values())

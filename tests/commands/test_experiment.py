@@ -140,7 +140,6 @@ def test_an_environment_stands_for_its_tasks():
     "command, problem",
     [
         ("--envs paxman", "--envs: unknown 'paxman'; did you mean paxmen"),
-        ("--envs connector_5x5x3a", "--envs: task 'connector_5x5x3a' is not available yet"),
         ("--envs paxmen --algos mars,mappoo", "--algos: unknown method 'mappoo'; did you mean mappo"),
         ("--envs paxmen --algos ,", "--algos: unknown method ''"),
         ("--envs paxmen --total-steps 10", "one update alone takes"),

@@ -240,7 +240,6 @@ def test_show_trains_nothing(trained, capsys):
     [
         ("--algo marz --env paxmen_4a", "unknown method 'marz'; did you mean mars"),
         ("--algo mars --env paxmen_9a", "--env: unknown task 'paxmen_9a'; did you mean"),
-        ("--algo mars --env connector_5x5x3a", "not available yet"),
         ("--algo mappo --env paxmen_4a --ablation", "it cannot be had with mappo"),
         ("--algo mars --env paxmen_4a --config own.yaml", "epochs is searched and cannot be fixed"),
         ("--algo mars --env paxmen_4a --config nowhere.yaml", "cannot read nowhere.yaml"),

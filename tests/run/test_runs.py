@@ -243,7 +243,6 @@ def test_every_flag_is_explained(capsys):
 BAD_COMMANDS = [
     ("--expandd 1.1", "'--expandd'", "did you mean --expand"),
     ("--env paxmen_7a", "'paxmen_7a'", "paxmen_4a"),
-    ("--env connector_5x5x3a", "'connector_5x5x3a'", "not available yet"),
     ("--contract 1.2", "--contract is 1.2", "less than 1"),
     ("--expand 1", "--expand is 1.0", "greater than 1"),
     ("--num-envs 0", "--num-envs is 0", "1 or more"),

@@ -24,16 +24,9 @@ from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import allowed, make_options
 
 # folders, in the order in which their tasks are listed
-BUILT = ("paxmen", "aerojax", "smax", "mpe", "jaxnav", "rware", "connector", "search_and_rescue")
-# environments of the benchmark that are still to be built -> title, tasks
-TO_BE_BUILT: dict[str, tuple[str, tuple[str, ...]]] = {
-    "connector": ("Connector", ("connector_5x5x3a", "connector_7x7x5a", "connector_10x10x10a", "connector_15x15x23a")),
-}
-_TASK_FILES = {name: importlib.import_module(f"torch_mars.envs.{name}.task") for name in BUILT}
-_PAPERS_ORDER = ("rware", "smax", "connector", "mpe", "paxmen", "aerojax", "jaxnav", "search_and_rescue")
-ENVIRONMENTS: dict[str, tuple[str, ...]] = {
-    name: tuple(_TASK_FILES[name].TASKS) if name in _TASK_FILES else TO_BE_BUILT[name][1] for name in _PAPERS_ORDER
-}
+FOLDERS = ("paxmen", "aerojax", "jaxnav", "search_and_rescue", "connector", "mpe", "rware", "smax")
+_TASK_FILES = {name: importlib.import_module(f"torch_mars.envs.{name}.task") for name in FOLDERS}
+ENVIRONMENTS: dict[str, tuple[str, ...]] = {name: tuple(file.TASKS) for name, file in _TASK_FILES.items()}
 TASKS: tuple[str, ...] = tuple(task for group in ENVIRONMENTS.values() for task in group)
 RESERVED = "pettingzoo"  # in front of the colon: no module of a user's
 
@@ -90,7 +83,7 @@ def known(name: str | Task) -> Task:
     """The task of a name that may come from anywhere. No module is imported for it.
 
     Raises:
-        ValueError: an unknown task, one whose environment is not built yet, or one of a module that nobody imported.
+        ValueError: an unknown task, or one of a module that nobody imported.
     """
     if isinstance(name, Task):
         return name
@@ -100,10 +93,6 @@ def known(name: str | Task) -> Task:
         return _typed.get(name) or _in_module(name, *_parted(name))
     if task := _registered.get(name) or _of_package(name):
         return task
-    for environment, (_, group) in TO_BE_BUILT.items():
-        if name in group:
-            first = tasks()[0]
-            raise ValueError(f"task {name!r} is not available yet: {environment} is still to be built; try {first!r}")
     raise ValueError(f"unknown task {name!r}; {allowed(name, tasks())}")
 
 
@@ -230,7 +219,7 @@ def _checked(environment: Any) -> type[BatchedEnv]:
 
 
 def tasks() -> tuple[str, ...]:
-    """The tasks that have names today: of the benchmark, extensions of it, registered ones.
+    """The tasks that have names: the 47 of the benchmark, extensions of it, registered ones.
 
     Other sizes of JaxNav (`jaxnav_<W>x<W>x<N>a`) and Search & Rescue (`search_and_rescue_<N>x<T>`), and a user's
     `my_module:Gather`, can be made, too.
@@ -242,8 +231,6 @@ def tasks() -> tuple[str, ...]:
 
 def title(family: str) -> str:
     """How an environment is written in tables and figures."""
-    if family in TO_BE_BUILT:
-        return TO_BE_BUILT[family][0]
     return _TASK_FILES[family].TITLE if family in _TASK_FILES else {"all": "all environments"}.get(family, family)
 
 
