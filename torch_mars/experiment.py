@@ -129,19 +129,22 @@ def tuned(folder: str | None, task: str, method: Method) -> dict[str, Any]:
 
 
 def tasks_named(text: str) -> list[envs.Task]:
-    """`paxmen,aerojax_8v8,my_module:Gather` -> tasks, each once; an environment stands for all its tasks.
+    """`paxmen,aerojax_8v8,my_module:Gather` -> tasks, each once.
+
+    An environment stands for all its tasks, `all` for the 47 of the benchmark.
 
     Raises:
         UsageError: an unknown name.
     """
+    groups = {"all": envs.TASKS, **envs.ENVIRONMENTS}
     found: dict[str, envs.Task] = {}
     for item in (item.strip() for item in text.split(",")):
-        for name in envs.ENVIRONMENTS.get(item, [item]):
+        for name in groups.get(item, [item]):
             try:
                 task = envs.find(name)
             except ValueError as error:
                 is_close = name in envs.TASKS or ":" in name
-                unknown = f"unknown {name!r}; {allowed(name, (*envs.ENVIRONMENTS, *envs.tasks()))}"
+                unknown = f"unknown {name!r}; {allowed(name, (*groups, *envs.tasks()))}"
                 raise UsageError(f"--envs: {error if is_close else unknown}") from None
             found[task.name] = startable(name, "--envs")
     return list(found.values())
@@ -320,7 +323,7 @@ def make_parser() -> Parser:
         "--envs",
         required=True,
         metavar="LIST",
-        help="tasks, also my_module:MyEnvironment of your own, or environments for all of their tasks",
+        help="tasks, also my_module:MyEnvironment of your own; environments for all of their tasks; or all, for all 47",
     )
     parser.add_argument("--seeds", type=whole(1), default=10, metavar="N", help="seeds of each (default 10)")
     parser.add_argument(

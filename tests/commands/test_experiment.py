@@ -11,7 +11,7 @@ import pytest
 import yaml
 from made_up_results import FakeTraining, Killed, run_folder
 
-from torch_mars import experiment
+from torch_mars import envs, experiment
 from torch_mars.protocol import methods, saved, trainings
 from torch_mars.run import cli, files
 
@@ -128,6 +128,7 @@ def test_budgets_are_the_paper_s(task, budget, final, tuning):
 
 
 def test_an_environment_stands_for_its_tasks():
+    assert tuple(task.name for task in experiment.tasks_named("all")) == envs.TASKS
     assert [task.name for task in experiment.tasks_named("paxmen,aerojax_8v8,paxmen_5a")] == [
         "paxmen_4a",
         "paxmen_5a",

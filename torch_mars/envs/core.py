@@ -58,6 +58,8 @@ class BatchedEnv(ABC):
       `draw_observation(obs [O], agent) -> uint8 [h, h, 3]`;
     - where the rules stand as loops, too (`loops.py`): `engine()`.
 
+    Where the critic sees what the agents see, say `state_is_obs = True`: learners then keep it once.
+
     Rules treat every environment by itself and B as free: they are also called with a few rows of the batch.
 
     Args:

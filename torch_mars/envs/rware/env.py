@@ -101,7 +101,6 @@ class Warehouse(BatchedEnv):
         self._window = constant(self.layout.window)
         self._headings = torch.arange(1, len(AHEAD) + 1, device=self.device)
         self._is_higher = torch.ones(c.num_agents, c.num_agents, dtype=torch.bool, device=self.device).triu(1)
-        self._is_self = torch.eye(c.num_agents, dtype=torch.bool, device=self.device)
         self._goals = self.layout.goals.tolist()
         self._tables = loops.tables(self.layout)
 
