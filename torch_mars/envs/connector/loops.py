@@ -34,14 +34,15 @@ def draw_boards(walk_length, grid_size, weights, rng, head, target):
     side, num_agents = grid_size + 2, head.shape[1]  # a wall is around the board
     steps = np.array([-side, 1, side, -1])
     occupied, ways = np.empty(side * side, np.bool_), np.empty(side * side, np.int64)
+    open_in_row, claimed = np.empty(side, np.int64), np.empty(side * side, np.int64)
     start, position = np.empty(num_agents, np.int64), np.empty(num_agents, np.int64)
     wanted = np.empty(num_agents, np.int64)
     key = np.zeros((), np.int64)
     for b in range(len(rng)):
         key[()] = rng[b]
-        _place(key, side, steps, occupied, ways, start, position)
+        _place(key, side, steps, occupied, ways, open_in_row, start, position)
         for _ in range(walk_length - 1):
-            _walk(key, side, steps, weights, start, occupied, position, wanted)
+            _walk(key, side, steps, weights, start, occupied, claimed, position, wanted)
         for agent in range(num_agents):
             head[b, agent] = (start[agent] // side - 1) * grid_size + start[agent] % side - 1
             target[b, agent] = (position[agent] // side - 1) * grid_size + position[agent] % side - 1
@@ -49,18 +50,26 @@ def draw_boards(walk_length, grid_size, weights, rng, head, target):
 
 
 @compiled
-def _place(key, side, steps, occupied, ways, start, position):
-    """Starts and first cells of all wires; `ways` counts the free neighbours of every cell."""
+def _place(key, side, steps, occupied, ways, open_in_row, start, position):
+    """Starts and first cells of all wires.
+
+    Args:
+        ways, open_in_row: kept here: free neighbours of every cell; free cells with such neighbours in every row.
+    """
     for cell in range(side * side):
         row, column = cell // side, cell % side
         occupied[cell] = row == 0 or row == side - 1 or column == 0 or column == side - 1
         ways[cell] = 4 - (row == 1) - (row == side - 2) - (column == 1) - (column == side - 2)
+    choices = (side - 2) * (side - 2)
+    open_in_row[:] = side - 2
+    open_in_row[0] = open_in_row[side - 1] = 0
     for agent in range(len(start)):
-        choices = 0
-        for cell in range(side, side * side - side):
-            choices += not occupied[cell] and ways[cell] > 0
         chosen = next_integer(key, choices)
-        cell = side - 1
+        row = 0
+        while chosen >= open_in_row[row]:
+            chosen -= open_in_row[row]
+            row += 1
+        cell = row * side
         while chosen >= 0:
             cell += 1
             chosen -= not occupied[cell] and ways[cell] > 0
@@ -72,14 +81,20 @@ def _place(key, side, steps, occupied, ways, start, position):
             chosen -= not occupied[cell + steps[way]]
         position[agent] = cell + steps[way]
         for taken in (start[agent], position[agent]):
+            if ways[taken] > 0:
+                open_in_row[taken // side] -= 1
+                choices -= 1
             occupied[taken] = True
             for step in steps:
                 ways[taken + step] -= 1
+                if ways[taken + step] == 0 and not occupied[taken + step]:
+                    open_in_row[(taken + step) // side] -= 1
+                    choices -= 1
 
 
 @compiled
-def _walk(key, side, steps, weights, start, occupied, position, wanted):
-    """One round of all walkers."""
+def _walk(key, side, steps, weights, start, occupied, claimed, position, wanted):
+    """One round of all walkers. `claimed` holds the highest number that wants a cell, where somebody does."""
     num_agents = len(start)
     for agent in range(num_agents):
         at = position[agent]
@@ -93,14 +108,11 @@ def _walk(key, side, steps, weights, start, occupied, position, wanted):
         drawn *= total
         way = int(up_to_0 <= drawn) + int(up_to_1 <= drawn) + int(up_to_2 <= drawn)
         wanted[agent] = at + steps[way] if total > 0 else at
+        claimed[wanted[agent]] = agent
     for agent in range(num_agents):
-        for higher in range(agent + 1, num_agents):
-            if wanted[higher] == wanted[agent] and wanted[higher] != position[higher]:
-                wanted[agent] = position[agent]
-                break
-    for agent in range(num_agents):
-        position[agent] = wanted[agent]
-        occupied[wanted[agent]] = True
+        if claimed[wanted[agent]] == agent:
+            position[agent] = wanted[agent]
+            occupied[wanted[agent]] = True
 
 
 # ---- step: `env.py` ----
@@ -119,20 +131,18 @@ def advance(pay, actions, grid, agent_pos, target_pos, reward, is_over, counts):
     """
     num_agents = actions.shape[1]
     wanted = np.empty((num_agents, 2), np.int64)
-    goes, was_connected = np.empty(num_agents, np.bool_), np.empty(num_agents, np.bool_)
+    claimed = np.empty(grid.shape[1:], np.int64)  # the highest number that wants a cell, where somebody does
+    was_connected = np.empty(num_agents, np.bool_)
     for b in range(len(actions)):
         for agent in range(num_agents):
             was_connected[agent] = _is_connected(agent_pos, target_pos, b, agent)
             move = actions[b, agent]
-            goes[agent] = move != 0 and _is_allowed(grid, agent_pos, target_pos, b, agent, move)
-            wanted[agent, 0] = agent_pos[b, agent, 0] + (_MOVES[move, 0] if goes[agent] else 0)
-            wanted[agent, 1] = agent_pos[b, agent, 1] + (_MOVES[move, 1] if goes[agent] else 0)
+            goes = move != 0 and _is_allowed(grid, agent_pos, target_pos, b, agent, move)
+            wanted[agent, 0] = agent_pos[b, agent, 0] + (_MOVES[move, 0] if goes else 0)
+            wanted[agent, 1] = agent_pos[b, agent, 1] + (_MOVES[move, 1] if goes else 0)
+            claimed[wanted[agent, 0], wanted[agent, 1]] = agent
         for agent in range(num_agents):
-            is_beaten = not goes[agent]
-            for higher in range(agent + 1, num_agents):
-                is_same = wanted[higher, 0] == wanted[agent, 0] and wanted[higher, 1] == wanted[agent, 1]
-                is_beaten |= goes[higher] and is_same
-            if not is_beaten:
+            if claimed[wanted[agent, 0], wanted[agent, 1]] == agent:
                 grid[b, agent_pos[b, agent, 0], agent_pos[b, agent, 1]] = 3 * agent + TRAIL
                 agent_pos[b, agent, 0], agent_pos[b, agent, 1] = wanted[agent, 0], wanted[agent, 1]
                 grid[b, wanted[agent, 0], wanted[agent, 1]] = 3 * agent + HEAD
