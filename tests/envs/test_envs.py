@@ -10,6 +10,7 @@ import torch
 from task_lists import every_task
 
 import torch_mars.envs as envs
+from torch_mars.envs import rng
 from torch_mars.envs.core import fields_of, tree_map, where_rows
 
 
@@ -181,6 +182,31 @@ def test_a_step_compiles_without_graph_breaks(task):
         torch.testing.assert_close(tensor, fields_of(expected_state)[name])
     for left, right in zip(perceive(state), plain.perceive(expected_state)):
         assert (left is None and right is None) or torch.allclose(left.float(), right.float(), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("task", ["rware_tiny_4ag", "connector_5x5x3a"])
+def test_machine_code_of_torch_compile_computes_the_same_step(task):
+    """By torch.compile's own backend; all that is random in a start or a step is drawn, too."""
+    torch.compiler.reset()
+    env = envs.make(task, num_envs=16, seed=1)
+    start = torch.compile(env.initial_state, fullgraph=True)
+    transition, perceive = (torch.compile(f, fullgraph=True) for f in (env.transition, env.perceive))
+    keys, generator = rng.keys(5, 16), torch.Generator().manual_seed(0)
+    state = expected = env.initial_state(keys)
+    for name, tensor in fields_of(start(keys)).items():
+        assert torch.equal(tensor, fields_of(state)[name]), name
+    env.reset()
+    for _ in range(20):
+        actions = random_actions(env, generator)
+        state, reward, terminated, _ = transition(state, actions)
+        expected, expected_reward, expected_terminated, _ = env.transition(expected, actions)
+        assert torch.equal(reward, expected_reward) and torch.equal(terminated, expected_terminated)
+        for name, tensor in fields_of(state).items():
+            assert torch.equal(tensor, fields_of(expected)[name]), name
+        for left, right in zip(perceive(state), env.perceive(expected)):
+            torch.testing.assert_close(left, right, rtol=0, atol=1e-6)
 
 
 # ---- bad input ----
