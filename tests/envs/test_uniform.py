@@ -88,7 +88,7 @@ TWINS = {
     "smax": ("env.py", set()),
     "jaxnav": ("lidar.py", {"_is_wall"}),
     "rware": ("env.py", {"tables"}),
-    "connector": (("boards.py", "env.py"), set()),
+    "connector": (("boards.py", "env.py"), {"_is_way"}),
     "search_and_rescue": (
         "env.py",
         {"numbers", "remainder", "clipped", "noise", "draw_ranks", "cosine_sine", "angle_of"},  # the last of angles.py
