@@ -160,7 +160,7 @@ def test_jaxnav_is_learned(lesson, tmp_path):
 @pytest.mark.timeout(1800)
 @every_lesson
 def test_rware_is_learned_from_its_sparse_reward(lesson, tmp_path):
-    """Random play delivers 0.02 shelves an episode; for 2M to 3M steps hardly more are. Seed 0: others may begin later."""
+    """Random play delivers 0.02 shelves an episode; for 2M to 3M steps hardly more are (other seeds: 5M)."""
     (deliveries,) = late_means(lesson, tmp_path, "rware_tiny_2ag", 4_000_000, 3_600_000, "deliveries")
     assert deliveries > 0.3, deliveries
 
