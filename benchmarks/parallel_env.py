@@ -85,13 +85,13 @@ def main() -> None:
 
     machine = facts("cpu")
     print_facts(machine)
-    print(f"{'task':24}{'engine':16}{'steps/s':>10}{'batch of one':>14}{'first step':>12}")
+    print(f"{'task':24}{'engine':22}{'steps/s':>10}{'batch of one':>14}{'first step':>12}")
     rows = []
     for task in args.tasks:
         row = measure(task, args.seconds)
         rows.append(row)
         rate, reference, first = (row[k] for k in ("steps_per_second", "batch_of_one_steps_per_second", "first_step_s"))
-        print(f"{task:24}{row['engine']:16}{rate:10,.0f}{reference:14,.0f}{first:10.2f} s")
+        print(f"{task:24}{row['engine']:22}{rate:10,.0f}{reference:14,.0f}{first:10.2f} s")
     write_json(args.json, machine, rows)
 
 
