@@ -15,10 +15,10 @@ A board is a function of its key alone: 2 N + (W - 1) N words, in the order in w
 import torch
 from torch import Tensor
 
-from torch_mars.envs.connector.task import Options
+from torch_mars.envs.connector.task import LARGEST, Options
 from torch_mars.envs.rng import bits
 
-EXPONENTS = 2 * int(1.5 * 40) + 1  # 0 .. twice the longest walk on the largest board
+EXPONENTS = 2 * Options(LARGEST, 1).walk_length + 1  # 0 .. twice the longest walk on the largest board
 
 
 def weights(device: torch.device | str = "cpu") -> Tensor:
