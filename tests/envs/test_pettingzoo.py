@@ -228,11 +228,14 @@ def test_situations_can_be_put_in_place_and_copies_go_their_own_way(task):
     situation, state = env.engine.state_dict(), env.state()
     actions = sample_actions(env)
     later = {agent: obs.copy() for agent, obs in env.step(actions)[0].items()}
+    situation_later = env.engine.state_dict()
     env.engine.load_state(situation)
     np.testing.assert_array_equal(env.state(), state)
     for twin in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
         for agent, obs in twin.step(actions)[0].items():
             np.testing.assert_array_equal(obs, later[agent])
+        for name, value in twin.engine.state_dict().items():
+            np.testing.assert_array_equal(value, situation_later[name], err_msg=f"{name} of the copy")
         np.testing.assert_array_equal(env.state(), state, err_msg="stepping a copy moved the original")
 
 

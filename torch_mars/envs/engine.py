@@ -133,6 +133,10 @@ class LoopEngine(Engine):
 
     # ---- the rest ----
 
+    def of_batch(self, *names: str) -> list[np.ndarray]:
+        """State fields with a batch axis of one: the same memory. Not to be kept: a copy of the engine has its own."""
+        return [self.fields[name][None] for name in names]
+
     def reset(self, seed: int | None = None) -> Outcome:
         if seed is not None:
             self.fields["rng"][()] = rng.keys(seed, 1).item()

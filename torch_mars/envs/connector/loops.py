@@ -246,13 +246,10 @@ def perceive(grid, agent_pos, target_pos, obs, mask):
 class ConnectorLoops(LoopEngine):
     """The loops above on one environment, as a batch of one."""
 
-    def _of_batch(self, *names: str) -> list[np.ndarray]:
-        return [self.fields[name][None] for name in names]  # the same memory
-
     def start(self) -> None:
         rules, f = self.rules, self.fields
         head, target = np.empty((2, 1, rules.num_agents), np.int64)
-        rng = self._of_batch("rng")
+        rng = self.of_batch("rng")
         draw_boards(rules.options.walk_length, rules.grid_size, rules.weights.numpy(), *rng, head, target)
         f["grid"][:] = 0
         for code, name, cells in ((HEAD, "agent_pos", head[0]), (TARGET, "target_pos", target[0])):
@@ -263,7 +260,7 @@ class ConnectorLoops(LoopEngine):
         num_agents = self.rules.num_agents
         reward, is_over = np.empty((1, num_agents), np.float32), np.empty(1, np.bool_)
         counts = np.empty((2, 1), np.int64)
-        board = self._of_batch("grid", "agent_pos", "target_pos")
+        board = self.of_batch("grid", "agent_pos", "target_pos")
         advance(self.rules.pay, actions[None], *board, reward, is_over, counts)
         connected, path_length = counts[:, 0].tolist()
         metrics = {
@@ -276,5 +273,5 @@ class ConnectorLoops(LoopEngine):
     def perceive(self):
         shape = (1, self.rules.num_agents)
         obs, mask = np.empty((*shape, _OBSERVED), np.float32), np.empty((*shape, _ACTIONS), np.bool_)
-        perceive(*self._of_batch("grid", "agent_pos", "target_pos"), obs, mask)
+        perceive(*self.of_batch("grid", "agent_pos", "target_pos"), obs, mask)
         return obs[0], obs.ravel().copy(), mask[0].view(np.int8)

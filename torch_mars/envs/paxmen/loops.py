@@ -218,17 +218,16 @@ class PaxMenLoops(LoopEngine):
     def __init__(self, rules):
         super().__init__(rules)
         self._tables = tables(rules.board)
-        self._batch = {name: value[None] for name, value in self.fields.items()}  # the same memory
 
     def start(self) -> None:
         board, f = self.rules.board, self.fields
         initial_state(board.hub, board.rooms, f["rng"], f["layout"], f["agent_pos"], f["dot_pos"], f["dot_active"])
 
     def transition(self, actions: np.ndarray):
-        f, batch = self.fields, self._batch
+        f = self.fields
+        layout, dot_pos, agent_pos, dot_active = self.of_batch("layout", "dot_pos", "agent_pos", "dot_active")
         gain, counts = np.empty((1, len(actions)), np.float32), np.empty((3, 1), np.int64)
-        changed = batch["agent_pos"], batch["dot_active"], gain, counts
-        advance(self._tables, batch["layout"], actions[None], batch["dot_pos"], *changed)
+        advance(self._tables, layout, actions[None], dot_pos, agent_pos, dot_active, gain, counts)
         dots_eaten, boards_cleared, rooms_eaten_in = counts[:, 0].tolist()
         if boards_cleared:
             draw_dots(self.rules.board.rooms[f["layout"]], f["rng"], f["dot_pos"], f["dot_active"])
@@ -236,10 +235,10 @@ class PaxMenLoops(LoopEngine):
         return np.full(self.rules.num_agents, gain.sum(), np.float32), False, metrics
 
     def perceive(self):
-        batch, board = self._batch, self.rules.board
+        board = self.rules.board
         obs = np.empty((1, self.rules.num_agents, WINDOW * WINDOW), np.float32)
         state = np.empty((1, board.num_cells), np.float32)
-        seen = batch["layout"], batch["agent_pos"], batch["dot_pos"], batch["dot_active"]
+        seen = self.of_batch("layout", "agent_pos", "dot_pos", "dot_active")
         if not perceive(self._tables, *seen, obs, state):
             raise ValueError(OFF_THE_FLOOR)
         return obs[0], state[0], None

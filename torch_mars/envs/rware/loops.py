@@ -260,20 +260,16 @@ class WarehouseLoops(LoopEngine):
         super().__init__(rules)
         self._tables = tables(rules.layout)
         self._shelves = rules.layout.shelf_grid.reshape(rules.layout.rows, rules.layout.columns)
-        self._batch = {name: value[None] for name, value in self.fields.items()}  # the same memory
-
-    def _of_batch(self, *names: str) -> list[np.ndarray]:
-        return [self._batch[name] for name in names]
 
     def start(self) -> None:
-        initial_state(self._tables, *self._of_batch("rng", "agent_pos", "agent_dir", "request_queue"))
+        initial_state(self._tables, *self.of_batch("rng", "agent_pos", "agent_dir", "request_queue"))
         self.fields["is_carrying"][:] = False
         self.fields["shelf_grid"][:] = self._shelves
 
     def transition(self, actions: np.ndarray):
         deliveries, is_collision = np.empty(1, np.float32), np.empty(1, np.bool_)
         names = ("agent_pos", "agent_dir", "is_carrying", "shelf_grid", "request_queue", "rng")
-        advance(self._tables, actions[None], *self._of_batch(*names), deliveries, is_collision)
+        advance(self._tables, actions[None], *self.of_batch(*names), deliveries, is_collision)
         metrics = {"deliveries": deliveries[0], "collisions": np.float32(is_collision[0])}
         return np.full(self.rules.num_agents, deliveries[0]), bool(is_collision[0]), metrics
 
@@ -281,5 +277,5 @@ class WarehouseLoops(LoopEngine):
         shape = (1, self.rules.num_agents)
         obs, mask = np.empty((*shape, _OBSERVED), np.float32), np.empty((*shape, _ACTIONS), np.bool_)
         names = ("agent_pos", "agent_dir", "is_carrying", "shelf_grid", "request_queue")
-        perceive(self._tables, *self._of_batch(*names), obs, mask)
+        perceive(self._tables, *self.of_batch(*names), obs, mask)
         return obs[0], obs.ravel().copy(), mask[0].view(np.int8)

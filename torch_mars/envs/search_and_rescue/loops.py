@@ -315,7 +315,7 @@ class SearchAndRescueLoops(LoopEngine):
         initial_state(self.rules.numbers, self.fields["rng"], *(self.fields[name] for name in MOVING))
 
     def transition(self, actions: np.ndarray):
-        rng, step, *moving = self._rows("rng", "step", *MOVING)
+        rng, step, *moving = self.of_batch("rng", "step", *MOVING)
         drawn, reward = noise(rng, self.rules.num_targets), np.empty((1, len(actions)), F)
         advance(self.rules.numbers, drawn, actions[None], step, *moving, reward)
         targets_found, num_targets = int(np.count_nonzero(self.fields["target_found"])), self.rules.num_targets
@@ -324,9 +324,5 @@ class SearchAndRescueLoops(LoopEngine):
 
     def perceive(self):
         obs = np.empty((1, self.rules.num_agents, self.rules.observation_size), F)
-        perceive(self.rules.numbers, *self._rows(*SEEN), obs)
+        perceive(self.rules.numbers, *self.of_batch(*SEEN), obs)
         return obs[0], obs[0].flatten(), None
-
-    def _rows(self, *names: str) -> list[np.ndarray]:
-        """State fields as of a batch of one: the same memory."""
-        return [self.fields[name][None] for name in names]
