@@ -24,6 +24,9 @@ def form(request, monkeypatch):
     return request.param
 
 
+in_loops_only = pytest.mark.parametrize("form", ["loops"], indirect=True)  # in the other form the same numbers, slowly
+
+
 def situation(searchers, targets, found=(), velocities=None, step=0, speed=0.005, **options):
     """An environment with searchers (x, y, heading) and targets (x, y), which fly straight on."""
     size = f"{len(searchers)}x{len(targets)}"
@@ -321,12 +324,6 @@ def test_a_shared_reward_is_the_team_s_sum_to_everyone():
 # ---- chance, and numbers of whole episodes (specification, section 14) ----
 
 
-@pytest.fixture
-def in_loops_only(form):
-    if form == "tensors":
-        pytest.skip("the same numbers, slowly")
-
-
 def episodes(task, count, seed, act):
     """infos of `count` episodes, one each."""
     env = envs.make(task, count, seed=seed, auto_reset=False)
@@ -349,7 +346,8 @@ def episodes(task, count, seed, act):
         ("8x40", 256, 2.088, 0.278, 27.81, 2.88),
     ],
 )
-def test_random_play_returns_what_the_original_does(size, count, mean, spread, found, found_spread, in_loops_only):
+@in_loops_only
+def test_random_play_returns_what_the_original_does(size, count, mean, spread, found, found_spread):
     generator = torch.Generator().manual_seed(1)
     infos = episodes(
         f"search_and_rescue_{size}",
@@ -366,7 +364,8 @@ def test_random_play_returns_what_the_original_does(size, count, mean, spread, f
 
 
 @pytest.mark.parametrize("size, at_least, found, longest", [("2x20", 6.5, 18.5, 385), ("8x40", 4.4, 39.9, 150)])
-def test_seeking_finds_what_there_is(size, at_least, found, longest, in_loops_only):
+@in_loops_only
+def test_seeking_finds_what_there_is(size, at_least, found, longest):
     """A hand-written team; the specification's got 6.92 and 4.56."""
     generator = np.random.default_rng(0)
     infos = episodes(f"search_and_rescue_{size}", 48, 1, lambda env, ts: seeking(ts.obs, generator))
@@ -374,7 +373,8 @@ def test_seeking_finds_what_there_is(size, at_least, found, longest, in_loops_on
     assert infos["episode_length"].mean() < longest
 
 
-def test_a_start_is_uniform_and_at_rest(in_loops_only):
+@in_loops_only
+def test_a_start_is_uniform_and_at_rest():
     env = envs.make("search_and_rescue_4x40", 4096, seed=0)
     env.reset()
     state = env.state
@@ -396,7 +396,8 @@ def test_a_start_is_uniform_and_at_rest(in_loops_only):
     assert not state.target_vel.any() and not state.target_found.any() and not state.step.any()
 
 
-def test_velocities_of_targets_walk_at_random(in_loops_only):
+@in_loops_only
+def test_velocities_of_targets_walk_at_random():
     """From rest the noise is standard normal and of everything else independent."""
     env = envs.make("search_and_rescue_2x20", 512, seed=2)
     env.reset()
@@ -421,7 +422,8 @@ def test_velocities_of_targets_walk_at_random(in_loops_only):
 
 
 @pytest.mark.parametrize("name", ["02x20", "2x020", "0x20", "2x0", "2x20\n", "\u0662x20", "2x20x3", "-2x20", "2X20"])
-def test_a_size_has_one_name(name, in_loops_only):
+@in_loops_only
+def test_a_size_has_one_name(name):
     assert other_task("search_and_rescue_3x7") == {"num_searchers": 3, "num_targets": 7}
     assert other_task(f"search_and_rescue_{name}") is None
     with pytest.raises(ValueError, match="unknown task"):
@@ -441,7 +443,8 @@ def test_a_size_has_one_name(name, in_loops_only):
         ({"shared_reward": 1}, "shared_reward is 1; it must be true or false"),
     ],
 )
-def test_options_out_of_range_are_refused(option, message, in_loops_only):
+@in_loops_only
+def test_options_out_of_range_are_refused(option, message):
     with pytest.raises(ValueError, match=message):
         envs.make("search_and_rescue_2x20", **option)
 
@@ -458,7 +461,8 @@ def test_options_out_of_range_are_refused(option, message, in_loops_only):
         ("step", -1, "step holds -1; it must be 0 or more"),
     ],
 )
-def test_situations_that_cannot_be_are_refused(field, wrong, message, in_loops_only):
+@in_loops_only
+def test_situations_that_cannot_be_are_refused(field, wrong, message):
     env = envs.make("search_and_rescue_2x20", 3, auto_reset=False)
     env.reset()
     before = env.state_dict()
@@ -471,7 +475,8 @@ def test_situations_that_cannot_be_are_refused(field, wrong, message, in_loops_o
         env.engine().load_state({field: value[1]})
 
 
-def test_a_picture_of_any_state(in_loops_only):
+@in_loops_only
+def test_a_picture_of_any_state():
     env = envs.make("search_and_rescue_8x40", 2, seed=4)
     ts = env.reset()
     for _ in range(40):
@@ -486,7 +491,8 @@ def test_a_picture_of_any_state(in_loops_only):
     assert seen.dtype == np.uint8 and seen.shape[0] == seen.shape[1]
 
 
-def test_a_picture_shows_both_sides_of_an_edge(in_loops_only):
+@in_loops_only
+def test_a_picture_shows_both_sides_of_an_edge():
     """A searcher on the right edge is drawn beyond the left one, too."""
     env, other = (standing([(x, 0.5, 0.0)], [AWAY]) for x in (0.999, 0.8))
     left = [e.draw(e.state)[40:, :48] for e in (env, other)]
