@@ -143,9 +143,8 @@ def tasks_named(text: str) -> list[envs.Task]:
             try:
                 task = envs.find(name)
             except ValueError as error:
-                is_close = name in envs.TASKS or ":" in name
                 unknown = f"unknown {name!r}; {allowed(name, (*groups, *envs.tasks()))}"
-                raise UsageError(f"--envs: {error if is_close else unknown}") from None
+                raise UsageError(f"--envs: {error if ':' in name else unknown}") from None
             found[task.name] = startable(name, "--envs")
     return list(found.values())
 

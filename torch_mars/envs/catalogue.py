@@ -221,8 +221,8 @@ def _checked(environment: Any) -> type[BatchedEnv]:
 def tasks() -> tuple[str, ...]:
     """The tasks that have names: the 47 of the benchmark, extensions of it, registered ones.
 
-    Other sizes of JaxNav (`jaxnav_<W>x<W>x<N>a`) and Search & Rescue (`search_and_rescue_<N>x<T>`), and a user's
-    `my_module:Gather`, can be made, too.
+    Other sizes of JaxNav (`jaxnav_<W>x<W>x<N>a`), Connector (`connector_<G>x<G>x<N>a`) and Search & Rescue
+    (`search_and_rescue_<N>x<T>`), and a user's `my_module:Gather`, can be made, too.
     """
     files = _TASK_FILES.values()
     names = [name for kind in ("TASKS", "EXTENSIONS") for file in files for name in getattr(file, kind)]

@@ -72,7 +72,7 @@ class BatchedEnv(ABC):
 
     Options: ClassVar[type]  # dataclass of the task's options
     metrics: ClassVar[dict[str, str]] = {}  # worth logging at an episode's end -> "sum" over its steps or "last"
-    has_shared_reward: ClassVar[bool] = True  # every column of the reward is the team's
+    has_shared_reward: bool = True  # every column of the reward is the team's; an option may say otherwise
     state_is_obs: ClassVar[bool] = False  # the global state is the observations of agent 0, 1, ...: obs.flatten(1)
 
     num_agents: int
