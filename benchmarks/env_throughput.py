@@ -3,9 +3,10 @@
     python benchmarks/env_throughput.py [--tasks paxmen_5a,...] [--num-envs 64,1024] [--device cuda] [--json FILE]
 
 Both sides give whole time steps: observations, rewards, ends, and the next episode's start within the step that ended
-one. Ours is called step by step; the original's steps are one compiled program of several. They take turns in
-processes of their own (`side_by_side.py` says why); "ratio" is ours / the original's, the median over pairs of turns.
-Originals take their time to compile, so they run at one number of environments only (`--beside`).
+one. Ours is called step by step, on CUDA as a graph of several steps; the original's steps are one compiled program of
+several. They take turns in processes of their own (`side_by_side.py` says why); "ratio" is ours / the original's, the
+median over pairs of turns. Originals take their time to compile, so they run at one number of environments only
+(`--beside`).
 
 Originals (`pip install -e ".[parity]"`): SMAX, JaxNav and MPE of JaxMARL, each with its own `step`; RWARE, Connector
 and Search & Rescue of Jumanji, in its AutoResetWrapper. All of them draw a whole new episode in every step. For PaxMen
@@ -46,6 +47,8 @@ def ours(device: str):
     import gymnasium
     import torch
 
+    from torch_mars.nn import speed
+
     @functools.lru_cache(maxsize=1)  # the turns of one case follow one another
     def steps(task: str, num_envs: int):
         env = envs.make(task, num_envs, device)
@@ -57,12 +60,22 @@ def ours(device: str):
             low, high = (torch.as_tensor(x, device=env.device) for x in (env.action_space.low, env.action_space.high))
             actions = low + (high - low) * torch.rand(*shape, *env.action_space.shape, device=env.device)
 
-        def run():
+        def several(state):
+            env.state = state
             for action in actions:
-                env.step(action)
-            if env.device.type == "cuda":
-                torch.cuda.synchronize()
+                ts = env.step(action)
+            return env.state, ts.obs
 
+        if env.device.type == "cpu":
+            return lambda: several(env.state)
+        graph = speed.CudaGraph(several, lambda sentence: None)  # as in training: no launches of single kernels
+
+        def run():
+            env.state, _ = graph(env.state)
+            torch.cuda.synchronize()
+
+        for _ in range(graph.WARM_UP + 1):
+            run()
         return run
 
     return lambda task, num_envs, seconds: seconds_per_call(steps(task, num_envs), seconds) / STEPS

@@ -33,55 +33,61 @@ WARM_UP = 3  # iterations: until then, CUDA graphs are recorded and programs com
 PARTS = ("rollout", "advantages", "update")
 
 
-def ours(task: str, num_envs: int, num_seeds: int, device: str, seconds: float):
-    """A turn trains for about `seconds`: seconds of one iteration, and of each of the PARTS in one of its own.
+class Training:
+    """MAPPO's lesson as its main runs it, an iteration (on CUDA one graph) or a part of one at a time."""
 
-    Whole iterations run as in the lesson's main (on CUDA as one graph, which cannot be split); the parts run eagerly.
-    """
-    import torch
+    def __init__(self, task: str, num_envs: int, num_seeds: int, device: str):
+        import torch
 
-    from torch_mars import envs
-    from torch_mars.algos import mappo
-    from torch_mars.envs import rng
-    from torch_mars.nn import speed
-    from torch_mars.run.settings import parse
+        from torch_mars import envs
+        from torch_mars.algos import mappo
+        from torch_mars.envs import rng
+        from torch_mars.nn import speed
+        from torch_mars.run.settings import parse
 
-    settings = {"env": task, "num_envs": num_envs, "num_seeds": num_seeds, "device": device}
-    settings["rollout_length"] = ROLLOUT_LENGTH
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    args = parse(mappo.Args, mappo.ratio_range, mappo.ALGORITHM, flags)
-    speed.prepare(args.device)
-    seeds = list(range(num_seeds))
-    env = envs.make(task, num_seeds * num_envs, args.device, [rng.derive(seed, "environment") for seed in seeds])
-    env.reset()
-    learner = mappo.Learner(args, env, seeds)
-    rollout = mappo.Rollout(args, env, learner.actor)
-    iterate = functools.partial(mappo.iteration, env=env, rollout=rollout, learner=learner, args=args)
-    if env.device.type == "cuda":
-        iterate = speed.CudaGraph(iterate, lambda sentence: None)
+        settings = {"env": task, "num_envs": num_envs, "num_seeds": num_seeds, "device": device}
+        settings["rollout_length"] = ROLLOUT_LENGTH
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        args = parse(mappo.Args, mappo.ratio_range, mappo.ALGORITHM, flags)
+        speed.prepare(args.device)
+        seeds = list(range(num_seeds))
+        env_seeds = [rng.derive(seed, "environment") for seed in seeds]
+        env = envs.make(task, num_seeds * num_envs, args.device, env_seeds, **args.env_options)
+        env.reset()
+        learner = mappo.Learner(args, env, seeds)
+        self.lesson, self.args, self.env, self.learner = mappo, args, env, learner
+        self.rollout = mappo.Rollout(args, env, learner.actor)
+        run = functools.partial(mappo.iteration, env=env, rollout=self.rollout, learner=learner, args=args)
+        self.is_on_gpu = env.device.type == "cuda"
+        self.run = speed.CudaGraph(run, lambda sentence: None) if self.is_on_gpu else run
+        self.wait = torch.cuda.synchronize if self.is_on_gpu else lambda: None
 
-    def clock() -> float:
-        if env.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+    def iterate(self) -> None:
+        (self.env.state, self.learner.key), _ = self.run((self.env.state, self.learner.key))
+        self.wait()
 
-    def whole() -> None:
-        (env.state, learner.key), _ = iterate((env.state, learner.key))
-        clock()
-
-    def split() -> list[float]:
-        marks = [clock()]
-        mappo.collect(rollout, env, learner)
-        marks.append(clock())
-        advantage, value = mappo.advantages(rollout, learner, args)
-        marks.append(clock())
-        mappo.update(rollout, advantage, value, learner, args)
-        marks.append(clock())
+    def split(self) -> list[float]:
+        """Seconds of each of the PARTS of one iteration, run eagerly: a graph cannot be split."""
+        marks = [self._clock()]
+        self.lesson.collect(self.rollout, self.env, self.learner)
+        marks.append(self._clock())
+        advantage, value = self.lesson.advantages(self.rollout, self.learner, self.args)
+        marks.append(self._clock())
+        self.lesson.update(self.rollout, advantage, value, self.learner, self.args)
+        marks.append(self._clock())
         return [end - start for start, end in zip(marks, marks[1:])]
 
+    def _clock(self) -> float:
+        self.wait()
+        return time.perf_counter()
+
+
+def ours(task: str, num_envs: int, num_seeds: int, device: str, seconds: float):
+    """A turn trains for about `seconds`: seconds of one iteration, and of each of the PARTS in one of its own."""
+    training = Training(task, num_envs, num_seeds, device)
     for _ in range(WARM_UP):
-        whole()
-    return lambda: [seconds_per_call(whole, seconds), *split()]
+        training.iterate()
+    return lambda: [seconds_per_call(training.iterate, seconds), *training.split()]
 
 
 def in_jax(num_envs: int, num_seeds: int, device: str, seconds: float):

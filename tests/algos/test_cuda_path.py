@@ -84,7 +84,7 @@ class Recorder:
         self.graph, self.fails = None, fails
 
     @contextlib.contextmanager
-    def recording(self, graph):
+    def recording(self, graph, stream):
         self.graph = graph
         yield
         if self.fails:
@@ -147,17 +147,3 @@ def test_what_cannot_be_recorded_is_one_sentence_with_the_way_out(recorder):
         carry, _ = graph(carry)
     with pytest.raises(RunError, match=r"operation not permitted when stream is capturing\); use --no-cuda-graphs$"):
         graph(carry)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("task", ONE_EACH)
-def test_a_real_graph_gives_the_numbers_of_eager_training(task):
-    plain, replayed = training(task, "cuda"), training(task, "cuda")
-    graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **replayed), print)
-    plain_carry, carry = start_of(plain), start_of(replayed)
-    for _ in range(6):
-        plain_carry, expected = mars.iteration(plain_carry, **plain)
-        carry, numbers = graph(carry)
-        for name, values in expected.items():
-            torch.testing.assert_close(numbers[name], values, atol=1e-3, rtol=1e-3, equal_nan=True)
-    torch.testing.assert_close(weights(plain), weights(replayed), atol=1e-4, rtol=1e-3)

@@ -515,22 +515,6 @@ def test_the_batched_face_starts_its_own_way_without_a_seed():
     assert not torch.equal(first.engine.state.rng, second.engine.state.rng)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@one_task_each
-def test_the_batched_face_stays_on_the_device_and_never_waits_for_it(task):
-    env = envs.batched_parallel_env(task, 64, "cuda")
-    env.reset(seed=0)
-    actions = {agent: a.cuda() for agent, a in batched_samples(env, np.random.default_rng(0)).items()}
-    env.step(actions)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        outputs = env.step(actions)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    for dictionary in outputs[:4]:
-        assert all(tensor.is_cuda and len(tensor) == 64 for tensor in dictionary.values())
-
-
 # ---- import, page ----
 
 

@@ -2,6 +2,9 @@
 
 The machine code is kept on disk, keyed by the text of every file that a loop may take a constant or a function from:
 those beside it and those of this room. Where nothing can be kept, it is compiled anew in every process.
+
+Tensors on a GPU need no loops: where numba does not work (it must know the NumPy beside it), they are stepped all the
+same.
 """
 
 import functools
@@ -9,21 +12,31 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
-import numba
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+try:
+    import numba
+    from numba.core.caching import FunctionCache, IndexDataCacheFile
+except ImportError as error:
+    numba, FunctionCache, _reason = None, object, str(error)
 
 _ROOM = Path(__file__).parent
 
 
 def compiled(function: Callable) -> Callable:
     """The function as machine code. Division by zero gives inf or nan, as for tensors; other threads may run."""
+    if numba is None:
+        return _refuse
     dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
     try:
         dispatcher._cache = _Cache(function)
     except (RuntimeError, OSError):  # no folder that can be written to, or no source to be read
         pass
     return dispatcher
+
+
+def _refuse(*arguments: Any) -> NoReturn:
+    raise ImportError(f"environments on the CPU need numba, which cannot be imported here: {_reason}")
 
 
 class _Cache(FunctionCache):

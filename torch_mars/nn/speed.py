@@ -64,7 +64,7 @@ class CudaGraph:
 
     def __init__(self, function: Callable[[Any], tuple[Any, Any]], report: Callable[[str], None]):
         self.function, self.report = function, report
-        self.calls, self.graph = 0, None
+        self.calls, self.graph, self.stream = 0, None, None
         self.started = time.monotonic()
 
     def __call__(self, carry: Any) -> tuple[Any, Any]:
@@ -79,21 +79,23 @@ class CudaGraph:
         return self.carry, self.result
 
     def _run_aside(self, carry: Any) -> tuple[Any, Any]:
-        """One call on a stream of its own, as recording will be."""
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        """One call on the stream on which the recording will be: memory freed there is found again there."""
+        self.stream = self.stream or torch.cuda.Stream()
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
             outcome = self.function(carry)
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(self.stream)
         return outcome
 
     def _record(self, carry: Any) -> None:
         self.carry = tree_map(torch.clone, carry)
         self.graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, stream=self.stream):
                 after, self.result = self.function(self.carry)
                 tree_map(_copy_to, self.carry, after)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise RunError(f"this cannot be recorded as a CUDA graph ({reason}); use --no-cuda-graphs") from error

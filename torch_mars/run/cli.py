@@ -54,6 +54,10 @@ def guarded(main: Any, program: str) -> NoReturn:
     except RunError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        print(f"{program}: {reason}; fewer --num-envs or more --minibatches need less", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain when it exits
         sys.exit(141)

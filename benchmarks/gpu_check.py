@@ -1,0 +1,341 @@
+"""Everything worth knowing at the first contact with a GPU, in one command of less than ten minutes.
+
+    python benchmarks/gpu_check.py [--out results/gpu] [--parts facts,tests,...] [--minutes 10]
+
+Every part is a process of its own with its own limit; what it found is in `<out>/<part>.json` line by line as it is
+found, what it printed in `<out>/<part>.log`, and a part that fails does not end the others. One table comes last.
+"""
+
+import argparse
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from side_by_side import facts, is_installed, seconds_per_call
+
+ROOT = Path(__file__).resolve().parent.parent
+TASKS = ("paxmen_5a", "smax_2s3z", "aerojax_8v8", "jaxnav_11x11x4a")
+Row = dict[str, Any]
+
+
+# ---- the parts: each yields what it finds, a row at a time ----
+
+
+def machine() -> Iterator[Row]:
+    """What it is, and what bounds everything else: launches, copies, products."""
+    import torch
+
+    yield {**facts("cuda"), "triton": is_installed("triton"), "numba": _imports("numba"), "jax": is_installed("jax")}
+    x = torch.zeros(1, device="cuda")
+
+    def launches() -> None:
+        for _ in range(2000):
+            x.add_(1)
+
+    yield {"what": "eager launch", "us": _on_gpu(launches) / 2000 * 1e6}
+    yield {"what": "kernel in a graph", "us": _on_gpu(_replayed(launches)) / 2000 * 1e6}
+    big = torch.zeros(1 << 28, device="cuda")
+    yield {"what": "copy", "TB/s": 2 * big.numel() * 4 / _on_gpu(lambda: big.clone()) / 1e12}
+    rows, weight = torch.randn(1 << 20, 128, device="cuda"), torch.randn(128, 128, device="cuda")
+    for precision in ("highest", "high"):
+        torch.set_float32_matmul_precision(precision)
+        rate = 2 * rows.numel() * 128 / _on_gpu(lambda: rows @ weight) / 1e12
+        yield {"what": f"product [1M, 128] x [128, 128], {precision}", "TFLOP/s": rate}
+
+
+def tests() -> Iterator[Row]:
+    """The tests that need a GPU."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--tb=short", "-p", "no:cacheprovider", "-rf"]
+    if is_installed("xdist"):
+        command += ["-n", str(min(8, os.cpu_count() or 1))]
+    started = time.monotonic()
+    done = subprocess.run([*command, "tests/test_gpu.py"], cwd=ROOT, capture_output=True, text=True)
+    print(done.stdout[-60_000:], done.stderr[-5000:], flush=True)
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    yield {"what": "pytest -m gpu", "passed": done.returncode == 0, "seconds": time.monotonic() - started}
+    for line in failed:
+        yield {"failed": line[:300]}
+
+
+def recording() -> Iterator[Row]:
+    """Seconds from the first iteration to the first replay, and memory."""
+    import torch
+    from train_throughput import Training
+
+    for task in ("paxmen_5a", "aerojax_8v8"):
+        started = time.monotonic()
+        training = Training(task, 1024, 1, "cuda")
+        made = time.monotonic()
+        times = [_seconds(training.iterate) for _ in range(4)]
+        row = {"task": task, "made_s": made - started, "iterations_s": times}
+        yield {**row, "reserved_GB": torch.cuda.memory_reserved() / 1e9, "replay_s": _on_gpu(training.iterate, 1)}
+        del training
+        _forget()
+
+
+def training() -> Iterator[Row]:
+    """Environment steps per second of training, beside the model of one kernel after another."""
+    import torch
+    from train_throughput import ROLLOUT_LENGTH, WARM_UP, Training
+
+    cases = [(task, size, 1) for size in (1024, 8192) for task in TASKS]
+    cases += [("paxmen_5a", 1024, 10), ("paxmen_5a", 65536, 1)]
+    for task, num_envs, num_seeds in cases:
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            run = Training(task, num_envs, num_seeds, "cuda")
+            for _ in range(WARM_UP):
+                run.iterate()
+            times = [seconds_per_call(run.iterate, 0.5) for _ in range(3)]
+            parts = run.split() if num_envs == 1024 else []
+        except torch.OutOfMemoryError as error:
+            yield {"task": task, "num_envs": num_envs, "num_seeds": num_seeds, "failed": str(error)[:200]}
+            continue
+        steps = num_envs * num_seeds * ROLLOUT_LENGTH
+        row = {"task": task, "num_envs": num_envs, "num_seeds": num_seeds, "steps_per_second": steps / min(times)}
+        yield {**row, "iteration_s": times, "eager_parts_s": parts, "peak_GB": torch.cuda.max_memory_allocated() / 1e9}
+        del run
+        _forget()
+
+
+def beside_jax() -> Iterator[Row]:
+    """Training of PaxMen 5a beside the same in JAX, taking turns."""
+    from train_throughput import measure
+
+    for num_envs, num_seeds in ((1024, 1), (8192, 1), (1024, 10)):
+        yield measure("paxmen_5a", num_envs, num_seeds, "cuda", rounds=3, seconds=0.7)
+
+
+def environments() -> Iterator[Row]:
+    """Steps per second of environments alone: replayed as a graph."""
+    from env_throughput import first_of_each_family, ours
+
+    turn = ours("cuda")
+    for num_envs in (1024, 16384):
+        for task in first_of_each_family():
+            yield {"task": task, "num_envs": num_envs, "steps_per_second": num_envs / turn(task, num_envs, 0.3)}
+
+
+def kernels() -> Iterator[Row]:
+    """What one replayed iteration consists of."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+    from train_throughput import WARM_UP, Training
+
+    for task, num_envs in (("paxmen_5a", 1024), ("paxmen_5a", 8192), ("smax_2s3z", 1024)):
+        run = Training(task, num_envs, 1, "cuda")
+        for _ in range(WARM_UP):
+            run.iterate()
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            run.iterate()
+        found = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+        total, short = sum(event.device_time for event in found), [e for e in found if e.device_time < 3]
+        row = {"task": task, "num_envs": num_envs, "kernels": len(found), "busy_ms": total / 1000}
+        yield {**row, "share_under_3_us": len(short) / max(1, len(found)), "replay_ms": _seconds(run.iterate) * 1000}
+        by_name: dict[str, list[float]] = {}
+        for event in found:
+            by_name.setdefault(event.name[:90], []).append(event.device_time)
+        for name, times in sorted(by_name.items(), key=lambda item: -sum(item[1]))[:15]:
+            yield {"kernel": name, "count": len(times), "ms": sum(times) / 1000}
+        del run
+        _forget()
+
+
+def evaluation() -> Iterator[Row]:
+    """Seconds of an evaluation of 32 episodes."""
+    from train_throughput import Training
+
+    from torch_mars import envs
+
+    for task in ("paxmen_5a", "smax_2s3z", "aerojax_8v8"):
+        run = Training(task, 64, 1, "cuda")
+        env = envs.make(task, 32, "cuda", **run.args.env_options)
+        evaluate = functools.partial(run.lesson.evaluate, env, run.learner.actor, [0], run.args)
+        yield {"task": task, "seconds": [_seconds(evaluate) for _ in range(2)]}
+
+
+def compiled() -> Iterator[Row]:
+    """An environment's step through torch.compile, in a graph, against the eager one in a graph."""
+    from env_throughput import first_of_each_family
+
+    for task in first_of_each_family():
+        try:
+            yield _compiled(task)
+        except Exception as error:  # each task by itself
+            yield {"task": task, "failed": f"{type(error).__name__}: {str(error)[:300]}"}
+
+
+def _compiled(task: str) -> Row:
+    import torch
+
+    from torch_mars import envs
+    from torch_mars.envs.core import State, fields_of
+
+    def stepper() -> Callable[[State], State]:
+        env = envs.make(task, 1024, "cuda", 0)
+        env.reset()
+        is_discrete = hasattr(env.action_space, "n")
+        shape = (env.num_envs, env.num_agents, *env.action_space.shape)
+        actions = torch.zeros(shape, dtype=torch.int64 if is_discrete else torch.float32, device="cuda")
+
+        def step(state: State) -> State:
+            env.state = state
+            env.step(actions)
+            return env.state
+
+        start.append(env.state)
+        return step
+
+    start: list[State] = []
+    eager, fast = stepper(), torch.compile(stepper(), fullgraph=True)
+    row = {"task": task, "compile_s": _seconds(lambda: fast(start[0])), "worst_float": 0.0, "other_integers": 0}
+    state = start[0]
+    for _ in range(20):
+        found, state = fast(state), eager(state)
+        for name, value in fields_of(state).items():
+            other = getattr(found, name)
+            if value.is_floating_point():
+                row["worst_float"] = max(row["worst_float"], (value - other).abs().nan_to_num().max().item())
+            else:
+                row["other_integers"] += int((value != other).sum())
+    for name, step in (("eager_ms", eager), ("compiled_ms", fast)):
+        row[name] = 1e3 * _on_gpu(_replayed(functools.partial(step, state)))
+    return row
+
+
+PARTS: dict[str, tuple[Callable[[], Iterator[Row]], int]] = {  # and seconds
+    "machine": (machine, 60),
+    "tests": (tests, 200),
+    "training": (training, 150),
+    "beside_jax": (beside_jax, 120),
+    "environments": (environments, 60),
+    "recording": (recording, 60),
+    "kernels": (kernels, 60),
+    "evaluation": (evaluation, 60),
+    "compiled": (compiled, 150),
+}
+
+
+# ---- measuring ----
+
+
+def _imports(name: str) -> str:
+    done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True)
+    return "imports" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    import torch
+
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    call()
+    torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _on_gpu(call: Callable[[], Any], calls: int = 5) -> float:
+    """Seconds per call, after one that does not count."""
+    call()
+    return _seconds(lambda: [call() for _ in range(calls)]) / calls
+
+
+def _replayed(call: Callable[[], Any]) -> Callable[[], None]:
+    import torch
+
+    aside = torch.cuda.Stream()
+    with torch.cuda.stream(aside):
+        call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=aside):
+        call()
+    return graph.replay
+
+
+def _forget() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+# ---- running the parts ----
+
+
+def run_part(name: str, path: Path) -> None:
+    """In the part's own process: its rows into a file, one JSON a line."""
+    with path.open("w") as file:
+        for row in PARTS[name][0]():
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            print(_shown(row), flush=True)
+
+
+def run_all(names: list[str], out: Path, minutes: float) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + 60 * minutes
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    outcomes = {}
+    for name in names:
+        limit = min(PARTS[name][1], end - time.monotonic())
+        if limit < 5:
+            outcomes[name] = "no time left"
+            continue
+        command = [sys.executable, __file__, "--part", name, "--out", str(out)]
+        started = time.monotonic()
+        with (out / f"{name}.log").open("w") as log:
+            try:
+                done = subprocess.run(command, timeout=limit, stdout=log, stderr=subprocess.STDOUT, env=environment)
+                outcomes[name] = "done" if done.returncode == 0 else f"failed, exit code {done.returncode}"
+            except subprocess.TimeoutExpired:
+                outcomes[name] = f"cut after {limit:.0f} s"
+        outcomes[name] += f" ({time.monotonic() - started:.0f} s)"
+    for name, outcome in outcomes.items():
+        print(f"\n{name}: {outcome}")
+        rows = out / f"{name}.json"
+        for line in rows.read_text().splitlines() if rows.exists() else []:
+            print("  " + _shown(json.loads(line)))
+        if not outcome.startswith("done"):
+            print("  ... " + "\n  ... ".join((out / f"{name}.log").read_text().splitlines()[-15:]))
+
+
+def _shown(row: Row) -> str:
+    return "; ".join(f"{name} {_number(value)}" for name, value in row.items())
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_number, value))
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("results/gpu"), help="folder of what was found")
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--minutes", type=float, default=10, help="of all parts together")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        return run_part(options.part, options.out / f"{options.part}.json")
+    names = options.parts.split(",")
+    for name in names:
+        if name not in PARTS:
+            parser.error(f"no part {name!r}; allowed are {', '.join(PARTS)}")
+    run_all(names, options.out, options.minutes)
+
+
+if __name__ == "__main__":
+    main()
