@@ -27,8 +27,10 @@ from torch_mars.protocol.trainings import (
     FINAL_STEPS,
     StopSignals,
     Training,
+    add_preset,
     budget_settings,
     only_one,
+    preset_of,
     resolve,
     settings_file,
     startable,
@@ -103,7 +105,8 @@ def make_grid(args: Any) -> list[Cell]:
     for asked in tasks_named(args.envs):
         task = asked.name
         for method in methods.listed(args.algos):
-            given = {**budget_settings(task, args.budget, FINAL_STEPS), **method.settings}
+            preset = preset_of(args.preset, args.budget)
+            given = {"preset": preset, **budget_settings(task, args.budget, FINAL_STEPS), **method.untuned(preset)}
             given |= tuned(args.tuned, task, method) | settings_file(args.config, method)
             if args.total_steps is not None:
                 given["total_steps"] = args.total_steps
@@ -307,7 +310,9 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="experiment",
         description="Train a grid of methods, tasks and seeds, and draw the figures. The same line again goes on.",
-        epilog=f"Methods: {', '.join(methods.METHODS)}; ablations: the last four; all. "
+        epilog=f"Methods: {', '.join((*methods.METHODS, *methods.INDEPENDENT))}. "
+        "Groups: ablations, the paper's four; all, its seven; independent, the three whose critics see what one agent "
+        "sees. "
         "Exit codes: 0 all done, 1 some training failed, 2 wrong usage, 130 stopped.",
         allow_abbrev=False,
     )
@@ -338,6 +343,7 @@ def make_parser() -> Parser:
         help="steps where --total-steps is left out: the paper's 80M (AeroJAX, JaxNav 240M), a twentieth of it, a few "
         "updates of small networks (default paper)",
     )  # fmt: skip
+    add_preset(parser)
     parser.add_argument("--tuned", metavar="DIR", help="use DIR/<task>/<method>.yaml, which torch_mars.tune writes")
     parser.add_argument("--config", metavar="FILE", help="yaml with settings for all trainings, such as num_envs")
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")

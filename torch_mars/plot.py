@@ -30,13 +30,18 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--means", action="store_true", help="keep the mean of every evaluation, not all its episodes: small to publish"
     )
+    parser.add_argument(
+        "--diagnostics", action="store_true",
+        help="also draw, for each task, what the objectives do to the samples of an update: the share without force, "
+        "quantiles of the ratio, entropy, divergence",
+    )  # fmt: skip
     parser.add_argument("--format", default="png", choices=("png", "pdf", "svg"), help="of figures (default png)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    for path in report.plot(args.runs, Path(args.out), args.format, args.means):
+    for path in report.plot(args.runs, Path(args.out), args.format, args.means, args.diagnostics):
         print(path)
     return 0
 

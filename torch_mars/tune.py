@@ -36,8 +36,10 @@ from torch_mars.protocol.trainings import (
     TUNING_STEPS,
     StopSignals,
     Training,
+    add_preset,
     budget_settings,
     only_one,
+    preset_of,
     resolve,
     settings_file,
     startable,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 SAMPLER_SEED, START_UP_TRIALS = 0, 10  # random before TPE has something to go by
 PRUNER_START_UP_TRIALS = 5
 SEEDS = 5
+SPACES = ("matched", "paper")
 SMOKE_TRIALS, SMOKE_SEEDS = 3, 2
 ALIVE_SECONDS, DEAD_SECONDS = 60.0, 300.0  # between signs of life of a worker; without any it is given up
 POLL_SECONDS = 0.1
@@ -89,12 +92,15 @@ def need_optuna() -> Any:
 # ---- what is searched ----
 
 
-def search_space(method: Method, is_wide: bool, is_ablation: bool) -> dict[str, tuple[float, ...]]:
+def search_space(
+    method: Method, is_wide: bool = False, is_ablation: bool = False, space_name: str = "paper"
+) -> dict[str, tuple[float, ...]]:
     """Setting -> its candidates, which are a set: no order between them is assumed.
 
     Args:
         is_wide: learning rates may also be 1e-3.
         is_ablation: MARS with the targets 1 + e_high and 1 - e_low of the asymmetric methods' e.
+        space_name: "matched": trust regions of equal strengths for all methods (`methods.matched`); "paper".
 
     Raises:
         UsageError: `is_ablation` for another method than MARS, or a space of settings that the method does not have.
@@ -103,15 +109,29 @@ def search_space(method: Method, is_wide: bool, is_ablation: bool) -> dict[str, 
         raise UsageError(
             f"--ablation is the space of MARS in the paper's ablation; it cannot be had with {method.name}"
         )
-    space = dict(methods.SHARED_SPACE)
+    is_paper = space_name == "paper"
+    space = dict(methods.PAPER_SPACE if is_paper else methods.SHARED_SPACE)
     if is_wide:
-        space |= {name: (*space[name], methods.WIDE_RATE) for name in ("actor_lr", "critic_lr")}
-    space |= methods.ABLATION_SPACE if is_ablation else method.space
+        rates = ("actor_lr", "critic_lr")
+        space |= {name: tuple(sorted({*space[name], methods.WIDE_RATE})) for name in rates}
+    own = method.paper_space if is_paper and method.paper_space is not None else method.space
+    space |= methods.ABLATION_SPACE if is_ablation else own
     settings = [field.name for field in dataclasses.fields(method.module.Args)]
     for name in space:
         if name not in settings:
             raise UsageError(f"the space of {method.label} has {name!r}, no setting of it; {allowed(name, settings)}")
     return space
+
+
+def defaults_in(space: dict[str, tuple[float, ...]], settings: Any) -> dict[str, float]:
+    """What an untuned training has for each setting of a space: the space's own number where it has it."""
+    found = {}
+    for name, candidates in space.items():
+        value = getattr(settings, name)
+        if value is None and name == "contract":  # MARS without it has 1 / expand
+            value = 1 / settings.expand
+        found[name] = next((known for known in candidates if math.isclose(known, value, rel_tol=1e-9)), value)
+    return found
 
 
 class Plan:
@@ -121,17 +141,27 @@ class Plan:
         is_smoke = args.budget == "smoke"
         self.method, task = methods.typed(args.algo), startable(args.env, "--env")
         self.task, self.typed_task = task.name, task.to_type
-        self.space = search_space(self.method, args.wide, args.ablation)
+        self.preset, space_name = preset_of(args.preset, args.budget), args.space
+        self.space = search_space(self.method, args.wide, args.ablation, space_name)
         self.trials = args.trials or (SMOKE_TRIALS if is_smoke else self.method.trials)
         self.seeds = list(range(args.seeds or (SMOKE_SEEDS if is_smoke else SEEDS)))
         given = self._given(args.config)
         budget = budget_settings(self.task, args.budget, TUNING_STEPS)
         # what no trial changes; the best yaml keeps it, but for the budget's steps, which are those of tuning
-        self.fixed = {"env": self.task, "name": self.method.name, **self.method.settings, **budget, **given}
+        own = self.method.untuned(self.preset)
+        self.fixed = {"env": self.task, "name": self.method.name, "preset": self.preset, **own, **budget, **given}
         self.kept = {name: value for name, value in self.fixed.items() if name != "total_steps" or name in given}
         self.device = args.device
+        self.check()
+        untuned = resolve(self.method, {**self.fixed, "device": self.device})
+        self.defaults: dict[str, float] | None = defaults_in(self.space, untuned)  # of trial 0
+        if space_name == "matched" and not args.ablation:
+            missing = {name: value for name, value in self.defaults.items() if value not in self.space[name]}
+            self.space |= {name: tuple(sorted((*self.space[name], value))) for name, value in missing.items()}
+        elif any(value not in self.space[name] for name, value in self.defaults.items()):
+            self.defaults = None  # the paper's space stays as it is
 
-        ending = "-ablation" * args.ablation + "-wide" * args.wide
+        ending = f"-{space_name}" * (space_name != "matched") + "-ablation" * args.ablation + "-wide" * args.wide
         self.parent = Path(args.out) / args.budget / envs.folder_name(self.task)
         self.stem = self.method.name + ending
         self.folder = self.parent / self.stem
@@ -219,6 +249,8 @@ def open_study(plan: Plan) -> "Study":
     terms = study.user_attrs.get("terms")
     if terms is None:
         study.set_user_attr("terms", plan.terms)
+        if plan.defaults:
+            study.enqueue_trial(plan.defaults)
     elif terms != plan.terms:
         name = next(name for name in plan.terms if terms.get(name) != plan.terms[name])
         raise UsageError(
@@ -477,7 +509,7 @@ def make_parser() -> Parser:
         prog="tune",
         description="Search a method's hyperparameters on a task (Optuna, TPE, pruning). The same line again goes on, "
         "or, while the first is running, is a further worker on the same study.",
-        epilog=f"Methods: {', '.join(methods.METHODS)}. The best configuration is written to "
+        epilog=f"Methods: {', '.join((*methods.METHODS, *methods.INDEPENDENT))}. The best configuration is written to "
         "OUT/BUDGET/TASK/METHOD.yaml, the study to the folder of that name. Exit codes: 0 done, 1 no trial "
         "succeeded, 2 wrong usage, 130 stopped.",
         allow_abbrev=False,
@@ -500,7 +532,13 @@ def make_parser() -> Parser:
         help="environment steps of a seed: the paper's 40M (AeroJAX, JaxNav 120M), a twentieth, a few updates of small "
         "networks (default paper)",
     )  # fmt: skip
-    parser.add_argument("--wide", action="store_true", help="let learning rates also be 1e-3")
+    parser.add_argument(
+        "--space", choices=SPACES, default="matched",
+        help="what is searched: trust regions on one grid of equal strengths for all methods, with what the task is "
+        "trained with untuned as trial 0; or the paper's (default matched)",
+    )  # fmt: skip
+    add_preset(parser)
+    parser.add_argument("--wide", action="store_true", help="let learning rates also be 1e-3, where they are not")
     parser.add_argument(
         "--ablation", action="store_true", help="MARS in the space of its asymmetric neighbours, as in the ablation"
     )
@@ -523,7 +561,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.device = resolve_device(args.device)
     check_device(args.device)
     plan = Plan(args)
-    plan.check()
     if args.show and "://" not in plan.storage and not Path(plan.storage).exists():
         raise UsageError(f"there is no study yet: {plan.storage} does not exist")
     study = open_study(plan)

@@ -36,7 +36,7 @@ def test_it_goes_on_where_it_was(run, task, lesson):
     )
     assert len(found) == len(expected) > 16
     for new, old in zip(found, expected):
-        assert new.keys() == old.keys()
+        assert new.keys() >= old.keys()  # more is logged now
         for name in old.keys() - {"seconds", "steps_per_second"}:
             wanted = old[name] if isinstance(old[name], str) else pytest.approx(old[name], rel=1e-3, abs=1e-4)
             assert new[name] == wanted, (old["update"], name)

@@ -82,6 +82,8 @@ class Args(RunArgs):
     """weight of the value loss"""
     value_per_agent: bool = False
     """whether the critic values the state for each agent, where agents have rewards of their own, not once for all"""
+    independent: bool = False
+    """whether the critic sees an agent's own observation, as in IPPO, not the state of all"""
     value_clip: float = 0.2
     """how far a value may move in one update, in units of return; lower when values swing, raise for large returns"""
     gamma: float = 0.99
@@ -94,6 +96,8 @@ class Args(RunArgs):
     """bound on the gradient norm, for actor and critic each"""
     hidden_size: int = 128
     """width of the two hidden layers of actor and critic"""
+    critic_gain: float = 1.0
+    """scale of the critic's first values; lower where raw units in the state make them large beside returns"""
     bootstrap_truncation: bool = False
     """whether a time limit is bootstrapped with the value of the last state, instead of counting as an end"""
 
@@ -189,14 +193,27 @@ def with_ids(obs: Tensor) -> Tensor:
     return torch.cat([agent_id, obs], -1)
 
 
+class Critic(Network):
+    """Values of a state [P, ..., S], one or one for each agent; independent: of each agent's obs [P, ..., N, O]."""
+
+    def __init__(self, args: "Args", env: BatchedEnv, generators: list[torch.Generator]):
+        self.is_independent = args.independent
+        inputs = env.num_agents + env.observation_size if args.independent else env.state_size
+        values = env.num_agents if args.value_per_agent and not args.independent else 1
+        super().__init__(inputs, args.hidden_size, values, args.critic_gain, generators)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """[P, ..., 1 or N]"""
+        return super().forward(with_ids(seen)).squeeze(-1) if self.is_independent else super().forward(seen)
+
+
 class Learner:
     """What training changes: networks, optimisers, and the keys of the policy's random numbers [P]."""
 
     def __init__(self, args: Args, env: BatchedEnv, seeds: list[int]):
         generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
         self.actor = Actor(env, args.hidden_size, generators).to(env.device)
-        values = env.num_agents if args.value_per_agent else 1
-        self.critic = Network(env.state_size, args.hidden_size, values, 1.0, generators).to(env.device)
+        self.critic = Critic(args, env, generators).to(env.device)
         adam = {"eps": args.adam_eps, "fused": True, "capturable": True}
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), args.actor_lr, **adam)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.critic_lr, **adam)
@@ -226,7 +243,11 @@ class Rollout:
             return torch.zeros(shape, dtype=dtype, device=env.device)
 
         self.obs = zeros(P, T + 1, B, N, env.observation_size)
-        self.state = self.obs.flatten(3) if env.state_is_obs else zeros(P, T + 1, B, env.state_size)  # a view of obs
+        self.is_obs = args.independent or env.state_is_obs  # the critic sees nothing else: `state` is a view of obs
+        if self.is_obs:
+            self.state = self.obs if args.independent else self.obs.flatten(3)
+        else:
+            self.state = zeros(P, T + 1, B, env.state_size)
         mask = env.observe().action_mask
         self.mask = None if mask is None else zeros(P, T, B, *mask.shape[1:], dtype=torch.bool)
         self.action = zeros(P, T, B, N, *actor.action_shape, dtype=torch.int64 if actor.is_discrete else torch.float32)
@@ -234,7 +255,7 @@ class Rollout:
         self.reward = zeros(P, T, B, K)
         self.is_done = zeros(P, T, B, dtype=torch.bool)
         self.is_truncated = zeros(P, T, B, dtype=torch.bool)  # by the time limit only
-        self.final_state = zeros(P, T, B, env.state_size) if args.bootstrap_truncation else None
+        self.final_state = zeros(P, T, B, *self.state.shape[3:]) if args.bootstrap_truncation else None
         self.info = {name: zeros(P, T, B) for name in ("episode_return", "episode_length", *env.metrics)}
 
 
@@ -245,7 +266,7 @@ def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
 
     def see(ts: TimeStep, t: int) -> None:
         rollout.obs[:, t] = ts.obs.view(P, B, N, -1)
-        if not env.state_is_obs:
+        if not rollout.is_obs:
             rollout.state[:, t] = ts.state.view(P, B, -1)
 
     ts = env.observe()
@@ -264,7 +285,8 @@ def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
         rollout.is_done[:, t] = (ts.terminated | ts.truncated).view(P, B)
         rollout.is_truncated[:, t] = ts.truncated.view(P, B)
         if rollout.final_state is not None:
-            rollout.final_state[:, t] = ts.final_state.view(P, B, -1)
+            final = ts.final_obs if learner.critic.is_independent else ts.final_state
+            rollout.final_state[:, t] = final.view(P, B, *final.shape[1:])
         for name, values in rollout.info.items():
             values[:, t] = ts.info[name].view(P, B)
     see(ts, T)
@@ -292,7 +314,7 @@ def compute_gae(reward: Tensor, value: Tensor, is_done: Tensor, gamma: float, ga
 
 @torch.no_grad()
 def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor]:
-    """Advantages [P, T, B, K] and the values at collection [P, T, B, 1 or N]; their sum is the value target."""
+    """Advantages [P, T, B, 1 or N] and the values at collection, alike; their sum is the value target."""
     value = learner.critic(rollout.state)
     reward = rollout.reward
     if args.bootstrap_truncation:  # what the time limit cut off belongs to the last reward
@@ -344,6 +366,7 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
             errors = value_loss(new_value, take(value, rows), take(target, rows), args.value_clip)
             critic_loss = args.value_coef * errors.mean((1, 2))
 
+            log_ratio.retain_grad()  # the objective's force on each sample
             (actor_loss + critic_loss).sum().backward()  # no weight is in both losses, no seed in another's
             seen.append(
                 {
@@ -352,7 +375,7 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
                     "entropy": entropy.detach(),
                     "actor_grad_norm": apply_gradients(learner.actor_optimizer, args.max_grad_norm),
                     "critic_grad_norm": apply_gradients(learner.critic_optimizer, args.max_grad_norm),
-                    **ratio_diagnostics(log_ratio.detach(), ratio_range(args)),
+                    **ratio_diagnostics(log_ratio.detach(), log_ratio.grad, ratio_range(args)),
                 }
             )
     return over_minibatches({name: torch.stack([one[name] for one in seen]) for name in seen[0]})

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from torch_mars import envs
+from torch_mars.nn.diagnostics import QUANTILES
 from torch_mars.protocol import gather, intervals, methods
 from torch_mars.protocol.gather import Ratios
 from torch_mars.protocol.methods import METHODS, Method
@@ -180,6 +181,36 @@ def ratio_curves(ratios: Ratios) -> "Figure":
         axis.set_ylabel("largest, smallest ratio")
         count_steps(axis)
     add_legend(figure, axes)
+    return figure
+
+
+def diagnostics_figure(by_method: dict[str, dict[str, dict[str, list[float]]]], title: str) -> "Figure":
+    """What an objective does to the samples of an update, over training: a task's methods, means over seeds.
+
+    The share of samples without force, quantiles of the ratio (the outer ones thinner), entropy of the policy, and the
+    divergence of an update.
+    """
+    figure, axes = panels(4)
+
+    def draw(axis: "Axes", name: str, column: str, **style: Any) -> None:
+        lines = [(np.array(line["step"]), np.array(line[column])) for line in by_method[name].values()]
+        steps, values = gather.on_common_steps(lines)
+        axis.plot(steps, np.mean(values, 0), **{**line_style(METHODS[name]), **style})
+
+    for name in methods.ordered(by_method):
+        label = METHODS[name].label
+        draw(axes[0], name, "frac_no_force", label=label)
+        for column, q in QUANTILES.items():
+            draw(axes[1], name, column, linewidth=1.4 if q == 0.5 else 1.0 if 0.005 < q < 0.995 else 0.6)
+        draw(axes[2], name, "entropy")
+        draw(axes[3], name, "approx_kl")
+    axes[0].set_ylim(bottom=-0.01)
+    axes[1].set_yscale("log")
+    labels = ("share of samples without force", "ratio: 0.1, 1, 50, 99, 99.9%", "entropy", "approximate KL")
+    for axis, text in zip(axes, labels):
+        axis.set_ylabel(text)
+        count_steps(axis)
+    add_legend(figure, axes, title)
     return figure
 
 

@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from torch_mars.nn.diagnostics import QUANTILES
 from torch_mars.protocol import intervals, methods
 from torch_mars.protocol.saved import Nested, SavedRun, find_runs, read_nested, steps_of, walk
 from torch_mars.run.cli import UsageError, note
 from torch_mars.run.files import write_whole
 from torch_mars.run.settings import ABOUT
 
-RATIOS = "ratios.json"
+RATIOS, LABELS, DIAGNOSTICS = "ratios.json", "labels.json", "diagnostics.json"
+MECHANISM = ("frac_no_force", *QUANTILES, "entropy", "approx_kl")  # what `plot --diagnostics` shows
 RATIO_BINS = 100  # points of a run's ratios; it has thousands of updates
 # Settings in which the runs of one curve may differ; in all others they are different experiments.
 MAY_DIFFER = (
@@ -93,7 +95,7 @@ def _refuse_different_settings(found: list[SavedRun]) -> None:
     for run in found:
         other = first.setdefault((run.task, run.method.name), run)
         for name in run.settings.keys() | other.settings.keys():
-            ours, theirs = run.settings.get(name), other.settings.get(name)
+            ours, theirs = run.setting(name), other.setting(name)
             if name not in (*MAY_DIFFER, *ABOUT) and ours != theirs:
                 raise UsageError(
                     f"{other.folder} and {run.folder} are both {run.method.label} on {run.task}, but of different "
@@ -101,9 +103,9 @@ def _refuse_different_settings(found: list[SavedRun]) -> None:
                 )
 
 
-def save(nested: Nested | Ratios, path: Path) -> None:
-    """Write evaluations as the JSON that marl-eval and `gather` read; or ratios as that of `gather_ratios`."""
-    write_whole(path, json.dumps(nested).encode())
+def save(content: Nested | Ratios | dict[str, str], path: Path) -> None:
+    """Write evaluations as the JSON that marl-eval and `gather` read; or ratios, or labels, as read from beside it."""
+    write_whole(path, json.dumps(content).encode())
 
 
 def only_means(nested: Nested) -> Nested:
@@ -140,6 +142,32 @@ def gather_ratios(paths: Iterable[str | Path], found: Iterable[SavedRun]) -> Rat
     return ratios
 
 
+def labels_of(paths: Iterable[str | Path], found: Iterable[SavedRun]) -> dict[str, str]:
+    """What methods of these runs are called other than usual, {} or MARS's with one target; with what is saved beside
+    the `evaluations.json` in `paths`.
+
+    Raises:
+        UsageError: a saved file is damaged.
+    """
+    labels: dict[str, str] = {}
+    for path in (Path(path).with_name(LABELS) for path in paths if Path(path).suffix == ".json"):
+        if path.is_file():
+            try:
+                labels |= {str(name): str(label) for name, label in json.loads(path.read_text()).items()}
+            except (OSError, ValueError, AttributeError):
+                raise UsageError(f"{path} is no file of labels that torch_mars.plot wrote") from None
+    mars = [run for run in found if run.method.name == "mars"]
+    if mars:
+        are_inverse = [methods.has_inverse_targets(run.settings) for run in mars]
+        if all(are_inverse):
+            labels["mars"] = methods.INVERSE_LABEL
+        else:
+            labels.pop("mars", None)
+            if any(are_inverse):
+                note("MARS has two targets in some runs and r* and 1/r* in others: two methods under one name")
+    return labels
+
+
 def _read_ratios(path: Path) -> Ratios:
     try:
         ratios = json.loads(path.read_text())
@@ -152,11 +180,33 @@ def _read_ratios(path: Path) -> Ratios:
     return ratios
 
 
-def _binned_ratios(step: np.ndarray, largest: np.ndarray, smallest: np.ndarray) -> dict[str, list[float]]:
-    """The extremes within each hundredth of training, or of every update where there are fewer."""
+def gather_diagnostics(found: Iterable[SavedRun]) -> Ratios:
+    """The mechanism over the training of `found`, in hundredths: {task: {method: {run_<seed>: {step, <name>: [...]}}}}.
+
+    Runs that logged none of it (of a version before) are left out.
+    """
+    diagnostics: Ratios = {}
+    for run in found:
+        for seed, rows in run.updates_of(MECHANISM).items():
+            place = diagnostics.setdefault(run.task, {}).setdefault(run.method.name, {})
+            ends, starts = _bins(rows[:, 0])
+            counts = np.diff(np.append(starts, len(rows)))
+            means = np.add.reduceat(rows[:, 1:], starts) / counts[:, None]
+            columns = {name: [float(f"{x:.6g}") for x in means[:, i]] for i, name in enumerate(MECHANISM)}
+            place[f"run_{seed}"] = {"step": ends.tolist(), **columns}
+    return diagnostics
+
+
+def _bins(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The last step [bins] and the first update [bins] of each hundredth of training, or of every update."""
     edges = np.linspace(0, step[-1], min(RATIO_BINS, len(step)) + 1)[1:]
     starts = np.unique(np.searchsorted(step, np.concatenate([[0], edges[:-1]]), side="right"))
-    ends = step[np.append(starts[1:], len(step)) - 1]
+    return step[np.append(starts[1:], len(step)) - 1], starts
+
+
+def _binned_ratios(step: np.ndarray, largest: np.ndarray, smallest: np.ndarray) -> dict[str, list[float]]:
+    """The extremes within each hundredth of training, or of every update where there are fewer."""
+    ends, starts = _bins(step)
     values = (ends, np.maximum.reduceat(largest, starts), np.minimum.reduceat(smallest, starts))
     return {
         name: [float(f"{number:.7g}") if name != "step" else number for number in column.tolist()]

@@ -1,4 +1,5 @@
-"""The statistics of the protocol: interquartile mean, stratified bootstrap, probability of improvement, Student's t.
+"""The statistics of the protocol: interquartile mean, stratified bootstrap, probability of improvement, permutation
+test, Student's t.
 
 After Agarwal et al. 2021 ("Deep Reinforcement Learning at the Edge of the Statistical Precipice") and Gorsane et al.
 2022 ("Towards a Standardised Performance Evaluation Protocol for Cooperative MARL"). NumPy only; nothing here knows
@@ -9,16 +10,20 @@ equally many seeds.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Scores = Sequence[Array]
+Groups = Sequence[Any] | None  # of each task its environment: environments count alike, however many tasks they have
 
 TABLE_REPLICATES, CURVE_REPLICATES = 50_000, 2_000
+PERMUTATIONS = 100_000
 CONFIDENCE = 0.95  # of Student's t
 LAST_SHARE = 0.2  # of the evaluations count for a run's final score
 _CHUNK = 2**22  # numbers resampled at a time: 32 MiB
@@ -40,14 +45,26 @@ def iqm(scores: Array, axis: int = -1) -> Array:
     return np.take(np.sort(scores, axis), middle, axis).mean(axis)
 
 
-def overall_iqm(scores: Scores) -> Array:
-    """IQM over all tasks and seeds together: [], or [points] for curves."""
-    return iqm(np.concatenate(list(scores)), 0)
+def overall_iqm(scores: Scores, groups: Groups = None) -> Array:
+    """IQM over all tasks and seeds together: [], or [points] for curves. With groups, the mean of those of each."""
+    return _grouped_iqm(scores, groups, 0)
 
 
-def iqm_interval(scores: Scores, replicates: int = TABLE_REPLICATES, seed: int = 0) -> tuple[Array, Array]:
+def iqm_interval(
+    scores: Scores, replicates: int = TABLE_REPLICATES, seed: int = 0, groups: Groups = None
+) -> tuple[Array, Array]:
     """95% interval of `overall_iqm`: lower and upper ends, [] or [points]."""
-    return bootstrap(lambda drawn: iqm(np.concatenate(drawn, 1), 1), [scores], replicates, seed)
+    return bootstrap(lambda drawn: _grouped_iqm(drawn, groups, 1), [scores], replicates, seed)
+
+
+def _grouped_iqm(scores: Scores, groups: Groups, axis: int) -> Array:
+    return np.mean([iqm(np.concatenate(part, axis), axis) for part in _parts(scores, groups)], 0)
+
+
+def _parts(scores: Sequence, groups: Groups) -> list[list]:
+    """Per-task things, those of each group together."""
+    names = [0] * len(scores) if groups is None else list(groups)
+    return [[one for one, name in zip(scores, names, strict=True) if name == group] for group in dict.fromkeys(names)]
 
 
 def mean_interval(scores: Array, replicates: int = CURVE_REPLICATES, seed: int = 0) -> tuple[Array, Array]:
@@ -55,26 +72,70 @@ def mean_interval(scores: Array, replicates: int = CURVE_REPLICATES, seed: int =
     return bootstrap(lambda drawn: drawn[0].mean(1), [[scores]], replicates, seed)
 
 
-def probability_of_improvement(x: Scores, y: Scores) -> float:
-    """P(X > Y): per task the share of pairs of seeds with x > y, ties one half; mean over tasks."""
-    return float(_improvement([a[None] for a in x], [b[None] for b in y])[0])
+def probability_of_improvement(x: Scores, y: Scores, groups: Groups = None) -> float:
+    """P(X > Y): per task the share of pairs of seeds with x > y, ties one half; mean over tasks (with groups, of their
+    means)."""
+    return float(_improvement([a[None] for a in x], [b[None] for b in y], groups)[0])
 
 
 def improvement_interval(
-    x: Scores, y: Scores, replicates: int = TABLE_REPLICATES, seed: int = 0
+    x: Scores, y: Scores, replicates: int = TABLE_REPLICATES, seed: int = 0, groups: Groups = None
 ) -> tuple[float, float]:
     """95% interval of P(X > Y), from seeds resampled on both sides."""
-    low, high = bootstrap(_improvement, [x, y], replicates, seed)
+    low, high = bootstrap(lambda a, b: _improvement(a, b, groups), [x, y], replicates, seed)
     return float(low), float(high)
 
 
-def _improvement(x: Sequence[Array], y: Sequence[Array]) -> Array:
+def _improvement(x: Sequence[Array], y: Sequence[Array], groups: Groups = None) -> Array:
     """Replicates at once: per task x [R, seeds of X] and y [R, seeds of Y] -> [R]."""
     shares = []
     for a, b in zip(x, y, strict=True):
         difference = a[:, :, None] - b[:, None, :]
         shares.append(((difference > 0) + 0.5 * (difference == 0)).mean((1, 2)))
-    return np.mean(shares, 0)
+    return np.mean([np.mean(part, 0) for part in _parts(shares, groups)], 0)
+
+
+def permutation_p(x: Scores, y: Scores, groups: Groups = None, seed: int = 0) -> float:
+    """Two-sided p-value of the permutation test of "X and Y are the same": twice the smaller one-sided one, at most 1.
+
+    The statistic is the difference of the means over seeds, averaged over tasks (with groups, over their averages);
+    within each task, seeds change sides. Exact, by all exchanges, where over all tasks they are no more than 100,000;
+    else by 100,000 random ones, the observed one counted among them.
+    """
+    weights = _task_weights(len(x), groups)
+    counts = [math.comb(len(a) + len(b), len(a)) for a, b in zip(x, y, strict=True)]
+    is_exact = math.prod(counts) <= PERMUTATIONS
+    generator = np.random.default_rng(seed)
+    differences = np.zeros(1)
+    for a, b, weight in zip(x, y, weights):
+        task = weight * _exchanged(a, b, None if is_exact else generator)
+        differences = np.add.outer(differences, task).ravel() if is_exact else differences + task
+    observed = sum(weight * (a.mean() - b.mean()) for a, b, weight in zip(x, y, weights))
+    close = 1e-12 * max(1.0, abs(observed))  # sums in another order
+    extra = 0 if is_exact else 1
+    above = (np.count_nonzero(differences >= observed - close) + extra) / (len(differences) + extra)
+    below = (np.count_nonzero(differences <= observed + close) + extra) / (len(differences) + extra)
+    return min(1.0, 2 * min(above, below))
+
+
+def _task_weights(tasks: int, groups: Groups) -> Array:
+    """What each task counts: equal groups, equal tasks within a group; they sum to 1."""
+    parts = _parts(list(range(tasks)), groups)
+    weights = np.zeros(tasks)
+    for part in parts:
+        weights[part] = 1 / len(parts) / len(part)
+    return weights
+
+
+def _exchanged(a: Array, b: Array, generator: np.random.Generator | None) -> Array:
+    """Differences of the means after exchanges of seeds between a and b: all of them, or PERMUTATIONS random ones."""
+    both = np.concatenate([a, b])
+    if generator is None:
+        sums = np.array([both[list(chosen)].sum() for chosen in itertools.combinations(range(len(both)), len(a))])
+    else:
+        orders = generator.random((PERMUTATIONS, len(both))).argsort(1)
+        sums = both[orders[:, : len(a)]].sum(1)
+    return sums / len(a) - (both.sum() - sums) / len(b)
 
 
 def bootstrap(

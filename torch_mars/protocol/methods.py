@@ -1,5 +1,5 @@
-"""Methods: the paper's seven (MAPPO, MASPO, MARS and four ablations, which are flags of the same three lessons), and a
-user's own.
+"""Methods: the paper's seven (MAPPO, MASPO, MARS and four ablations, which are flags of the same three lessons), three
+with independent critics, and a user's own.
 
 What the commands around runs need to know of a method: how it is told from a run's settings, what it is trained with
 when nobody has tuned it, what is searched when somebody does, and how it looks in every figure.
@@ -9,10 +9,12 @@ that all methods share. To say more, call `register(Method(...))`, or write `MET
 "space": {...}}` into the lesson, as plain data, which goes with its runs.
 """
 
+import contextlib
 import itertools
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -32,6 +34,7 @@ class Method:
         lesson: the name of its lesson.
         settings: those that make the lesson this method.
         space: what tuning searches besides `SHARED_SPACE`, by setting of the lesson.
+        paper_space: the same for `--space paper`, besides `PAPER_SPACE`; None: `space`.
         trials: of a study of the paper's size.
         colour: of Okabe and Ito's palette, which colour-blind readers can tell apart, where there is one left.
         dashes: lengths drawn and left out, in line widths, so that a print without colour can be read; () is solid.
@@ -45,12 +48,18 @@ class Method:
     lesson: str
     settings: dict[str, Any] = field(default_factory=dict)
     space: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    paper_space: dict[str, tuple[float, ...]] | None = None
     trials: int = 40
     colour: str = "#000000"
     dashes: tuple[float, ...] = ()
     marker: str = "o"
     is_of: Callable[[Mapping[str, Any]], bool] = lambda settings: True
     source: str | None = None
+
+    def untuned(self, preset: str = "ours") -> dict[str, Any]:
+        """`settings` as they are trained with when nobody has tuned them; by the paper's preset with Mava's clip."""
+        clips = ("clip_low", "clip_high", "additive_clip") if preset == "paper" else ()
+        return {name: MAVA_CLIP if name in clips else value for name, value in self.settings.items()}
 
     @property
     def module(self) -> ModuleType:
@@ -61,8 +70,47 @@ class Method:
         return lesson
 
 
-# The Sable MAPPO/IPPO space (Mahjoub et al. 2025) as recalled; value_clip is its set of clips.
+MAVA_CLIP = 0.2
+STRENGTHS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9)  # the grid of all trust regions
+
+
+def matched(strength: float) -> dict[str, float]:
+    """The trust regions of one strength s in (0, 1): `clip` of MAPPO and MASPO, `expand` and `contract` of MARS.
+
+    The force on a sample's log-ratio l is dJ/dl = |A| e^l (sign A - (e^l - 1) / e) in MASPO and, from a target l*,
+    |A| sinh(l* - l) / sinh|l*| in MARS. At l = 0 both are A; their slopes there are
+
+        MASPO:  A - |A| / e  =  |A| (+-1 - 1/e)       MARS with targets rho and 1/rho:  -|A| / tanh(ln rho)
+
+    and averaged over the two signs, which is what a normalised advantage has, -|A| / e and -|A| / tanh(ln rho). So
+    both pull back alike, to first order, where e = tanh(ln rho) = s, that is rho = exp(atanh s). MAPPO does not pull
+    back inside its range, and none of this can be matched there: it gets the clip s, MASPO's range.
+
+    Raises:
+        ValueError: s is not between 0 and 1.
+    """
+    if not 0 < strength < 1:
+        raise ValueError(f"strength is {strength!r}; it must be between 0 and 1")
+    expand = math.exp(math.atanh(strength))
+    return {"clip": strength, "expand": expand, "contract": 1 / expand}
+
+
+def strength(expand: float) -> float:
+    """The s of MARS with targets `expand` and 1 / `expand`, the inverse of `matched`: 1.5 is 0.385, 2 is 0.6."""
+    return math.tanh(math.log(expand))
+
+
+# What tuning searches for every method alike; what the task is trained with untuned is added to it (`tune`).
 SHARED_SPACE: dict[str, tuple[float, ...]] = {
+    "actor_lr": (1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3),
+    "critic_lr": (1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3),
+    "entropy_coef": (0.0, 1e-5, 1e-3, 1e-2),
+    "value_clip": (0.05, 0.1, 0.2, 10.0),
+    "minibatches": (2, 4, 8),
+    "epochs": (2, 4, 8),
+}
+# --space paper. The Sable MAPPO/IPPO space (Mahjoub et al. 2025) as recalled; value_clip is its set of clips.
+PAPER_SPACE: dict[str, tuple[float, ...]] = {
     "actor_lr": (1e-4, 2.5e-4, 5e-4),
     "critic_lr": (1e-4, 2.5e-4, 5e-4),
     "entropy_coef": (0.0, 1e-5, 1e-2),
@@ -76,6 +124,10 @@ EPSILONS = (0.05, 0.1, 0.2, 0.3, 0.5)
 EXPANDS = (1.05, 1.1, 1.2, 1.3, 1.5, 2.0)
 CONTRACTS = tuple(1 / expand for expand in EXPANDS)
 _TWO_EPSILONS = {"clip_low": EPSILONS, "clip_high": EPSILONS}
+_MATCHED_CLIP = {"clip": STRENGTHS}
+_MATCHED_CLIPS = {"clip_low": STRENGTHS, "clip_high": STRENGTHS}
+_MATCHED_EXPAND = {"expand": tuple(matched(s)["expand"] for s in STRENGTHS)}
+_MATCHED_TARGETS = {**_MATCHED_EXPAND, "contract": tuple(matched(s)["contract"] for s in STRENGTHS)}
 # MARS in the paper's ablation: targets 1 + e_high and 1 - e_low, so that it has the same space as its two neighbours.
 ABLATION_SPACE = {"expand": tuple(1 + e for e in EPSILONS), "contract": tuple(1 - e for e in EPSILONS)}
 # Untuned, the ablations get MARS's own targets, 1.5 and 1 / 1.5.
@@ -94,27 +146,57 @@ def _is_named_multiplicative(settings: Mapping[str, Any]) -> bool:
     return settings.get("contract") is None and settings.get("name") == "mars_multiplicative"
 
 
+def _is_independent(settings: Mapping[str, Any]) -> bool:
+    return bool(settings.get("independent"))
+
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("mappo", "MAPPO", "mappo", {}, {"clip": EPSILONS}, 40, "#D55E00", (5, 1.5), "o"),
-        Method("maspo", "MASPO", "maspo", {}, {"clip": EPSILONS}, 40, "#009E73", (1, 1.2), "s"),
-        Method("mars", "MARS", "mars", {}, {"expand": EXPANDS, "contract": CONTRACTS}, 80, "#0072B2", (), "h"),
         Method(
-            "mappo_asymmetric", "MAPPO, asymmetric", "mappo", _TARGETS, _TWO_EPSILONS, 80, "#E69F00",
+            "mappo", "MAPPO", "mappo", {}, _MATCHED_CLIP, {"clip": EPSILONS}, 40, "#D55E00", (5, 1.5), "o",
+        ),
+        Method(
+            "maspo", "MASPO", "maspo", {}, _MATCHED_CLIP, {"clip": EPSILONS}, 40, "#009E73", (1, 1.2), "s",
+        ),
+        Method(
+            "mars", "MARS", "mars", {}, _MATCHED_TARGETS, {"expand": EXPANDS, "contract": CONTRACTS}, 80,
+            "#0072B2", (), "h",
+        ),
+        Method(
+            "mappo_asymmetric", "MAPPO, asymmetric", "mappo", _TARGETS, _MATCHED_CLIPS, _TWO_EPSILONS, 80, "#E69F00",
             (5, 1.5, 1, 1.5), "^", _has("clip_low"),
         ),
         Method(
-            "maspo_asymmetric", "MASPO, asymmetric", "maspo", _TARGETS, _TWO_EPSILONS, 80, "#333333",
+            "maspo_asymmetric", "MASPO, asymmetric", "maspo", _TARGETS, _MATCHED_CLIPS, _TWO_EPSILONS, 80, "#333333",
             (1, 1.2, 1, 3), "D", _has("clip_low"),
         ),
         Method(
-            "mars_multiplicative", "MARS, r* and 1/r*", "mars", {"contract": None}, {"expand": EXPANDS}, 40,
-            "#56B4E9", (9, 2), "v", _is_named_multiplicative,
+            "mars_multiplicative", "MARS, r* and 1/r*", "mars", {"contract": None}, _MATCHED_EXPAND,
+            {"expand": EXPANDS}, 40, "#56B4E9", (9, 2), "v", _is_named_multiplicative,
         ),
         Method(
             "mars_additive", "MARS, 1 + e and 1 - e", "mars", {"contract": None, "additive_clip": 0.5},
-            {"additive_clip": EPSILONS}, 40, "#CC79A7", (9, 2, 2, 2), "p", _has("additive_clip"),
+            {"additive_clip": STRENGTHS}, {"additive_clip": EPSILONS}, 40, "#CC79A7", (9, 2, 2, 2), "p",
+            _has("additive_clip"),
+        ),
+    )
+}  # fmt: skip
+# IPPO and its relatives, none of the paper's: they join METHODS when somebody asks for them, or has runs of them.
+INDEPENDENT: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "ippo", "IPPO", "mappo", {"independent": True}, _MATCHED_CLIP, {"clip": EPSILONS}, 40, "#8B4513",
+            (3, 1.2), "P", _is_independent,
+        ),
+        Method(
+            "ispo", "ISPO", "maspo", {"independent": True}, _MATCHED_CLIP, {"clip": EPSILONS}, 40, "#6B8E23",
+            (1, 0.8), "X", _is_independent,
+        ),
+        Method(
+            "imars", "IMARS", "mars", {"independent": True}, _MATCHED_TARGETS,
+            {"expand": EXPANDS, "contract": CONTRACTS}, 80, "#6A3D9A", (12, 1.5), "*", _is_independent,
         ),
     )
 }  # fmt: skip
@@ -133,10 +215,12 @@ def register(method: Method) -> None:
     """Add a method, or put it in place of the one of its name: to all figures, tables and commands of this process.
 
     Raises:
-        ValueError: it has the name of one of the paper's.
+        ValueError: it has the name of one of the package's.
     """
     if method.name in (*MAIN, *ABLATIONS):
         raise ValueError(f"method {method.name!r} is one of the paper's; give yours another name")
+    if method.name in INDEPENDENT and method is not INDEPENDENT[method.name]:
+        raise ValueError(f"method {method.name!r} is one of the package's; give yours another name")
     METHODS[method.name] = method
 
 
@@ -153,6 +237,8 @@ def guest(lesson: str, look: Mapping[str, Any] | None = None, source: str | None
     """
     if lesson in METHODS and (source is None or METHODS[lesson].source == source):
         return METHODS[lesson]
+    if lesson in INDEPENDENT and source is None:
+        return named(lesson)
     turn = next(_turn)
     said = _checked_look(lesson, look or {})
     method = Method(
@@ -224,8 +310,10 @@ _LOOKED: dict[str, Callable] = {
 
 def named(name: str) -> Method:
     """A method by name. UsageError for an unknown one."""
+    if name in INDEPENDENT:
+        register(INDEPENDENT[name])
     if name not in METHODS:
-        raise UsageError(f"unknown method {name!r}; {allowed(name, METHODS)}")
+        raise UsageError(f"unknown method {name!r}; {allowed(name, (*METHODS, *INDEPENDENT))}")
     return METHODS[name]
 
 
@@ -235,12 +323,12 @@ def typed(text: str, flag: str = "--algo") -> Method:
     Raises:
         UsageError: there is no such method, and no such module, or the module is no lesson.
     """
-    if text in METHODS:
-        return METHODS[text]
+    if text in METHODS or text in INDEPENDENT:
+        return named(text)
     try:
         lesson = algos.lesson(text)
     except ValueError as error:
-        unknown = f"unknown method {text!r}; {allowed(text, METHODS)}"
+        unknown = f"unknown method {text!r}; {allowed(text, (*METHODS, *INDEPENDENT))}"
         raise UsageError(f"{flag}: {error if modules.is_path(text) or '.' in text else unknown}") from None
     own = [method for method in METHODS.values() if method.lesson == lesson.ALGORITHM]
     return own[-1] if own else guest(lesson.ALGORITHM, getattr(lesson, "METHOD", None), source=text)
@@ -248,8 +336,32 @@ def typed(text: str, flag: str = "--algo") -> Method:
 
 def of_run(lesson: str, settings: Mapping[str, Any]) -> Method:
     """The method that a run of a lesson is of, asked of the methods; a lesson that none of them has is a guest."""
-    found = [method for method in METHODS.values() if method.lesson == lesson and method.is_of(settings)]
+    known = {**METHODS, **INDEPENDENT}.values()
+    found = [method for method in known if method.lesson == lesson and method.is_of(settings)]
+    if found and found[-1].name in INDEPENDENT:
+        return named(found[-1].name)
     return found[-1] if found else guest(lesson, settings.get("method"))
+
+
+def has_inverse_targets(settings: Mapping[str, Any]) -> bool:
+    """Whether a run of MARS has the targets r* and 1/r*, as without `contract`: nobody tuned the second."""
+    contract, expand = settings.get("contract"), settings.get("expand")
+    return contract is None or (expand is not None and math.isclose(contract * expand, 1, rel_tol=1e-6))
+
+
+INVERSE_LABEL = "MARS, 1/r*"  # what MARS is called where it has one target only, as its multiplicative ablation
+
+
+@contextlib.contextmanager
+def labelled(labels: Mapping[str, str]) -> Iterator[None]:
+    """Within the block, methods by these labels in all figures and tables."""
+    before = dict(METHODS)
+    METHODS.update({name: replace(METHODS[name], label=label) for name, label in labels.items() if name in METHODS})
+    try:
+        yield
+    finally:
+        METHODS.clear()
+        METHODS.update(before)
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -259,11 +371,12 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def listed(text: str) -> list[Method]:
-    """`mars,mappo,ablations` -> methods, each once; `all` and `ablations` are groups, modules are lessons of one's own.
+    """`mars,mappo,ablations` -> methods, each once; `all` (the paper's seven), `ablations` and `independent` are
+    groups, modules are lessons of one's own.
 
     Raises:
         UsageError: an unknown name.
     """
-    groups = {"all": (*MAIN, *ABLATIONS), "ablations": ABLATIONS}
+    groups = {"all": (*MAIN, *ABLATIONS), "ablations": ABLATIONS, "independent": INDEPENDENT}
     names = [name for item in text.split(",") for name in groups.get(item.strip(), (item.strip(),))]
     return [typed(name, "--algos") for name in dict.fromkeys(names)]

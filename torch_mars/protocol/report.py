@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch_mars import envs
 from torch_mars.protocol import figures, gather, methods, tables
 from torch_mars.protocol.gather import Ratios
 from torch_mars.protocol.methods import METHODS
 from torch_mars.protocol.saved import EVALUATIONS, Nested, SavedRun
 from torch_mars.protocol.tables import Task
-from torch_mars.run.cli import make_folder, note
+from torch_mars.run.cli import UsageError, make_folder, note
 from torch_mars.run.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-FLOOR_OF_SEEDS = 5  # below, an interval says little (Agarwal et al. 2021)
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Group:
 
 
 def groups_of(tasks: list[Task]) -> list[Group]:
-    """The main methods with a user's own; where there are ablations, all methods once more."""
+    """The main methods with those that are none of the paper's; where there are ablations, all methods once more."""
     groups = [Group((*methods.MAIN, *methods.guests()), "table1", "Table 1")]
     if any(task.curves.keys() & set(methods.ABLATIONS) for task in tasks):
         groups.append(Group(tuple(METHODS), "ablations", "Ablations", "_ablations"))
@@ -62,7 +60,9 @@ class Folder:
         self.written.append(self.path / name)
 
 
-def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png", means: bool = False) -> list[Path]:
+def plot(
+    paths: Sequence[str | Path], out: Path, suffix: str = "png", means: bool = False, diagnostics: bool = False
+) -> list[Path]:
     """Draw everything that the runs allow; the files written.
 
     Args:
@@ -70,6 +70,7 @@ def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png", means: boo
         out: folder for all of it.
         suffix: kind of figures, "png", "pdf" or "svg".
         means: save the mean of every evaluation in place of its episodes.
+        diagnostics: also draw what the objectives do to the samples of an update, for each task.
 
     Raises:
         UsageError: nothing to draw, or runs that do not belong together.
@@ -81,9 +82,13 @@ def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png", means: boo
     ratios = gather.gather_ratios(paths, found)
     tasks = tables.tasks_of(nested)
     warn(tasks, found)
+    labels = gather.labels_of(paths, found)
+    mechanism = gather.gather_diagnostics(found) if diagnostics else {}
+    if diagnostics and not mechanism:
+        raise UsageError("--diagnostics: none of these runs logged what it shows; it takes runs, not evaluations.json")
     folder = Folder(out, suffix)
     by_environment = {name: [task for task in tasks if task.environment == name] for name in nested}
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(figures.STYLE), methods.labelled(labels):
         for environment, here in by_environment.items():
             folder.draw(f"curves_{environment}", figures.learning_curves(here))
         for group in groups_of(tasks):
@@ -92,9 +97,15 @@ def plot(paths: Sequence[str | Path], out: Path, suffix: str = "png", means: boo
             known = {task.name: ratios[task.name] for task in here if task.name in ratios}
             if known:
                 folder.draw(f"ratios_{environment}", figures.ratio_curves(known))
+        for task, by_method in mechanism.items():
+            folder.draw(f"diagnostics_{envs.folder_name(task)}", figures.diagnostics_figure(by_method, task))
         folder.draw("objectives", figures.objectives_figure())
     folder.save(EVALUATIONS, gather.only_means(nested) if means else nested)
     folder.save(gather.RATIOS, ratios)
+    if labels:
+        folder.save(gather.LABELS, labels)
+    if mechanism:
+        folder.save(gather.DIAGNOSTICS, mechanism)
     return folder.written
 
 
@@ -119,8 +130,9 @@ def compare(tasks: list[Task], group: Group, folder: Folder) -> None:
 def warn(tasks: list[Task], found: list[SavedRun]) -> None:
     """What makes a comparison weaker than it looks."""
     fewest = min(curves.seeds for task in tasks for curves in task.curves.values())
-    if fewest < FLOOR_OF_SEEDS:
-        note(f"only {fewest} seed{'s' * (fewest > 1)} in places: intervals from fewer than {FLOOR_OF_SEEDS} say little")
+    floor = tables.FLOOR_OF_SEEDS
+    if fewest < floor:
+        note(f"only {fewest} seed{'s' * (fewest > 1)} in places: intervals from fewer than {floor} say little")
     unfinished = [run for run in found if not run.is_finished()]
     if unfinished:
         note(f"{len(unfinished)} of {len(found)} runs are not finished, such as {unfinished[0].folder}")

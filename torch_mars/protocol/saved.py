@@ -43,6 +43,15 @@ class SavedRun:
                 return environment
         return envs.known(self.task).family
 
+    def setting(self, name: str) -> Any:
+        """What it was trained with; of a version that did not know the setting, its default now."""
+        if name in self.settings:
+            return self.settings[name]
+        try:
+            return getattr(self.method.module.Args(), name, None)
+        except UsageError:  # a lesson that nobody imported
+            return None
+
     @property
     def method(self) -> methods.Method:
         return methods.of_run(self.lesson, self.settings)

@@ -1,7 +1,7 @@
 """What is compared, and the tables of it: Table 1 and what belongs to it, as Markdown and as CSV.
 
-An environment's score is the interquartile mean over its tasks and seeds of min-max normalised returns; all intervals
-are 95%, by stratified bootstrap over seeds (`intervals.py`).
+An environment's score is the interquartile mean over its tasks and seeds of min-max normalised returns, that of all
+environments the mean of theirs; all intervals are 95%, by stratified bootstrap over seeds (`intervals.py`).
 """
 
 import csv
@@ -19,6 +19,8 @@ from torch_mars.protocol.intervals import Scores
 from torch_mars.protocol.methods import METHODS
 from torch_mars.protocol.saved import Nested
 from torch_mars.run.cli import note
+
+FLOOR_OF_SEEDS = 5  # below, an interval says little (Agarwal et al. 2021)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Comparison:
     environment: str
     methods: list[str]
     tasks: list[Task]
+
+    @property
+    def groups(self) -> list[str]:
+        """The environment of each task: environments count alike, however many tasks they have."""
+        return [task.environment for task in self.tasks]
 
     def final(self, method: str) -> Scores:
         """Normalised final scores: one array [seeds] per task."""
@@ -103,28 +110,37 @@ def rows(compared: list[Comparison]) -> Iterator[dict[str, Any]]:
                 scores = scores_of(method)
                 if scores is None:
                     continue
-                low, high = intervals.iqm_interval(scores)
+                low, high = intervals.iqm_interval(scores, groups=comparison.groups)
                 yield {
                     "environment": comparison.environment,
                     "score": score,
                     "method": method,
                     "tasks": len(scores),
                     "seeds": min(map(len, scores)),
-                    "iqm": float(intervals.overall_iqm(scores)),
+                    "iqm": float(intervals.overall_iqm(scores, comparison.groups)),
                     "low": float(low),
                     "high": float(high),
                 }
 
 
 def improvements(compared: list[Comparison], x: str = "mars") -> Iterator[dict[str, Any]]:
-    """One row per environment and method Y other than X: P(X > Y) of the final scores, with its interval."""
+    """One row per environment and method Y other than X: P(X > Y) of the final scores, its interval, and `p_value` of
+    the permutation test that the two are the same."""
     for comparison in compared:
         for y in comparison.methods if x in comparison.methods else ():
             if y != x:
-                scores = comparison.final(x), comparison.final(y)
-                low, high = intervals.improvement_interval(*scores)
-                value = intervals.probability_of_improvement(*scores)
-                yield {"environment": comparison.environment, "x": x, "y": y, "p": value, "low": low, "high": high}
+                scores, groups = (comparison.final(x), comparison.final(y)), comparison.groups
+                low, high = intervals.improvement_interval(*scores, groups=groups)
+                yield {
+                    "environment": comparison.environment,
+                    "x": x,
+                    "y": y,
+                    "seeds": min(len(task) for side in scores for task in side),
+                    "p": intervals.probability_of_improvement(*scores, groups),
+                    "low": low,
+                    "high": high,
+                    "p_value": intervals.permutation_p(*scores, groups),
+                }
 
 
 def task_rows(tasks: list[Task], among: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -162,7 +178,8 @@ def as_markdown(
     parts = [
         f"# {title}",
         "Interquartile mean over tasks and seeds of the min-max normalised return, with 95% intervals from "
-        f"{intervals.TABLE_REPLICATES:,} stratified bootstrap replicates; the highest of a row is bold. "
+        f"{intervals.TABLE_REPLICATES:,} stratified bootstrap replicates; all environments: the mean of theirs. "
+        f"The highest of a row is bold where every method has {FLOOR_OF_SEEDS} seeds. "
         "Returns are normalised per task with the smallest and largest over all methods, seeds and evaluations.",
     ]
     for score, heading in (("final", "Last fifth of the evaluations"), ("absolute", "Best policy, measured again")):
@@ -172,13 +189,19 @@ def as_markdown(
     if better:
         parts += [
             "## Probability of improvement",
-            "Share of pairs of seeds in which X ends higher than Y, mean over tasks; bold: the interval is above 0.5.",
+            "Share of pairs of seeds in which X ends higher than Y, mean over tasks (over all: over environments), and "
+            "p of the two-sided permutation test that both are the same. Bold: the interval is above 0.5, p is below "
+            f"0.05, and both sides have {FLOOR_OF_SEEDS} seeds or more.",
         ]
         pairs = [{**row, "method": f"P({METHODS[row['x']].label} > {METHODS[row['y']].label})"} for row in better]
         heads = list(dict.fromkeys(row["method"] for row in pairs))
-        parts.append(_grid(pairs, "environment", "p", heads, (), is_bold=lambda row, _: row["low"] > 0.5))
+        parts.append(_grid(pairs, "environment", "p", heads, ("seeds",), is_bold=_is_decided))
     parts += ["## Final return per task", _grid(per_task, "task", "mean", present, ("seeds",))]
     return "\n\n".join(parts) + "\n"
+
+
+def _is_decided(row: dict[str, Any], line: list[dict[str, Any]]) -> bool:
+    return row["low"] > 0.5 and row["p_value"] < 0.05
 
 
 def _grid(
@@ -189,7 +212,10 @@ def _grid(
     extra: tuple[str, ...],
     is_bold: Callable[[dict, list[dict]], bool] = lambda row, line: all(row["bold_by"] >= r["bold_by"] for r in line),
 ) -> str:
-    """A Markdown table: one line per `key`, one column per method, cells `value [low, high]`."""
+    """A Markdown table: one line per `key`, one column per method, cells `value [low, high]`.
+
+    Nothing is bold in a line of fewer than FLOOR_OF_SEEDS seeds.
+    """
     heads = [METHODS[c].label if c in METHODS else c for c in columns]
     lines = [f"| {' | '.join([key, *extra, *heads])} |", "|" + "---|" * (1 + len(extra) + len(heads))]
     for name in dict.fromkeys(row[key] for row in table):
@@ -197,8 +223,10 @@ def _grid(
         cells = {}
         for row in line:
             text = f"{row[value]:.2f}"
-            text = f"**{text}**" if is_bold(row, line) else text
-            cells[row["method"]] = text if np.isnan(row["low"]) else f"{text} [{row['low']:.2f}, {row['high']:.2f}]"
+            is_enough = min(r["seeds"] for r in line) >= FLOOR_OF_SEEDS
+            text = f"**{text}**" if is_enough and is_bold(row, line) else text
+            text = text if np.isnan(row["low"]) else f"{text} [{row['low']:.2f}, {row['high']:.2f}]"
+            cells[row["method"]] = f"{text}, p = {row['p_value']:.2g}" if "p_value" in row else text
         first = [envs.title(name), *(str(min(row[e] for row in line)) for e in extra)]
         lines.append(f"| {' | '.join([*first, *(cells.get(column, '') for column in columns)])} |")
     return "\n".join(lines)

@@ -24,7 +24,7 @@ from torch_mars import envs
 from torch_mars.protocol import methods
 from torch_mars.protocol.methods import Method
 from torch_mars.run import settings as run_settings
-from torch_mars.run.cli import RunError, UsageError, lesson_command
+from torch_mars.run.cli import Parser, RunError, UsageError, lesson_command
 from torch_mars.run.files import read_yaml, write_whole
 from torch_mars.run.settings import typed_task
 
@@ -37,6 +37,20 @@ SMOKE = {"num_envs": 4, "rollout_length": 32, "hidden_size": 16, "eval_episodes"
 LOCK_PATIENCE = 60.0  # seconds: as long as a training may take to save itself after its command was killed
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
+
+
+def preset_of(preset: str | None, budget: str) -> str:
+    """The one that was asked for; else the paper's for the paper's budget, and ours for shorter ones."""
+    return preset or ("paper" if budget == "paper" else "ours")
+
+
+def add_preset(parser: Parser) -> None:
+    parser.add_argument(
+        "--preset",
+        choices=run_settings.PRESETS,
+        help="settings of training: what the paper fixes, with Mava's defaults where it is silent, or ours in yaml/ "
+        "(default: paper with --budget paper, else ours)",
+    )
 
 
 def budget_settings(task: str, budget: str, steps: int) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """From a lesson's `Args` to the settings of a run: defaults < `yaml/<family>.yaml` < `--config` < command line.
 
+`--preset paper` puts `yaml/preset_paper.yaml` in the place of the family's file: what the paper fixes, and Mava's
+defaults where the paper is silent.
+
 A lesson's dataclass, with the `RunArgs` that it inherits, is the single list of settings: the string under each field
 is its help text, and a comment `# ---- heading ----` above some of them begins a group of `--help`. Nothing here knows
 what a setting means, except for the ranges of those that all lessons share (`check`).
@@ -32,6 +35,7 @@ from torch_mars.run.files import read_yaml, saved_settings
 _PACKAGE = Path(__file__).parents[1]
 _INSIDE = _PACKAGE / "yaml"  # in an installed wheel, beside which PyYAML's folder has the same name
 YAML_DIRECTORY = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "yaml"  # in a checkout
+PRESETS = ("ours", "paper")
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
 ABOUT = ("lesson", "method")  # in a run's config.yaml besides its settings: what trained it, and how that is shown
 
@@ -47,6 +51,8 @@ class RunArgs:
     """ends the name of the run's folder"""
     run_dir: str = "runs"
     """folder of all runs"""
+    preset: str = "ours"
+    """ours: the settings in yaml/ of the task's environment; paper: what the paper fixes, else Mava's defaults"""
     config: str | None = None
     """yaml file with settings, such as the config.yaml of another run"""
     resume: str | None = None
@@ -166,6 +172,20 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
     return settings
 
 
+def preset_settings(args_type: type, preset: str, algorithm: str) -> dict[str, Any]:
+    """What `yaml/preset_<preset>.yaml` says for an algorithm, whatever the task.
+
+    The file has sections by source (`paper`, `mava`) and `algorithms` (algorithm -> settings).
+    """
+    path = YAML_DIRECTORY / f"preset_{preset}.yaml"
+    content = read_yaml(path)
+    algorithms = content.pop("algorithms", None) or {}
+    settings: dict[str, Any] = {}
+    for section in (*content.values(), algorithms.get(algorithm)):
+        settings |= convert(args_type, section or {}, path.name)
+    return settings
+
+
 def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str, Any]:
     """Settings by name with values of the right type; UsageError for an unknown name or an unreadable value."""
     kinds = {name: kind for name, kind in _kinds(args_type).items() if name not in _NOT_SETTINGS}
@@ -197,8 +217,14 @@ def typed_task(text: str, flag: str = "--env") -> envs.Task:
 def _fresh(args_type: type, algorithm: str, given: dict[str, Any]) -> Any:
     own = convert(args_type, read_yaml(Path(given["config"])), given["config"]) if given.get("config") else {}
     task = {**own, **given}.get("env", args_type.env)
+    preset = {**own, **given}.get("preset", args_type.preset)
+    if preset not in PRESETS:
+        raise UsageError(f"--preset is {preset!r}; {allowed(preset, PRESETS)}")
     try:
-        settings = {**family_settings(args_type, task, algorithm), **own, **given}
+        base = family_settings(args_type, task, algorithm)
+        if preset != "ours":
+            base = preset_settings(args_type, preset, algorithm)
+        settings = {**base, **own, **given}
     except ValueError as error:
         raise UsageError(f"--env: {error}") from None
     args = args_type(**settings)
