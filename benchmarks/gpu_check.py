@@ -305,8 +305,9 @@ def run_all(names: list[str], out: Path, minutes: float) -> None:
         rows = out / f"{name}.json"
         for line in rows.read_text().splitlines() if rows.exists() else []:
             print("  " + _shown(json.loads(line)))
-        if not outcome.startswith("done"):
-            print("  ... " + "\n  ... ".join((out / f"{name}.log").read_text().splitlines()[-15:]))
+        log = out / f"{name}.log"
+        if not outcome.startswith("done") and log.exists():
+            print("  ... " + "\n  ... ".join(log.read_text().splitlines()[-15:]))
 
 
 def _shown(row: Row) -> str:

@@ -46,7 +46,7 @@ class Training:
         from torch_mars.run.settings import parse
 
         settings = {"env": task, "num_envs": num_envs, "num_seeds": num_seeds, "device": device}
-        settings["rollout_length"] = ROLLOUT_LENGTH
+        settings |= {"rollout_length": ROLLOUT_LENGTH, "total_steps": 10**9}  # no size is too large for it
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         args = parse(mappo.Args, mappo.ratio_range, mappo.ALGORITHM, flags)
         speed.prepare(args.device)

@@ -17,9 +17,10 @@ from torch_mars.run.files import read_yaml
 PAGE = Path(__file__).with_suffix(".md")
 HEADING = """# Where ours deviates from the paper
 
-Made from `yaml/` by `python docs/deviations.py`. `--preset paper` has the right-hand values, "paper" where its Table 3
-fixes them, "Mava" where it is silent and Mava's default of October 2024 stands, "reading" where both leave room, "matched" for
-the trust regions: Mava's clip and its strength in the others. Without the preset, training has the left-hand ones.
+Made from `yaml/` by `python docs/deviations.py`. `--preset paper` has the right-hand values: "paper" where its Table 3
+fixes them, "Mava" where it is silent and Mava's default of October 2024 stands, "reading" where both leave room,
+"matched" for the trust regions: Mava's clip and its strength in the others. Without the preset, training has the
+left-hand ones.
 
 | setting | ours | preset | source | where |
 |---|---|---|---|---|
