@@ -44,8 +44,8 @@ def draw_ablations() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / saved.EVALUATIONS
         gather.save({"paxmen": {TASK: together}}, path)
-        ratios = HERE / "ablations" / gather.RATIOS
-        (Path(folder) / gather.RATIOS).write_bytes(ratios.read_bytes())
+        for name in (gather.RATIOS, gather.LABELS):
+            (Path(folder) / name).write_bytes((HERE / "ablations" / name).read_bytes())
         report.plot([path], HERE / "ablations")
 
 
@@ -56,7 +56,7 @@ def bootstrap_table() -> str:
     for method, by_seed in evaluations("bootstrap")["paxmen"][TASK].items():
         ends, goes_on = (gather.curves(curves).final for curves in (without[method], by_seed))
         seeds = [", ".join(f"{score:.2f}" for score in scores) for scores in (ends, goes_on)]
-        label = methods.named(method).label
+        label = methods.INVERSE_LABEL if method == "mars" else methods.named(method).label
         lines.append(f"| {label} | {ends.mean():.2f} ({seeds[0]}) | {goes_on.mean():.2f} ({seeds[1]}) |")
     return "\n".join(lines) + "\n"
 
