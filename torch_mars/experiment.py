@@ -108,6 +108,11 @@ def make_grid(args: Any) -> list[Cell]:
             preset = preset_of(args.preset, args.budget)
             given = {"preset": preset, **budget_settings(task, args.budget, FINAL_STEPS), **method.untuned(preset)}
             given |= tuned(args.tuned, task, method) | settings_file(args.config, method)
+            if args.preset and given["preset"] != args.preset:
+                raise UsageError(
+                    f"--preset is {args.preset!r}, but the settings given for {method.label} on {task} were made with "
+                    f"{given['preset']!r}; leave --preset out"
+                )
             if args.total_steps is not None:
                 given["total_steps"] = args.total_steps
             given |= {"env": task, "name": method.name, "run_dir": args.run_dir, "device": args.device}

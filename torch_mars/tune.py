@@ -15,6 +15,7 @@ import csv
 import dataclasses
 import io
 import math
+import numbers
 import os
 import socket
 import statistics
@@ -123,15 +124,20 @@ def search_space(
     return space
 
 
-def defaults_in(space: dict[str, tuple[float, ...]], settings: Any) -> dict[str, float]:
+def defaults_in(space: dict[str, tuple], settings: Any) -> dict[str, Any]:
     """What an untuned training has for each setting of a space: the space's own number where it has it."""
     found = {}
     for name, candidates in space.items():
         value = getattr(settings, name)
         if value is None and name == "contract":  # MARS without it has 1 / expand
             value = 1 / settings.expand
-        found[name] = next((known for known in candidates if math.isclose(known, value, rel_tol=1e-9)), value)
+        found[name] = next((known for known in candidates if _is_same(known, value)), value)
     return found
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    are_numbers = isinstance(one, numbers.Real) and isinstance(other, numbers.Real)
+    return math.isclose(one, other, rel_tol=1e-9) if are_numbers else one == other
 
 
 class Plan:
@@ -155,11 +161,11 @@ class Plan:
         self.check()
         untuned = resolve(self.method, {**self.fixed, "device": self.device})
         self.defaults: dict[str, float] | None = defaults_in(self.space, untuned)  # of trial 0
-        if space_name == "matched" and not args.ablation:
-            missing = {name: value for name, value in self.defaults.items() if value not in self.space[name]}
-            self.space |= {name: tuple(sorted((*self.space[name], value))) for name, value in missing.items()}
-        elif any(value not in self.space[name] for name, value in self.defaults.items()):
-            self.defaults = None  # the paper's space stays as it is
+        missing = {name: value for name, value in self.defaults.items() if value not in self.space[name]}
+        if space_name == "matched" and not args.ablation and None not in missing.values():
+            self.space |= {name: (*self.space[name], value) for name, value in missing.items()}
+        elif missing:  # the paper's space stays as it is, and a default that is no number cannot be searched
+            self.defaults = None
 
         ending = f"-{space_name}" * (space_name != "matched") + "-ablation" * args.ablation + "-wide" * args.wide
         self.parent = Path(args.out) / args.budget / envs.folder_name(self.task)

@@ -175,15 +175,16 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
 def preset_settings(args_type: type, preset: str, algorithm: str) -> dict[str, Any]:
     """What `yaml/preset_<preset>.yaml` says for an algorithm, whatever the task.
 
-    The file has sections by source (`paper`, `mava`) and `algorithms` (algorithm -> settings).
+    The file has sections by source (`paper`, `mava`, ...) and `algorithms` (algorithm -> settings). Settings that a
+    user's own lesson does not have are left out.
     """
     path = YAML_DIRECTORY / f"preset_{preset}.yaml"
     content = read_yaml(path)
-    algorithms = content.pop("algorithms", None) or {}
-    settings: dict[str, Any] = {}
-    for section in (*content.values(), algorithms.get(algorithm)):
-        settings |= convert(args_type, section or {}, path.name)
-    return settings
+    algorithms = content.pop("algorithms")
+    merged: dict[str, Any] = {}
+    for section in (*content.values(), algorithms.get(algorithm, {})):
+        merged |= section
+    return convert(args_type, {name: value for name, value in merged.items() if name in _kinds(args_type)}, path.name)
 
 
 def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str, Any]:
