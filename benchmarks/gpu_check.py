@@ -31,7 +31,8 @@ def machine() -> Iterator[Row]:
     """What it is, and what bounds everything else: launches, copies, products."""
     import torch
 
-    yield {**facts("cuda"), "triton": is_installed("triton"), "numba": _imports("numba"), "jax": is_installed("jax")}
+    command = {"command": "python benchmarks/gpu_check.py"}  # not the part's own, with this machine's folders
+    yield {**facts("cuda"), **command, "triton": is_installed("triton"), "numba": _imports("numba"), "jax": is_installed("jax")}
     x = torch.zeros(1, device="cuda")
 
     def launches() -> None:
