@@ -32,7 +32,8 @@ def machine() -> Iterator[Row]:
     import torch
 
     command = {"command": "python benchmarks/gpu_check.py"}  # not the part's own, with this machine's folders
-    yield {**facts("cuda"), **command, "triton": is_installed("triton"), "numba": _imports("numba"), "jax": is_installed("jax")}
+    software = {"triton": is_installed("triton"), "numba": _imports("numba"), "jax": is_installed("jax")}
+    yield {**facts("cuda"), **command, **software}
     x = torch.zeros(1, device="cuda")
 
     def launches() -> None:

@@ -278,7 +278,7 @@ def test_aggregates_weigh_environments_not_tasks():
 def test_diagnostics_are_the_shares_and_quantiles_of_the_minibatches():
     log_ratio = torch.linspace(-1, 1, 1001, dtype=torch.float64).view(1, 1001, 1)
     force = (log_ratio.abs() > 0.25).double()
-    one = ratio_diagnostics(log_ratio, force, (0.8, 1.2))
+    one = ratio_diagnostics(log_ratio, (0.8, 1.2), force)
     norms = {"actor_grad_norm": torch.ones(2, 1), "critic_grad_norm": torch.ones(2, 1)}
     found = over_minibatches({**{name: value.expand(2, 1) for name, value in one.items()}, **norms})
     assert found["frac_no_force"].item() == pytest.approx((log_ratio.abs() <= 0.25).double().mean().item())

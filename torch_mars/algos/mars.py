@@ -378,7 +378,7 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
                     "entropy": entropy.detach(),
                     "actor_grad_norm": apply_gradients(learner.actor_optimizer, args.max_grad_norm),
                     "critic_grad_norm": apply_gradients(learner.critic_optimizer, args.max_grad_norm),
-                    **ratio_diagnostics(log_ratio.detach(), log_ratio.grad, ratio_range(args)),
+                    **ratio_diagnostics(log_ratio.detach(), ratio_range(args), log_ratio.grad),
                 }
             )
     return over_minibatches({name: torch.stack([one[name] for one in seen]) for name in seen[0]})

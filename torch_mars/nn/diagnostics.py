@@ -6,13 +6,16 @@ from torch import Tensor
 QUANTILES = {"ratio_q001": 0.001, "ratio_q01": 0.01, "ratio_q50": 0.5, "ratio_q99": 0.99, "ratio_q999": 0.999}
 
 
-def ratio_diagnostics(log_ratio: Tensor, force: Tensor, allowed: tuple[float, float]) -> dict[str, Tensor]:
+def ratio_diagnostics(
+    log_ratio: Tensor, allowed: tuple[float, float], force: Tensor | None = None
+) -> dict[str, Tensor]:
     """Of one minibatch [P, rows, N]: extremes and quantiles of log r, approximate KL, and two shares.
 
     Args:
         log_ratio: log r.
-        force: dJ / dlog r of whatever objective, or a multiple of it; where it is 0, a sample pulls at nothing.
         allowed: smallest and largest ratio inside the range.
+        force: dJ / dlog r of whatever objective, or a multiple of it; where it is 0, a sample pulls at nothing. None (a
+            lesson copied before there was this): that share is left out.
     """
     ratio = log_ratio.exp()
     is_outside = (ratio < allowed[0]) | (ratio > allowed[1])
@@ -24,7 +27,7 @@ def ratio_diagnostics(log_ratio: Tensor, force: Tensor, allowed: tuple[float, fl
         **{name: ordered[:, round(q * last)] for name, q in QUANTILES.items()},
         "approx_kl": (torch.expm1(log_ratio) - log_ratio).mean((1, 2)),
         "frac_outside": is_outside.float().mean((1, 2)),
-        "frac_no_force": (force == 0).float().mean((1, 2)),
+        **({} if force is None else {"frac_no_force": (force == 0).float().mean((1, 2))}),
     }
 
 

@@ -220,7 +220,7 @@ def register(method: Method) -> None:
     if method.name in (*MAIN, *ABLATIONS):
         raise ValueError(f"method {method.name!r} is one of the paper's; give yours another name")
     if method.name in INDEPENDENT and method is not INDEPENDENT[method.name]:
-        raise ValueError(f"method {method.name!r} is one of the package's; give yours another name")
+        raise UsageError(f"method {method.name!r} is one of the package's; give yours another name")
     METHODS[method.name] = method
 
 

@@ -102,8 +102,7 @@ def plot(
         folder.draw("objectives", figures.objectives_figure())
     folder.save(EVALUATIONS, gather.only_means(nested) if means else nested)
     folder.save(gather.RATIOS, ratios)
-    if labels:
-        folder.save(gather.LABELS, labels)
+    folder.save(gather.LABELS, labels)
     if mechanism:
         folder.save(gather.DIAGNOSTICS, mechanism)
     return folder.written

@@ -223,7 +223,8 @@ def _grid(
         cells = {}
         for row in line:
             text = f"{row[value]:.2f}"
-            is_enough = min(r["seeds"] for r in line) >= FLOOR_OF_SEEDS
+            counted = [row] if "p_value" in row else line  # a pair decides for itself
+            is_enough = min(r["seeds"] for r in counted) >= FLOOR_OF_SEEDS
             text = f"**{text}**" if is_enough and is_bold(row, line) else text
             text = text if np.isnan(row["low"]) else f"{text} [{row['low']:.2f}, {row['high']:.2f}]"
             cells[row["method"]] = f"{text}, p = {row['p_value']:.2g}" if "p_value" in row else text

@@ -36,6 +36,7 @@ _PACKAGE = Path(__file__).parents[1]
 _INSIDE = _PACKAGE / "yaml"  # in an installed wheel, beside which PyYAML's folder has the same name
 YAML_DIRECTORY = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "yaml"  # in a checkout
 PRESETS = ("ours", "paper")
+_NEWER = ("critic_gain",)  # in our yaml files, but not in a user's lesson that was copied before there was this setting
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
 ABOUT = ("lesson", "method")  # in a run's config.yaml besides its settings: what trained it, and how that is shown
 
@@ -167,8 +168,10 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
     task_settings = dict(tasks.get(task.name.rpartition(":")[2]) or {})
     task_algorithms = task_settings.pop("algorithms", None) or {}
     settings = {}
+    newer = () if task.own else set(_NEWER) - _kinds(args_type).keys()
     for section in (content.get("family"), task_settings, algorithms.get(algorithm), task_algorithms.get(algorithm)):
-        settings |= convert(args_type, section or {}, path.name)
+        section = {name: value for name, value in (section or {}).items() if name not in newer}
+        settings |= convert(args_type, section, path.name)
     return settings
 
 
@@ -291,6 +294,9 @@ def check(args: Any) -> None:
         require(args, name, 0 < getattr(args, name) < math.inf, "it must be greater than 0")
     for name in ("entropy_coef", "value_coef"):
         require(args, name, 0 <= getattr(args, name) < math.inf, "it must be 0 or more")
+    gain = getattr(args, "critic_gain", 1.0)
+    if not 0 <= gain < math.inf:
+        raise UsageError(f"--critic-gain is {gain!r}; it must be 0 or more")
     for name in ("gamma", "gae_lambda"):
         require(args, name, 0 <= getattr(args, name) <= 1, "it must be between 0 and 1")
     require(args, "seed", 0 <= args.seed < 2**63, "it must be 0 or more (and below 2^63)")
