@@ -121,6 +121,13 @@ def make_grid(args: Any) -> list[Cell]:
             for other in grid:
                 if other.task == task and other.settings == settings:
                     note(f"{other.method.label} and {method.label} are the same training on {task} until tuned")
+            others = {cell.settings["preset"]: cell.method.label for cell in grid if cell.task == task}
+            if others and settings["preset"] not in others:
+                (preset, label), *_ = others.items()
+                raise UsageError(
+                    f"{task}: {label} is trained with --preset {preset} and {method.label} with {settings['preset']}, "
+                    "as one was tuned with it and the other was not; give --preset, and files tuned with it"
+                )
             grid.append(Cell(task, asked.to_type, method, settings, given, seeds))
     return grid
 

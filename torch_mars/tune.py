@@ -116,7 +116,7 @@ def search_space(
         rates = ("actor_lr", "critic_lr")
         space |= {name: tuple(sorted({*space[name], methods.WIDE_RATE})) for name in rates}
     own = method.paper_space if is_paper and method.paper_space is not None else method.space
-    space |= methods.ABLATION_SPACE if is_ablation else own
+    space |= methods.ablation_space(methods.EPSILONS if is_paper else methods.STRENGTHS) if is_ablation else own
     settings = [field.name for field in dataclasses.fields(method.module.Args)]
     for name in space:
         if name not in settings:
@@ -162,7 +162,7 @@ class Plan:
         untuned = resolve(self.method, {**self.fixed, "device": self.device})
         self.defaults: dict[str, float] | None = defaults_in(self.space, untuned)  # of trial 0
         missing = {name: value for name, value in self.defaults.items() if value not in self.space[name]}
-        if space_name == "matched" and not args.ablation and None not in missing.values():
+        if space_name == "matched" and None not in missing.values():
             self.space |= {name: (*self.space[name], value) for name, value in missing.items()}
         elif missing:  # the paper's space stays as it is, and a default that is no number cannot be searched
             self.defaults = None

@@ -75,6 +75,21 @@ def test_settings_tuned_with_one_preset_cannot_be_trained_with_another(tmp_path)
         experiment.make_grid(experiment.make_parser().parse_args([*line.split(), "--preset", "ours"]))
 
 
+def test_methods_of_a_task_are_not_compared_under_different_presets(tmp_path):
+    (tmp_path / "paxmen_4a").mkdir()
+    (tmp_path / "paxmen_4a" / "mars.yaml").write_text("preset: ours")
+    line = f"--envs paxmen_4a --run-dir {tmp_path} --tuned {tmp_path}"
+    with pytest.raises(UsageError, match="MARS is trained with --preset ours and MAPPO with paper"):
+        experiment.make_grid(experiment.make_parser().parse_args(line.split()))
+
+
+def test_mars_in_the_ablation_has_its_neighbours_space():
+    mars_targets = plan("mars", "paxmen_4a", "--ablation", "--preset", "ours").space
+    neighbour = plan("maspo_asymmetric", "paxmen_4a", "--preset", "ours").space
+    assert np.allclose(sorted(x - 1 for x in mars_targets["expand"]), sorted(neighbour["clip_high"]))
+    assert np.allclose(sorted(1 - x for x in mars_targets["contract"]), sorted(neighbour["clip_low"]))
+
+
 def test_an_unknown_preset_is_refused(capsys):
     with pytest.raises(SystemExit):
         mars.main(["--preset", "papr"])

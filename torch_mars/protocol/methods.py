@@ -128,8 +128,13 @@ _MATCHED_CLIP = {"clip": STRENGTHS}
 _MATCHED_CLIPS = {"clip_low": STRENGTHS, "clip_high": STRENGTHS}
 _MATCHED_EXPAND = {"expand": tuple(matched(s)["expand"] for s in STRENGTHS)}
 _MATCHED_TARGETS = {**_MATCHED_EXPAND, "contract": tuple(matched(s)["contract"] for s in STRENGTHS)}
-# MARS in the paper's ablation: targets 1 + e_high and 1 - e_low, so that it has the same space as its two neighbours.
-ABLATION_SPACE = {"expand": tuple(1 + e for e in EPSILONS), "contract": tuple(1 - e for e in EPSILONS)}
+
+
+def ablation_space(epsilons: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+    """Of MARS in the paper's ablation: targets 1 + e_high and 1 - e_low, the same space as its two neighbours have."""
+    return {"expand": tuple(1 + e for e in epsilons), "contract": tuple(1 - e for e in epsilons)}
+
+
 # Untuned, the ablations get MARS's own targets, 1.5 and 1 / 1.5.
 _TARGETS = {"clip_low": 1 / 3, "clip_high": 0.5}
 
