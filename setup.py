@@ -11,6 +11,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "torch_mars/__init__.py").
 EXTRAS = {
     "test": [
         "pytest>=8",
+        "hypothesis>=6.100",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
         "pygame>=2.6",
@@ -52,6 +53,7 @@ setup(
         "pyyaml>=6.0",
         "pillow>=10.1",  # pictures of environments
         "tqdm>=4.66",  # progress bar
+        "filelock>=3.21",  # one writer to a run; PyTorch needs it, too
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["torch-mars = torch_mars.__main__:run"]},

@@ -192,7 +192,8 @@ def test_a_longer_budget_is_one_flag(tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_the_checkpoint_intact(tmp_path):
     folder = train(tmp_path, 3, "--checkpoint-every", 1)
     content = files.load_checkpoint(folder)
-    content["learner"]["actor"]["network.head.bias"].fill_(float("nan"))
+    for layer in ("hidden_1", "hidden_2"):  # of finite weights, a product that is not
+        content["learner"]["actor"][f"network.{layer}.weight"].fill_(3e38)
     files.save_checkpoint(folder / "checkpoint.pt", content)
     before = (folder / "checkpoint.pt").read_bytes()
     with pytest.raises(cli.RunError, match="update 4, seed 0: actor_loss is nan; training stopped"):

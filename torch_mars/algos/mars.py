@@ -28,11 +28,10 @@ from torch import Tensor, nn
 from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, State, TimeStep
-from torch_mars.nn import speed
+from torch_mars.nn import optimizers, speed
 from torch_mars.nn.diagnostics import over_minibatches, ratio_diagnostics
 from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.nn.layers import Linear
-from torch_mars.nn.optimizers import apply_gradients
 from torch_mars.run import record, screen, settings
 from torch_mars.run.cli import guarded
 from torch_mars.run.settings import RunArgs
@@ -187,7 +186,9 @@ class Actor(nn.Module):
     def to_env(self, action: Tensor) -> Tensor:
         """[P, B, N, ...] -> [P * B, N, ...], in the bounds of the environment."""
         action = action.flatten(0, 1)
-        return action if self.is_discrete else self.low + (action + 1) / 2 * (self.high - self.low)
+        if self.is_discrete:
+            return action
+        return self.low + (action.nan_to_num() + 1) / 2 * (self.high - self.low)  # nan: of a seed that has diverged
 
 
 def with_ids(obs: Tensor) -> Tensor:
@@ -228,8 +229,9 @@ class Learner:
 
     def load_state_dict(self, content: dict) -> None:
         self.key = content["key"].to(self.key.device)
-        for part in ("actor", "critic", "actor_optimizer", "critic_optimizer"):
+        for part in ("actor", "critic"):
             getattr(self, part).load_state_dict(content[part])
+            optimizers.load(getattr(self, f"{part}_optimizer"), content[f"{part}_optimizer"])
 
 
 # ---- rollout ----
@@ -376,8 +378,8 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
                     "actor_loss": actor_loss.detach(),
                     "critic_loss": critic_loss.detach(),
                     "entropy": entropy.detach(),
-                    "actor_grad_norm": apply_gradients(learner.actor_optimizer, args.max_grad_norm),
-                    "critic_grad_norm": apply_gradients(learner.critic_optimizer, args.max_grad_norm),
+                    "actor_grad_norm": optimizers.apply_gradients(learner.actor_optimizer, args.max_grad_norm),
+                    "critic_grad_norm": optimizers.apply_gradients(learner.critic_optimizer, args.max_grad_norm),
                     **ratio_diagnostics(log_ratio.detach(), ratio_range(args), log_ratio.grad),
                 }
             )
@@ -436,7 +438,12 @@ def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dic
 
 def main(argv: list[str] | None = None) -> int:
     args = settings.parse(Args, ratio_range, ALGORITHM, argv)
-    run = record.Run(args, ALGORITHM, args.rollout_length * args.num_envs)
+    with record.Run(args, ALGORITHM, args.rollout_length * args.num_envs) as run:
+        return train(args, run)
+
+
+def train(args: Args, run: record.Run) -> int:
+    """A run from its beginning, or from where it was saved, to its end; the exit code."""
 
     def seeds_for(*purpose: str | int) -> list[int]:
         return [rng.derive(seed, *purpose) for seed in run.seeds]
@@ -449,13 +456,12 @@ def main(argv: list[str] | None = None) -> int:
     env, eval_env = make(args.num_envs), make(args.eval_episodes)
     learner = Learner(args, env, run.seeds)
     best = record.BestWeights(learner.actor)
-    screen.announce(run, env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
     env.reset()
-    rollout = Rollout(args, env, learner.actor)
     if run.checkpoint:
-        learner.load_state_dict(run.checkpoint["learner"])
-        best.load_state_dict(run.checkpoint["best"])
-        env.load_state(run.checkpoint["env"])
+        run.restore(learner=learner, env=env, best=best)
+    screen.announce(run, env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
+    good = record.GoodWeights(learner.actor, learner.critic)
+    rollout = Rollout(args, env, learner.actor)
 
     iterate = functools.partial(iteration, env=env, rollout=rollout, learner=learner, args=args)
     if args.cuda_graphs and env.device.type == "cuda":
@@ -463,6 +469,7 @@ def main(argv: list[str] | None = None) -> int:
     for number in run.updates():
         (env.state, learner.key), numbers = iterate((env.state, learner.key))
         run.log_update(number, numbers)
+        good.keep(run.is_good)
         if run.should_evaluate(number):
             episodes = evaluate(eval_env, learner.actor, seeds_for("evaluation", number), args)
             best.consider(learner.actor, episodes["episode_return"])
@@ -474,7 +481,6 @@ def main(argv: list[str] | None = None) -> int:
         learner.actor.load_state_dict(best.weights)
         run.log_absolute(evaluate(make(10 * args.eval_episodes), learner.actor, seeds_for("absolute metric"), args))
         run.save_policy({"actor": best.weights, "returns": best.returns})
-    run.close()
     screen.summarise(run)
     return 130 if run.stop_signal else 0
 

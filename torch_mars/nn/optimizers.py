@@ -1,5 +1,7 @@
 """Steps of P seeds side by side: each seed's gradient is clipped, and refused, by itself."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,3 +22,26 @@ def apply_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor
             p.copy_(torch.where(like(is_finite, p), p, old))
     optimizer.zero_grad()
     return norm
+
+
+def load(adam: torch.optim.Optimizer, content: dict[str, Any]) -> None:
+    """Take over what `state_dict` said of an optimizer with the same parameters and settings.
+
+    Raises:
+        ValueError: it is of others. (PyTorch itself would find out in a kernel that reads beyond its memory.)
+    """
+    parameters = adam.param_groups[0]["params"]
+    ours, (theirs,) = adam.state_dict()["param_groups"][0], content["param_groups"]
+    for name in ours.keys() & theirs.keys():  # versions of PyTorch add to them
+        if theirs[name] != ours[name]:
+            raise ValueError(f"{name} of the optimizer is {str(theirs[name])[:40]}; it must be {ours[name]}")
+    if content["state"] and content["state"].keys() != set(range(len(parameters))):
+        raise ValueError(f"the optimizer knows {len(content['state'])} parameters; it must be {len(parameters)}")
+    for i, moments in content["state"].items():
+        for name, shape in (("step", ()), ("exp_avg", parameters[i].shape), ("exp_avg_sq", parameters[i].shape)):
+            tensor = moments[name]
+            if tensor.shape != shape or tensor.dtype != torch.float32:
+                raise ValueError(f"{name} of the optimizer is {tensor.dtype} {list(tensor.shape)}, not {list(shape)}")
+        if (moments["exp_avg_sq"] < 0).any():
+            raise ValueError("exp_avg_sq of the optimizer is negative")
+    adam.load_state_dict(content)

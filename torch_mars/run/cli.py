@@ -46,27 +46,62 @@ class Parser(argparse.ArgumentParser):
 
 def guarded(main: Any, program: str) -> NoReturn:
     """Run a command: expected failures become one sentence and an exit code (2 usage, 1 failed, 130 stopped)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show is shown all the same
+            stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(main())
+        code = main()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UsageError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = _complain(program, error, 2)
     except RunError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        sys.exit(1)
-    except torch.OutOfMemoryError as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
-        print(f"{program}: {reason}; fewer --num-envs or more --minibatches need less", file=sys.stderr)
-        sys.exit(1)
+        code = _complain(program, error, 1)
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python complain when it exits
-        sys.exit(141)
+        code = 141
     except OSError as error:  # a full disk, a folder that was taken away
-        print(f"{program}: {error.strerror or error}: {error.filename}", file=sys.stderr)
-        sys.exit(1)
+        what = error.filename if error.filename is not None else "the output cannot be written"
+        code = _complain(program, f"{error.strerror or error}: {what}", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0].split(". ")[0] if isinstance(error, torch.OutOfMemoryError) else "no memory"
+        need = "fewer environments, episodes or seeds, or more --minibatches, need less"
+        code = _complain(program, f"{reason}; {need}", 1)
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        sys.exit(130)
+        code = _complain(program, "interrupted", 130)
+    _silence_lost_output()
+    sys.exit(code)
+
+
+def _complain(program: str, sentence: Any, code: int) -> int:
+    with contextlib.suppress(OSError, ValueError):  # there may be nobody to complain to
+        print(f"{program}: {sentence}", file=sys.stderr, flush=True)
+    return code
+
+
+def _silence_lost_output() -> None:
+    """Where output cannot be written, Python need not complain about it once more when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether the machine or the GPU had no memory left: PyTorch's allocator on CPU has no exception of its own."""
+    words = ("can't allocate memory", "not enough memory", "bad_alloc")
+    is_allocator = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return is_allocator or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
+def short(text: Any, limit: int = 200) -> str:
+    """A text that may be of any length, for a sentence."""
+    text = str(text)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def lesson_command(lesson: ModuleType) -> list[str]:

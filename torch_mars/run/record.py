@@ -11,6 +11,7 @@
 Nothing here knows an algorithm; a lesson says what to log and what to save.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -18,7 +19,7 @@ import math
 import shutil
 import signal
 import statistics
-import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,54 +29,159 @@ import torch
 import yaml
 
 from torch_mars import envs
-from torch_mars.run.cli import RunError, UsageError
-from torch_mars.run.files import CHECKPOINT, POLICY, load_checkpoint, run_folder, save_checkpoint, write_whole
-from torch_mars.run.screen import Progress
+from torch_mars.run import screen
+from torch_mars.run.boards import Boards
+from torch_mars.run.cli import RunError, UsageError, duration, is_out_of_memory, short
+from torch_mars.run.files import (
+    CHECKPOINT,
+    LARGEST,
+    LOCK,
+    POLICY,
+    check_like,
+    hold,
+    let_go,
+    load_checkpoint,
+    run_folder,
+    save_checkpoint,
+    sweep,
+    sync_folder,
+    to_json,
+    write_whole,
+)
+from torch_mars.run.metrics import METRICS, Log, Past
+from torch_mars.run.reading import read_bytes
 from torch_mars.run.settings import RunArgs
+
+EVALUATIONS = "evaluations.json"
+LOSSES = ("actor_loss", "critic_loss")  # of a seed that has not diverged they are numbers
 
 
 class Run:
-    """One training run, new or resumed.
+    """One training run, new or resumed: `with record.Run(...) as run`, so that every way out is a good one.
+
+    It holds the lock of its folder. A resumed run is only read, until `updates` begins: what does not fit is refused
+    before anything was changed.
 
     Args:
         args: resolved settings of the lesson, `args.resume` included.
         algorithm: the lesson's name, such as "mars".
         steps_per_update: environment steps (per seed) of one update.
+
+    Attributes:
+        diverged: seed -> the update in which it ended, as its losses were no numbers any more.
+
+    Raises:
+        UsageError: another process trains this run, or it cannot be gone on with.
     """
 
     def __init__(self, args: Any, algorithm: str, steps_per_update: int):
-        from torch.utils.tensorboard import SummaryWriter  # a second of start-up that --help should not pay
-
         self.args, self.algorithm, self.steps_per_update = args, algorithm, steps_per_update
         self.seeds = [args.seed + p for p in range(args.num_seeds)]
         self.first_update, self.seconds_before, self.checkpoint = 1, 0.0, None
-        if args.resume:
-            self.folder = run_folder(args.resume)
-            self.checkpoint = load_checkpoint(args.resume)
-            self.first_update = self.checkpoint["update"] + 1
-            self.seconds_before = self.checkpoint["seconds"]
-            records = [r for r in self._read_metrics() if r["update"] < self.first_update]
-        else:
-            self.folder = _new_folder(args, algorithm)
-            records = []
-        self.last_update = max(args.total_steps // steps_per_update, self.first_update - 1)
-        try:
-            write_whole(self.folder / "config.yaml", yaml.safe_dump(self._config(), sort_keys=False).encode())
-            write_whole(self.folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in records).encode())
-            self.metrics_file = open(self.folder / "metrics.jsonl", "a")  # noqa: SIM115 - open for the whole run
-            purge = self.step(self.first_update) if args.resume else None
-            board = self.folder / "tensorboard"
-            self.boards = [SummaryWriter(board / f"seed_{seed}", purge_step=purge) for seed in self.seeds]
-        except (OSError, RunError) as error:
-            if not args.resume:
-                shutil.rmtree(self.folder, ignore_errors=True)
-            raise UsageError(f"--run-dir: cannot write the run to {self.folder}: {error}") from None
-        self.evaluations = [r for r in records if r["kind"] == "evaluation"]
+        self.diverged: dict[int, int] = {}
+        self.log: Log | None = None
+        self.boards: Boards | None = None
+        self.evaluations: list[dict] = []
         self.absolute: dict[int, dict] = {}  # seed -> the absolute metric, at the end
-        self.started = time.monotonic()
-        self.seconds_at_update = self.seconds
         self.stop_signal: int | None = None
         self.is_stopping = False
+        self.handlers: dict[int, Any] = {}  # of signals, before this run
+        if args.resume:
+            self.folder = run_folder(args.resume)
+            self.lock = hold(self.folder / LOCK, f"training {self.folder}")
+            self._read(load_checkpoint(args.resume))
+        else:
+            self.folder, self.made = _new_folder(args, algorithm)
+            self.lock = hold(self.folder / LOCK, f"training {self.folder}")
+        self.last_update = max(args.total_steps // steps_per_update, self.first_update - 1)
+        self.started = self.update_started = time.monotonic()
+        self.update_seconds: float | None = None  # of the latest update
+        self.seconds_at_update = self.seconds
+
+    def _read(self, checkpoint: dict[str, Any]) -> None:
+        """What a checkpoint says about the run."""
+        if checkpoint["task"] != self.args.env and not envs.is_same(envs.known(self.args.env), checkpoint["task"]):
+            task = short(checkpoint["task"])
+            raise UsageError(f"--resume: {self.folder / CHECKPOINT} is of task {task}, not of {self.args.env}")
+        self.checkpoint = checkpoint
+        self.first_update, self.seconds_before = checkpoint["update"] + 1, checkpoint["seconds"]
+        self.diverged = {seed: update for seed, update in checkpoint.get("diverged", {}).items() if seed in self.seeds}
+        self.past = Past(self.folder / METRICS, checkpoint["update"], checkpoint.get("metrics"))
+
+    def restore(self, **parts: Any) -> None:
+        """Give the parts of a training (`learner=learner, ...`) what the checkpoint has of them.
+
+        Raises:
+            UsageError: it does not fit them. Nothing was written.
+        """
+        for name, part in parts.items():
+            try:
+                content = self.checkpoint[name]
+                check_like(content, part.state_dict(), name)
+                load = part.load_state if hasattr(part, "load_state") else part.load_state_dict
+                load(content)
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+                reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+                path = self.folder / CHECKPOINT
+                raise UsageError(f"--resume: {path} does not fit the run's config.yaml: {short(reason)}") from None
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        self.close()
+        if kind is None:
+            return
+        if not self.args.resume and (self.log is None or not self.log.mark["lines"]):
+            _remove(self.folder, self.made)
+        elif (self.folder / CHECKPOINT).exists():
+            screen.say(f"What is saved can be gone on with:\n  {screen.resume_command(self)}")
+        if is_out_of_memory(error):
+            raise RunError("there is not enough memory; fewer --num-envs, --num-seeds or --rollout-length need less")
+
+    def _begin(self) -> None:
+        """Open the files of the run."""
+        resumed_at = self.step(self.first_update) if self.args.resume else None
+        try:
+            if self.args.resume:
+                sweep(self.folder)
+                lost = self._evaluations_lost()
+                self.log, aside = self.past.begin(lost)
+                self.evaluations = [r for r in (*self.past.records, *lost) if r["kind"] == "evaluation"]
+                self._tell_of_damage(aside, len(lost))
+            else:
+                self.log, _ = Past(self.folder / METRICS, 0, None).begin([])
+            write_whole(self.folder / "config.yaml", yaml.safe_dump(self._config(), sort_keys=False).encode())
+        except (OSError, RunError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"--run-dir: cannot write the run to {self.folder}: {reason}") from None
+        self.boards = Boards(self.folder / "tensorboard", self.seeds, resumed_at, self.say)
+
+    def _tell_of_damage(self, aside: Path | None, restored: int) -> None:
+        if self.past.problem:
+            kept = f"; the file as it was is {aside.name}" if aside else ""
+            again = f"; {restored} evaluations were found in {EVALUATIONS}" if restored else ""
+            self.say(f"note: {self.past.problem}{kept}{again}")
+
+    def _evaluations_lost(self) -> list[dict[str, Any]]:
+        """Records of the evaluations in evaluations.json that a damaged metrics.jsonl has no more."""
+        if not self.past.problem:
+            return []
+        known = {(r["seed"], r["update"]) for r in self.past.records if r["kind"] == "evaluation"}
+        found = []
+        try:
+            nested = json.loads(read_bytes(self.folder / EVALUATIONS, LARGEST))
+            runs = nested[envs.family(self.args.env)][self.args.env][self.algorithm]
+            for seed in self.seeds:
+                for name, values in runs[f"run_{seed}"].items():
+                    update = values["step_count"] // self.steps_per_update if name.startswith("step_") else 0
+                    if 0 < update < self.first_update and (seed, update) not in known:
+                        head = {"kind": "evaluation", "seed": seed, "update": update, "step": values["step_count"]}
+                        lists = {name: value for name, value in values.items() if isinstance(value, list)}
+                        found.append({**head, "seconds": values["elapsed_time"], **lists})
+        except (UsageError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            pass  # damaged, too, or not there yet
+        return found
 
     def _config(self) -> dict[str, Any]:
         """What config.yaml says: the lesson, its METHOD if it has one, its own settings, those of keeping a run."""
@@ -99,23 +205,42 @@ class Run:
 
     def updates(self) -> Iterator[int]:
         """The numbers of the updates to do, with a progress display; ends early when the user asks to stop."""
-        handlers = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        self.progress = Progress(self.first_update, self.last_update, self.step(1) * len(self.seeds))
+        self.progress = screen.Progress(self.first_update, self.last_update, self.step(1) * len(self.seeds))
+        self.handlers = self._watch_signals()
         try:
+            self._begin()
             for update in range(self.first_update, self.last_update + 1):
+                self.update_started = time.monotonic()
                 yield update
                 self.progress.advance()
                 if self.is_stopping:
                     return
         finally:
             self.progress.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            self._unwatch_signals()
+
+    def _watch_signals(self) -> dict[int, Any]:
+        """Stop in good order when asked to, also by a terminal that is closed; only a main thread can be asked."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        wanted = [n for n in numbers if n != getattr(signal, "SIGHUP", None) or signal.getsignal(n) != signal.SIG_IGN]
+        return {number: signal.signal(number, self._ask_to_stop) for number in wanted}  # nohup ignores SIGHUP
+
+    def _unwatch_signals(self) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
         if self.stop_signal:  # asked twice: at once
             raise KeyboardInterrupt
         self.stop_signal = number
+        about = ""
+        if self.update_seconds is not None:
+            about = f", about {duration(max(0.0, self.update_started + self.update_seconds - time.monotonic()))}"
+        screen.say(f"\nstopping after this update{about}; once more: now", screen.STDERR)
 
     def should_save(self, update: int) -> bool:
         """Whether a checkpoint is due after this update."""
@@ -130,28 +255,43 @@ class Run:
     # ---- recording ----
 
     def log_update(self, update: int, metrics: dict[str, torch.Tensor]) -> None:
-        """One line per seed. `metrics` are tensors [P]; nan (nothing to report) is left out.
+        """One line per seed that has not diverged. `metrics` are tensors [P]; nan (nothing to report) is left out.
 
         Raises:
-            RunError: a loss is not finite.
+            RunError: the last seed has diverged.
         """
         table = torch.stack([values.double() for values in metrics.values()]).tolist()  # one wait for the device
         metrics = dict(zip(metrics, table))
         now = self.seconds
         rate = self.steps_per_update * len(self.seeds) / max(now - self.seconds_at_update, 1e-9)
         self.seconds_at_update = now
+        self.update_seconds = time.monotonic() - self.update_started
         metrics["steps_per_second"] = [rate] * len(self.seeds)
         for seed, values in zip(self.seeds, _transposed(metrics)):
+            if seed in self.diverged:
+                continue
             self._record("update", seed, update, values)
-            for name in ("actor_loss", "critic_loss"):
-                if not math.isfinite(values[name]):
-                    saved = f"; the last good checkpoint is in {self.folder}"
-                    raise RunError(
-                        f"update {update}, seed {seed}: {name} is {values[name]}; training stopped, a smaller "
-                        f"--actor-lr or --critic-lr may help{saved if (self.folder / CHECKPOINT).exists() else ''}"
-                    )
+            for name in LOSSES:
+                if not math.isfinite(values[name]) and seed not in self.diverged:
+                    self._end_seed(seed, update, f"{name} is {values[name]}")
         if any(metrics["episodes"]):
             self.progress.show(metrics["episode_return"], metrics.get("won", []))
+
+    @property
+    def is_good(self) -> list[bool]:
+        """Of each seed whether it has not diverged [P]."""
+        return [seed not in self.diverged for seed in self.seeds]
+
+    def _end_seed(self, seed: int, update: int, reason: str) -> None:
+        self.diverged[seed] = update
+        if len(self.diverged) == len(self.seeds):
+            saved = f"; the last good checkpoint is in {self.folder}" * (self.folder / CHECKPOINT).exists()
+            raise RunError(
+                f"update {update}, seed {seed}: {reason}; training stopped, a smaller --actor-lr or --critic-lr may "
+                f"help{saved}"
+            )
+        self._write({**self._head("diverged", seed, update), "reason": reason})
+        self.say(f"note: seed {seed} has diverged in update {update} ({reason}) and keeps its last good weights")
 
     def log_evaluation(self, update: int, episodes: dict[str, list[list[float]]]) -> None:
         """`episodes`: metric -> P lists of one number per evaluated episode; `episode_return` is one of them."""
@@ -168,51 +308,56 @@ class Run:
 
     def save(self, update: int, content: dict[str, Any]) -> None:
         """Replace the checkpoint by one of after this update."""
-        self.metrics_file.flush()
+        try:
+            mark = self.log.sync()
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        self.boards.flush()
         head = {"algorithm": self.algorithm, "task": self.args.env, "update": update, "seconds": self.seconds}
-        save_checkpoint(self.folder / CHECKPOINT, {**head, **content})
+        save_checkpoint(self.folder / CHECKPOINT, {**head, "metrics": mark, "diverged": self.diverged, **content})
 
     def say(self, sentence: str) -> None:
         """A line above the progress display."""
-        self.progress.bar.write(sentence, file=sys.stderr)
+        self.progress.bar.write(sentence, file=screen.STDERR)
 
     def save_policy(self, content: dict[str, Any]) -> None:
         head = {"algorithm": self.algorithm, "task": self.args.env, "settings": dataclasses.asdict(self.args)}
         save_checkpoint(self.folder / POLICY, {**head, **content})
 
     def close(self) -> None:
-        self.metrics_file.close()
-        for board in self.boards:
-            board.close()
+        """Close all files and let go of the folder."""
+        self._unwatch_signals()
+        if self.log is not None:
+            with contextlib.suppress(OSError):  # every line was flushed when it was written
+                self.log.close()
+        if self.boards is not None:
+            self.boards.close()
+        let_go(self.lock)
+
+    def _head(self, kind: str, seed: int, update: int) -> dict[str, Any]:
+        seconds = round(self.seconds, 3)
+        return {"kind": kind, "seed": seed, "update": update, "step": self.step(update), "seconds": seconds}
 
     def _record(self, kind: str, seed: int, update: int, values: dict[str, Any]) -> dict[str, Any]:
-        step = self.step(update)
+        """A line of metrics.jsonl, and its points of TensorBoard's curves."""
         values = {name: value for name, value in values.items() if not _is_nan(value)}
-        record = {"kind": kind, "seed": seed, "update": update, "step": step, "seconds": round(self.seconds, 3)}
-        record |= {name: _finite_or_text(value) for name, value in values.items()}
-        try:
-            self.metrics_file.write(json.dumps(record) + "\n")
-            self.metrics_file.flush()
-        except OSError as error:
-            raise RunError(f"cannot write to {self.folder}: {error.strerror}; the checkpoint is intact") from None
-        board = self.boards[self.seeds.index(seed)]
+        record = {**self._head(kind, seed, update), **values}
+        if seed in self.diverged:
+            record["diverged"] = self.diverged[seed]
+        self._write(record)
         for name, value in values.items():
             number = statistics.fmean(value) if isinstance(value, list) else value
-            board.add_scalar(f"{'train' if kind == 'update' else 'evaluation'}/{name}", number, step)
+            self.boards.add(seed, f"{'train' if kind == 'update' else 'evaluation'}/{name}", number, record["step"])
         return record
 
-    def _read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; the last may be cut off by a kill and is then left out."""
-        path = self.folder / "metrics.jsonl"
-        if not path.exists():
-            return []
-        records = []
-        for line in path.read_text(errors="replace").splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return records
+    def _write(self, record: dict[str, Any]) -> None:
+        try:
+            self.log.append(record)
+        except OSError as error:
+            raise self._cannot_write(error) from None
+
+    def _cannot_write(self, error: OSError) -> RunError:
+        return RunError(f"cannot write to {self.folder}: {error.strerror}; the checkpoint is intact")
 
     def _write_evaluations(self) -> None:
         """All evaluations in marl-eval's nesting: environment, task, algorithm, run_<seed>, step_<i>."""
@@ -225,7 +370,7 @@ class Run:
             run["absolute_metrics"] = self.absolute.get(seed, {})
             runs[f"run_{seed}"] = run
         nested = {envs.family(self.args.env): {self.args.env: {self.algorithm: runs}}}
-        write_whole(self.folder / "evaluations.json", json.dumps(nested).encode())
+        write_whole(self.folder / EVALUATIONS, to_json(nested).encode())
 
 
 class BestWeights:
@@ -253,24 +398,58 @@ class BestWeights:
         self.returns = content["returns"]
 
 
+class GoodWeights:
+    """Each seed's weights after its latest good update: what a seed that diverges keeps.
+
+    Args:
+        networks: every weight has a leading P axis.
+    """
+
+    def __init__(self, *networks: torch.nn.Module):
+        self.pairs = [(p, p.detach().clone()) for network in networks for p in network.parameters()]
+
+    @torch.no_grad()
+    def keep(self, is_good: list[bool]) -> None:
+        """Take over the weights of good seeds [P], and give the others back what was kept of theirs."""
+        if all(is_good):
+            torch._foreach_copy_([kept for _, kept in self.pairs], [weight for weight, _ in self.pairs])
+            return
+        for weight, kept in self.pairs:
+            chosen = torch.tensor(is_good, device=weight.device).view(-1, *[1] * (weight.dim() - 1))
+            kept.copy_(torch.where(chosen, weight, kept))
+            weight.copy_(kept)
+
+
 # ---- helpers ----
 
 
-def _new_folder(args: Any, algorithm: str) -> Path:
+def _new_folder(args: Any, algorithm: str) -> tuple[Path, list[Path]]:
+    """The folder of a new run, and those that were made for it, the innermost first."""
     parent = Path(args.run_dir) / envs.folder_name(args.env) / algorithm
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{args.name}"
+    made = [above for above in (parent, parent.parent, parent.parent.parent) if not above.exists()]
     try:
         parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(1000):  # two runs may start within one second
             folder = parent / (f"{stem}-{attempt}" if attempt else stem)
             try:
                 folder.mkdir()
-                return folder
             except FileExistsError:
                 continue
+            for above in (parent, parent.parent, parent.parent.parent):
+                sync_folder(above)
+            return folder, [folder, *made]
     except OSError as error:
         raise UsageError(f"--run-dir is {args.run_dir!r}: cannot write there ({error.strerror})") from None
     raise UsageError(f"--run-dir is {args.run_dir!r}: too many runs named {stem}")
+
+
+def _remove(folder: Path, made: list[Path]) -> None:
+    """A run that never began, and the folders that were made for it and hold nothing else."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for above in made[1:]:
+            above.rmdir()
 
 
 def _transposed(lists: dict[str, list]) -> list[dict[str, Any]]:
@@ -280,8 +459,3 @@ def _transposed(lists: dict[str, list]) -> list[dict[str, Any]]:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
-
-
-def _finite_or_text(value: Any) -> Any:
-    """JSON has no infinity."""
-    return str(value) if isinstance(value, float) and math.isinf(value) else value

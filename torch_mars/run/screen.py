@@ -1,7 +1,13 @@
-"""What the terminal shows of a training: what is trained, how far it is, what came of it, and what to type next."""
+"""What the terminal shows of a training: what is trained, how far it is, what came of it, and what to type next.
 
+Nothing that is shown is worth a training: a reader that left, a terminal that was closed, a full disk behind the output
+are no reason to end (`say`).
+"""
+
+import contextlib
 import inspect
 import math
+import os
 import statistics
 import sys
 import textwrap
@@ -18,13 +24,74 @@ from torch_mars.run.files import POLICY
 PLAIN_SECONDS = 10.0  # between lines of progress where the output is no terminal
 
 
+class Stream:
+    """sys.stdout or sys.stderr for those who must go on: what cannot be written is lost, and this said on the other.
+
+    Args:
+        name: "stdout" or "stderr". It is looked up at every write, as programs exchange them.
+    """
+
+    def __init__(self, name: str):
+        self.name, self.encoding = name, "utf-8"
+
+    def write(self, text: str) -> None:
+        stream = getattr(sys, self.name)
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:  # a terminal that knows ASCII only
+            encoding = getattr(stream, "encoding", None) or "ascii"
+            self.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except RuntimeError:  # a signal came in the middle of another write
+            with contextlib.suppress(OSError):
+                os.write({"stdout": 1, "stderr": 2}[self.name], text.encode(errors="backslashreplace"))
+        except (OSError, ValueError, AttributeError) as error:  # broken, closed, None
+            self._give_up(error)
+
+    def flush(self) -> None:
+        try:
+            getattr(sys, self.name).flush()
+        except (OSError, ValueError, AttributeError) as error:
+            self._give_up(error)
+        except RuntimeError:
+            pass
+
+    def isatty(self) -> bool:
+        try:
+            return getattr(sys, self.name).isatty()
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def fileno(self) -> int:
+        return getattr(sys, self.name).fileno()
+
+    def _give_up(self, error: Exception) -> None:
+        """Write into nothing from now on, so that Python does not stumble over it when it ends, either."""
+        stream = getattr(sys, self.name)
+        setattr(sys, self.name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process lives
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(getattr(sys, self.name).fileno(), stream.fileno())
+        reason = getattr(error, "strerror", None) or error
+        if stream is not None and not isinstance(error, BrokenPipeError):  # whoever left has seen enough
+            other = STDOUT if self is STDERR else STDERR
+            say(f"note: {self.name} cannot be written ({reason}); going on without", other)
+
+
+STDOUT, STDERR = Stream("stdout"), Stream("stderr")
+
+
+def say(text: str, stream: Stream = STDOUT) -> None:
+    """A line, at once, on a screen that may be gone."""
+    stream.write(text + "\n")
+    stream.flush()
+
+
 class Progress:
     """A bar on a terminal, a line now and then elsewhere: update, steps/s, time left, return and win rate."""
 
     def __init__(self, first: int, last: int, steps_per_update: int):
-        self.is_terminal = sys.stderr.isatty()
+        self.is_terminal = STDERR.isatty()
         self.bar = tqdm(
-            total=last, initial=first - 1, unit="update", disable=not self.is_terminal, dynamic_ncols=True,
+            total=last, initial=first - 1, unit="update", disable=not self.is_terminal, dynamic_ncols=True, file=STDERR,
             bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}  {postfix}",
         )  # fmt: skip
         self.last, self.done, self.steps_per_update = last, first - 1, steps_per_update
@@ -41,7 +108,7 @@ class Progress:
     def evaluated(self, step: int, returns: list[float], wins: list[float]) -> None:
         if self.count == 0 or not self.is_terminal:
             return
-        self.bar.write(f"step {step:>12,}  evaluation return {result(returns, wins)}", file=sys.stderr)
+        self.bar.write(f"step {step:>12,}  evaluation return {result(returns, wins)}", file=STDERR)
 
     def advance(self) -> None:
         self.count, self.done = self.count + 1, self.done + 1
@@ -53,7 +120,7 @@ class Progress:
         is_due = now - self.printed > PLAIN_SECONDS or self.done == self.last
         if not self.is_terminal and is_due:
             left = (self.last - self.done) * (now - self.started) / self.count
-            print(f"update {self.done}/{self.last}, {text}, {left:.0f} s left", flush=True)
+            say(f"update {self.done}/{self.last}, {text}, {left:.0f} s left")
             self.printed = now
 
     def close(self) -> None:
@@ -94,42 +161,53 @@ def announce(run: Any, env: Any, ratio_range: tuple[float, float], networks: dic
         "run": str(run.folder) + (f", resumed after update {run.first_update - 1}" if args.resume else ""),
     }
     for name, text in lines.items():
-        print(f"{name:>20}  {text}", flush=True)
+        say(f"{name:>20}  {text}")
 
 
 def summarise(run: Any) -> None:
     """Final and best evaluation and the next commands, or how to resume a run that was stopped."""
-    lesson = ["python", *lesson_command(inspect.getmodule(type(run.args)))]
-    task = envs.known(run.args.env)
-    own = ["--env", task.to_type] if task.own else []  # only what is typed is imported
     if run.stop_signal:
-        print(f"\nStopped and saved. To go on:\n  {quoted([*lesson, '--resume', run.folder, *own])}")
+        say(f"\nStopped and saved. To go on:\n  {resume_command(run)}")
         return
+    own = _own_task(run)
     by_update: dict[int, list[float]] = {}
     wins: dict[int, list[float]] = {}
     for record in run.evaluations:
         by_update.setdefault(record["step"], []).append(statistics.fmean(record["episode_return"]))
         if "won" in record:
             wins.setdefault(record["step"], []).append(statistics.fmean(record["won"]))
-    print("\nReturn over evaluation episodes (mean, +- standard deviation over seeds)")
+    say("\nReturn over evaluation episodes (mean, +- standard deviation over seeds)")
     if by_update:
         last, best = max(by_update), max(by_update, key=lambda step: statistics.fmean(by_update[step]))
         for name, step in (("final", last), ("best", best)):
-            print(f"{name:>20}  {result(by_update[step], wins.get(step, []))} at step {step:,}")
+            say(f"{name:>20}  {result(by_update[step], wins.get(step, []))} at step {step:,}")
     if run.absolute:
         means = [statistics.fmean(v["episode_return"]) for v in run.absolute.values()]
         count = len(next(iter(run.absolute.values()))["episode_return"])
-        print(f"{'best, again':>20}  {spread(means)}: each seed's best policy over {count} new episodes")
-        print(textwrap.fill(_other_metrics(run), 110, initial_indent=" " * 22, subsequent_indent=" " * 22))
-    print(f"{'time':>20}  {run.seconds:.0f} s")
-    print(f"{'policy':>20}  {run.folder / POLICY}")
-    print("Next")
+        say(f"{'best, again':>20}  {spread(means)}: each seed's best policy over {count} new episodes")
+        say(textwrap.fill(_other_metrics(run), 110, initial_indent=" " * 22, subsequent_indent=" " * 22))
+    for seed, update in run.diverged.items():
+        say(f"{'diverged':>20}  seed {seed} in update {update}: its curve goes on with its last good weights")
+    say(f"{'time':>20}  {run.seconds:.0f} s")
+    say(f"{'policy':>20}  {run.folder / POLICY}")
+    say("Next")
     command = ["python", "-m"]
-    print(f"{'see the curves':>20}  {quoted(['tensorboard', '--logdir', run.folder])}")
-    print(f"{'measure it':>20}  {quoted([*command, 'torch_mars.evaluate', run.folder, *own])}")
-    print(f"{'watch it':>20}  {quoted([*command, 'torch_mars.play', run.folder, *own])}")
-    further = ["--resume", run.folder, *own, "--total-steps", 2 * run.args.total_steps]
-    print(f"{'train on':>20}  {quoted([*lesson, *further])}")
+    say(f"{'see the curves':>20}  {quoted(['tensorboard', '--logdir', run.folder])}")
+    say(f"{'measure it':>20}  {quoted([*command, 'torch_mars.evaluate', run.folder, *own])}")
+    say(f"{'watch it':>20}  {quoted([*command, 'torch_mars.play', run.folder, *own])}")
+    say(f"{'train on':>20}  {resume_command(run, '--total-steps', 2 * run.args.total_steps)}")
+
+
+def resume_command(run: Any, *more: Any) -> str:
+    """What to type to go on with a run."""
+    lesson = lesson_command(inspect.getmodule(type(run.args)))
+    return quoted(["python", *lesson, "--resume", run.folder, *_own_task(run), *more])
+
+
+def _own_task(run: Any) -> list[str]:
+    """A task of the user's own is typed again: only what is typed is imported."""
+    task = envs.known(run.args.env)
+    return ["--env", task.to_type] if task.own else []
 
 
 def _other_metrics(run: Any) -> str:
