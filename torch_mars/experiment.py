@@ -7,8 +7,6 @@ is missing is trained. A run counts if its settings are those that the grid woul
 """
 
 import dataclasses
-import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ from torch_mars.protocol.trainings import (
     resolve,
     settings_file,
     startable,
+    threads_each,
     write_settings,
 )
 from torch_mars.run.cli import (
@@ -41,6 +40,7 @@ from torch_mars.run.cli import (
     RunError,
     UsageError,
     check_device,
+    command_line,
     duration,
     guarded,
     make_folder,
@@ -48,6 +48,7 @@ from torch_mars.run.cli import (
     resolve_device,
     whole_number,
 )
+from torch_mars.run.screen import STDERR, say
 
 FIRST_SEED = 10  # tuning has 0 to 4
 POLL_SECONDS, LOOK_SECONDS, PLAIN_SECONDS = 0.1, 2.0, 30.0
@@ -68,11 +69,10 @@ class Cell:
         """Runs on disk of this cell's method, task and settings, finished or not."""
         folder = run_dir / envs.folder_name(self.task) / self.method.lesson
         found = []
-        for path in sorted(folder.glob("*/config.yaml")):
-            run = saved.open_run(path.parent)
+        for run in saved.runs_among(folder.glob("*/config.yaml")):
             defaults = dataclasses.asdict(self.method.module.Args())
             settings = {**defaults, **run.settings}
-            if run.method is self.method and all(settings[name] == value for name, value in self.settings.items()):
+            if run.method is self.method and all(settings.get(k) == value for k, value in self.settings.items()):
                 found.append(run)
         return found
 
@@ -211,16 +211,16 @@ def show(grid: list[Cell], run_dir: Path, args: Any) -> list[Job]:
         done = [f"{seeds_text(run.seeds)} done" for run in finished]
         cut = [f"{seeds_text(j.seeds)} at {j.run.last_update()['update'] / j.run.updates:.0%}" for j in jobs if j.run]
         todo = [f"{seeds_text(job.seeds)} to do" for job in jobs if not job.run]
-        print(f"  {cell.task:{width}}  {cell.method.label:{label_width}}  {'; '.join([*done, *cut, *todo])}")
+        say(f"  {cell.task:{width}}  {cell.method.label:{label_width}}  {'; '.join([*done, *cut, *todo])}")
         rate = rates.get(cell.task, rates.get("", 0.0))
         seconds += sum(job.steps for job in jobs) / rate if rate else 0.0
     if not everything:
-        print("All done.", flush=True)
+        say("All done.")
         return []
     steps = sum(job.steps for job in everything)
     time_left = f"about {duration(seconds / args.workers)}" if rates else "time unknown until the first has begun"
     count = f"{len(everything)} training{'s' * (len(everything) > 1)}"
-    print(f"Left: {count}, {steps:,} environment steps, {time_left}", flush=True)
+    say(f"Left: {count}, {steps:,} environment steps, {time_left}")
     return everything
 
 
@@ -232,9 +232,9 @@ class Progress:
 
     def __init__(self, jobs: list[Job]):
         self.total = sum(job.steps for job in jobs)
-        self.is_terminal = sys.stderr.isatty()
+        self.is_terminal = STDERR.isatty()
         self.bar = tqdm(
-            total=self.total, disable=not self.is_terminal, dynamic_ncols=True,
+            total=self.total, disable=not self.is_terminal, dynamic_ncols=True, file=STDERR,
             bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}  {postfix}",
         )  # fmt: skip
         self.started = self.printed = time.monotonic()
@@ -251,15 +251,15 @@ class Progress:
 
     def say(self, text: str) -> None:
         if self.is_terminal:
-            self.bar.write(text, file=sys.stderr)
+            self.bar.write(text, file=STDERR)
         else:
-            print(text, flush=True)
+            say(text)
 
 
-def train(jobs: list[Job], args: Any, lock: Any) -> tuple[list[str], bool]:
+def train(jobs: list[Job], args: Any) -> tuple[list[str], bool]:
     """Run the jobs, `workers` at a time. What failed, one line each, and whether the user stopped it."""
     logs = make_folder(Path(args.run_dir) / "logs", "--run-dir")
-    threads = None if args.workers == 1 else max(1, (os.cpu_count() or 1) // args.workers)
+    threads = threads_each(args.workers)
     progress, failures = Progress(jobs), []
     waiting, running, ended_steps = list(jobs), {}, 0
     next_look = 0.0
@@ -267,7 +267,7 @@ def train(jobs: list[Job], args: Any, lock: Any) -> tuple[list[str], bool]:
         while running or (waiting and not signals.is_stopping):
             while waiting and len(running) < args.workers and not signals.is_stopping:
                 job = waiting.pop(0)
-                training = start(job, logs, args, lock, threads)
+                training = start(job, logs, args, threads)
                 running[training] = (job, job.steps)
                 signals.trainings.append(training)
                 progress.say(f"{'resumed' if job.run else 'started'}: {job}")
@@ -294,7 +294,7 @@ def train(jobs: list[Job], args: Any, lock: Any) -> tuple[list[str], bool]:
     return failures, signals.is_stopping
 
 
-def start(job: Job, logs: Path, args: Any, lock: Any, threads: int | None) -> Training:
+def start(job: Job, logs: Path, args: Any, threads: int | None) -> Training:
     """A process for the job."""
     stem = f"{envs.folder_name(job.cell.task)}-{job.cell.method.name}-{job.seeds[0]}-{job.seeds[-1]}"
     if job.run:
@@ -303,7 +303,7 @@ def start(job: Job, logs: Path, args: Any, lock: Any, threads: int | None) -> Tr
         settings = {**job.cell.given, "seed": job.seeds[0], "num_seeds": len(job.seeds)}
         write_settings(logs / f"{stem}.yaml", settings)
         arguments = ["--config", logs / f"{stem}.yaml"]
-    return Training(job.cell.method, job.cell.typed_task, arguments, logs / f"{stem}.log", lock, threads)
+    return Training(job.cell.method, job.cell.typed_task, arguments, logs / f"{stem}.log", threads)
 
 
 def current(job: Job) -> Job:
@@ -381,15 +381,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         show(grid, run_dir, args)
         return 0
     make_folder(run_dir, "--run-dir")
-    with only_one(run_dir / ".experiment.lock", str(run_dir)) as lock:
-        failures, is_stopped = train(show(grid, run_dir, args), args, lock)
+    with only_one(run_dir / ".experiment.lock", str(run_dir)):
+        for run in (run for cell in grid for run in cell.runs(run_dir)):
+            run.wait()  # of an experiment that was killed, or somebody's own
+        failures, is_stopped = train(show(grid, run_dir, args), args)
     if is_stopped:
-        print("Stopped and saved. The same command goes on.")
+        say(f"Stopped and saved. To go on:\n  {command_line('experiment', argv)}")
         return 130
     finished = [run.folder for cell in grid for run in jobs_of(cell, run_dir, args.seeds_per_run)[1]]
     if finished and not args.no_plot:
         for path in report.plot(finished, Path(args.out)):
-            print(path)
+            say(str(path))
     if failures:
         raise RunError(f"{len(failures)} of the trainings failed; the first: {failures[0]}")
     return 0

@@ -17,13 +17,12 @@ import io
 import math
 import numbers
 import os
-import socket
 import statistics
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,6 +50,7 @@ from torch_mars.run.cli import (
     RunError,
     UsageError,
     check_device,
+    command_line,
     guarded,
     lesson_command,
     make_folder,
@@ -59,6 +59,7 @@ from torch_mars.run.cli import (
     whole_number,
 )
 from torch_mars.run.files import write_whole
+from torch_mars.run.screen import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -300,17 +301,28 @@ def give_back_abandoned(study: "Study") -> None:
 
 
 def _is_abandoned(trial: "FrozenTrial") -> bool:
-    host, process = trial.user_attrs.get("worker", (None, None))
-    if host == socket.gethostname() and not _is_alive(process):
+    *place, process = trial.user_attrs.get("worker", (None, None))
+    if place and place == _place() and not _is_alive(process):
         return True  # if it is alive, it may be another one that has got its number
     begun = trial.datetime_start.timestamp() if trial.datetime_start else time.time()
     return time.time() - trial.user_attrs.get("alive", begun) > DEAD_SECONDS
 
 
+def _place() -> list[str]:
+    """Where process numbers mean the same: one start of one machine, and one namespace (containers have their own).
+
+    Empty where the system does not say: then only signs of life count.
+    """
+    try:
+        return [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+    except OSError:
+        return []
+
+
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError, TypeError):
         return False
     except PermissionError:
         return True
@@ -333,7 +345,7 @@ def next_trial(study: "Study", plan: Plan) -> "tuple[Trial, dict[str, Any]] | No
     if len(earlier) >= plan.trials:  # two workers wanted the last one
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return None
-    trial.set_user_attr("worker", (socket.gethostname(), os.getpid()))
+    trial.set_user_attr("worker", [*_place(), os.getpid()])
     seed = np.random.SeedSequence([SAMPLER_SEED, trial.number]).generate_state(1)
     study.sampler = optuna.samplers.TPESampler(
         n_startup_trials=START_UP_TRIALS, seed=int(seed[0]), constant_liar=True
@@ -356,10 +368,10 @@ def run_trial(study: "Study", trial: "Trial", parameters: dict[str, Any], plan: 
     number = trial.user_attrs.get("folder", trial.number)  # of the trial that it goes on with
     folder = make_folder(plan.folder / "trials" / str(number), "--out")
     scores: list[float] = []
-    with only_one(folder / ".lock", f"trial {number}") as lock:
+    with only_one(folder / ".lock", f"trial {number}"):
         for seed in plan.seeds:
             try:
-                scores.append(train_seed(trial, folder, parameters, plan, seed, lock, signals))
+                scores.append(train_seed(trial, folder, parameters, plan, seed, signals))
             except RunError as error:
                 trial.report(-math.inf, len(scores))
                 trial.set_user_attr("crash", f"seed {seed}: {error}")
@@ -375,7 +387,7 @@ def run_trial(study: "Study", trial: "Trial", parameters: dict[str, Any], plan: 
 
 
 def train_seed(
-    trial: "Trial", folder: Path, parameters: dict[str, Any], plan: Plan, seed: int, lock: IO, signals: StopSignals
+    trial: "Trial", folder: Path, parameters: dict[str, Any], plan: Plan, seed: int, signals: StopSignals
 ) -> float:
     """Train one seed of a trial, or go on with it, or take its score if that is done.
 
@@ -383,6 +395,8 @@ def train_seed(
         RunError: training failed or its score is not finite. Stopped, UsageError: as in `run_trial`.
     """
     run = run_of_seed(folder, seed)
+    if run:
+        run.wait()  # for a training whose worker was killed to save itself
     if not (run and run.is_finished()):
         if run and run.is_resumable():
             arguments = ["--resume", run.folder, "--device", plan.device]
@@ -390,7 +404,7 @@ def train_seed(
             settings = {**plan.fixed, **parameters, "seed": seed, "device": plan.device, "run_dir": str(folder)}
             write_settings(folder / f"seed_{seed}.yaml", settings)
             arguments = ["--config", folder / f"seed_{seed}.yaml"]
-        training = Training(plan.method, plan.typed_task, arguments, folder / f"seed_{seed}.log", lock)
+        training = Training(plan.method, plan.typed_task, arguments, folder / f"seed_{seed}.log")
         signals.trainings.append(training)
         if signals.is_stopping:  # asked to stop while it was starting
             training.stop()
@@ -416,7 +430,7 @@ def train_seed(
 
 def run_of_seed(folder: Path, seed: int) -> SavedRun | None:
     """The run of a seed in a trial's folder that got furthest."""
-    found = [saved.open_run(path.parent) for path in sorted(folder.glob("*/*/*/config.yaml"))]
+    found = saved.runs_among(folder.glob("*/*/*/config.yaml"))
     return max((r for r in found if seed in r.seeds), key=lambda r: r.last_update()["update"], default=None)
 
 
@@ -495,16 +509,16 @@ def report(study: "Study", plan: Plan) -> None:
         study_figure(study, plan).savefig(picture, format="png")
     write_whole(plan.folder / "study.png", picture.getvalue())
     pruned = sum(trial.state.name == "PRUNED" for trial in finished)
-    print(f"{len(finished)} of {plan.trials} trials are finished, {pruned} of them pruned")
-    print(f"all trials: {plan.folder / 'trials.csv'}, {plan.folder / 'study.png'}")
+    say(f"{len(finished)} of {plan.trials} trials are finished, {pruned} of them pruned")
+    say(f"all trials: {plan.folder / 'trials.csv'}, {plan.folder / 'study.png'}")
     if best is None:
         raise RunError("no trial was completed, so there is no best configuration")
-    print(f"best: trial {best.number} with {best.value:.3f}")
+    say(f"best: trial {best.number} with {best.value:.3f}")
     for name, value in best.params.items():
-        print(f"{name:>16}  {value:g}")
+        say(f"{name:>16}  {value:g}")
     lesson = ["python", *lesson_command(plan.method.module)]
     own = ["--env", plan.typed_task] if envs.known(plan.task).own else []
-    print(f"train with it:\n  {quoted([*lesson, '--config', plan.best, *own])}")
+    say(f"train with it:\n  {quoted([*lesson, '--config', plan.best, *own])}")
 
 
 # ---- the command ----
@@ -575,10 +589,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     make_folder(plan.folder, "--out")
     steps = f"{plan.fixed['total_steps']:,} environment steps each"
-    print(f"{plan.method.label} on {plan.task}: {plan.trials} trials of {len(plan.seeds)} seeds, {steps}")
-    print(f"{'study':>16}  {plan.storage}", flush=True)
+    say(f"{plan.method.label} on {plan.task}: {plan.trials} trials of {len(plan.seeds)} seeds, {steps}")
+    say(f"{'study':>16}  {plan.storage}")
     for name, values in plan.space.items():
-        print(f"{name:>16}  {', '.join(f'{value:.4g}' for value in values)}", flush=True)
+        say(f"{name:>16}  {', '.join(f'{value:.4g}' for value in values)}")
     with StopSignals() as signals:
         while not signals.is_stopping and (asked := next_trial(study, plan)):
             trial, parameters = asked
@@ -593,13 +607,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             write_results(study, plan)
             best = best_trial(study)
-            print(f"trial {trial.number}: {outcome}" + (f"; best {best.value:.3f}" if best else ""), flush=True)
+            say(f"trial {trial.number}: {outcome}" + (f"; best {best.value:.3f}" if best else ""))
     if signals.is_stopping:
-        print("Stopped. The same command goes on.")
+        say(f"Stopped and saved. To go on:\n  {command_line('tune', argv)}")
         return 130
     running = len(kept_trials(study)) - len(finished_trials(study))
     if running:
-        print(f"{running} more are being run by other workers")
+        say(f"{running} more are being run by other workers")
     report(study, plan)
     return 0
 

@@ -86,13 +86,19 @@ def add_legend(figure: "Figure", axes: "list[Axes]", title: str | None = None) -
     figure.legend(handles, order, loc="outside upper center", ncols=columns, handlelength=3.2, title=title)
 
 
-def learning_curves(tasks: list[Task]) -> "Figure":
-    """Mean return over seeds and its interval: a panel for each task of one environment."""
+def learning_curves(tasks: list[Task], diverged: dict[str, dict[str, dict[str, int]]] | None = None) -> "Figure":
+    """Mean return over seeds and its interval: a panel for each task of one environment.
+
+    A cross marks the step at which a seed diverged (`gather.gather_diverged`).
+    """
     figure, axes = panels(len(tasks))
     for axis, task in zip(axes, tasks):
         for name, curves in task.curves.items():
             low, high = intervals.mean_interval(curves.returns)
             draw_line(axis, name, curves.steps, curves.returns.mean(0), low, high)
+            ends = list((diverged or {}).get(task.name, {}).get(name, {}).values())
+            heights = np.interp(ends, curves.steps, curves.returns.mean(0))
+            axis.plot(ends, heights, "x", color=METHODS[name].colour, markersize=7, markeredgewidth=2, zorder=4)
         axis.set_title(task.name)
         axis.set_ylabel("return")
         count_steps(axis)

@@ -7,8 +7,6 @@ figure of ratios: their extremes over training make a second one, `{task: {metho
 ratio_min: [...]}}}}`.
 """
 
-import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from torch_mars import envs
 from torch_mars.nn.diagnostics import QUANTILES
 from torch_mars.protocol import intervals, methods
-from torch_mars.protocol.saved import Nested, SavedRun, find_runs, read_nested, steps_of, walk
-from torch_mars.run.cli import UsageError, note
-from torch_mars.run.files import write_whole
+from torch_mars.protocol.saved import Nested, SavedRun, find_runs, read_json, read_nested, steps_of, walk
+from torch_mars.run.cli import UsageError, note, short
+from torch_mars.run.files import to_json, write_whole
 from torch_mars.run.settings import ABOUT
 
-RATIOS, LABELS, DIAGNOSTICS = "ratios.json", "labels.json", "diagnostics.json"
+RATIOS, LABELS, DIAGNOSTICS, DIVERGED = "ratios.json", "labels.json", "diagnostics.json", "diverged.json"
 MECHANISM = ("frac_no_force", *QUANTILES, "entropy", "approx_kl")  # what `plot --diagnostics` shows
 RATIO_BINS = 100  # points of a run's ratios; it has thousands of updates
 # Settings in which the runs of one curve may differ; in all others they are different experiments.
@@ -53,9 +52,9 @@ def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
     folders = []
     for path in map(Path, paths):
         if path.is_file() and path.suffix == ".json" and not (path.parent / "config.yaml").exists():
-            for environment, task, method, name, run in walk(read_nested(path)):
-                if method not in methods.METHODS:
-                    note(f"{path}: method {method!r} is not known here and gets a look of its own")
+            read = read_nested(path)
+            _tell_of_strangers(path, read)
+            for environment, task, method, name, run in walk(read):
                 methods.guest(method)
                 _add(nested, (environment, task, method), name, run)
         else:
@@ -76,11 +75,18 @@ def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
     return nested, used
 
 
+def _tell_of_strangers(path: Path, nested: Nested) -> None:
+    """Methods and tasks that may be somebody's own, or misspelt."""
+    for name in dict.fromkeys(method for _, _, method, _, _ in walk(nested)):
+        if name not in methods.METHODS:
+            note(f"{path}: method {short(name)!r} is not known here and gets a look of its own")
+    for environment, task in dict.fromkeys((environment, task) for environment, task, *_ in walk(nested)):
+        if task not in envs.tasks() or envs.family(task) != environment:
+            note(f"{path}: task {short(task)!r} of environment {short(environment)!r} is not known here")
+
+
 def _add(nested: Nested, place: tuple[str, str, str], name: str, run: dict[str, Any]) -> None:
     environment, task, method = place
-    for step in steps_of(run):
-        if not math.isfinite(sum(run[step]["episode_return"])):
-            raise UsageError(f"{name} of {method} on {task}: a return at step {run[step]['step_count']} is not finite")
     runs = nested.setdefault(environment, {}).setdefault(task, {}).setdefault(method, {})
     if name in runs:
         note(f"{name} of {method} on {task} is there twice; the one with more evaluations counts")
@@ -105,7 +111,7 @@ def _refuse_different_settings(found: list[SavedRun]) -> None:
 
 def save(content: Nested | Ratios | dict[str, str], path: Path) -> None:
     """Write evaluations as the JSON that marl-eval and `gather` read; or ratios, or labels, as read from beside it."""
-    write_whole(path, json.dumps(content).encode())
+    write_whole(path, to_json(content).encode())
 
 
 def only_means(nested: Nested) -> Nested:
@@ -152,10 +158,10 @@ def labels_of(paths: Iterable[str | Path], found: Iterable[SavedRun]) -> dict[st
     labels: dict[str, str] = {}
     for path in (Path(path).with_name(LABELS) for path in paths if Path(path).suffix == ".json"):
         if path.is_file():
-            try:
-                labels |= {str(name): str(label) for name, label in json.loads(path.read_text()).items()}
-            except (OSError, ValueError, AttributeError):
-                raise UsageError(f"{path} is no file of labels that torch_mars.plot wrote") from None
+            content = read_json(path)
+            if not isinstance(content, dict) or not all(isinstance(label, str) for label in content.values()):
+                raise UsageError(f"{path} is no file of labels that torch_mars.plot wrote")
+            labels |= content
     mars = [run for run in found if run.method.name == "mars"]
     if mars:
         are_inverse = [methods.has_inverse_targets(run.settings) for run in mars]
@@ -169,15 +175,44 @@ def labels_of(paths: Iterable[str | Path], found: Iterable[SavedRun]) -> dict[st
 
 
 def _read_ratios(path: Path) -> Ratios:
+    """Ratios may be infinite where one overflowed in training; texts in the file, as JSON has no infinity."""
+    content = read_json(path)
     try:
-        ratios = json.loads(path.read_text())
-        for by_method in ratios.values():
-            for by_seed in by_method.values():
-                for line in by_seed.values():
-                    np.array([line[name] for name in ("step", "ratio_max", "ratio_min")], float)
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        ratios: Ratios = {}
+        for task, by_method in content.items():
+            for method, by_seed in by_method.items():
+                for name, line in by_seed.items():
+                    columns = {key: np.array(line[key], float) for key in ("step", "ratio_max", "ratio_min")}
+                    if np.isnan(list(columns.values())).any() or (np.diff(columns["step"]) <= 0).any():
+                        raise ValueError
+                    place = ratios.setdefault(task, {}).setdefault(method, {})
+                    place[name] = {key: column.tolist() for key, column in columns.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise UsageError(f"{path} is no file of ratios that torch_mars.plot wrote") from None
     return ratios
+
+
+def gather_diverged(paths: Iterable[str | Path], found: Iterable[SavedRun]) -> dict[str, dict[str, dict[str, int]]]:
+    """The steps at which seeds diverged: {task: {method: {run_<seed>: step}}}; with those saved beside the evaluations.
+
+    Raises:
+        UsageError: a saved file is damaged.
+    """
+    diverged: dict[str, dict[str, dict[str, int]]] = {}
+    for path in (Path(path).with_name(DIVERGED) for path in paths if Path(path).suffix == ".json"):
+        if path.is_file():
+            try:
+                for task, by_method in read_json(path).items():
+                    for method, steps in by_method.items():
+                        steps = {name: int(step) for name, step in steps.items()}
+                        diverged.setdefault(task, {}).setdefault(method, {}).update(steps)
+            except (AttributeError, TypeError, ValueError):
+                raise UsageError(f"{path} is no file of diverged seeds that torch_mars.plot wrote") from None
+    for run in found:
+        for seed, update in run.diverged().items():
+            step = update * run.settings["rollout_length"] * run.settings["num_envs"]
+            diverged.setdefault(run.task, {}).setdefault(run.method.name, {})[f"run_{seed}"] = step
+    return diverged
 
 
 def gather_diagnostics(found: Iterable[SavedRun]) -> Ratios:

@@ -81,7 +81,8 @@ def plot(
     nested, found = gather.gather(paths)
     ratios = gather.gather_ratios(paths, found)
     tasks = tables.tasks_of(nested)
-    warn(tasks, found)
+    diverged = gather.gather_diverged(paths, found)
+    warn(tasks, found, diverged)
     labels = gather.labels_of(paths, found)
     mechanism = gather.gather_diagnostics(found) if diagnostics else {}
     if diagnostics and not mechanism:
@@ -90,7 +91,7 @@ def plot(
     by_environment = {name: [task for task in tasks if task.environment == name] for name in nested}
     with matplotlib.rc_context(figures.STYLE), methods.labelled(labels):
         for environment, here in by_environment.items():
-            folder.draw(f"curves_{environment}", figures.learning_curves(here))
+            folder.draw(f"curves_{environment}", figures.learning_curves(here, diverged))
         for group in groups_of(tasks):
             compare(tasks, group, folder)
         for environment, here in by_environment.items():
@@ -103,8 +104,9 @@ def plot(
     folder.save(EVALUATIONS, gather.only_means(nested) if means else nested)
     folder.save(gather.RATIOS, ratios)
     folder.save(gather.LABELS, labels)
-    if mechanism:
-        folder.save(gather.DIAGNOSTICS, mechanism)
+    for name, content in ((gather.DIAGNOSTICS, mechanism), (gather.DIVERGED, diverged)):
+        if content:
+            folder.save(name, content)
     return folder.written
 
 
@@ -126,8 +128,12 @@ def compare(tasks: list[Task], group: Group, folder: Folder) -> None:
         folder.write(f"improvement{ending}.csv", tables.as_csv(better))
 
 
-def warn(tasks: list[Task], found: list[SavedRun]) -> None:
+def warn(tasks: list[Task], found: list[SavedRun], diverged: dict) -> None:
     """What makes a comparison weaker than it looks."""
+    for task, by_method in diverged.items():
+        for method, steps in by_method.items():
+            names = ", ".join(f"{name} at step {step:,}" for name, step in steps.items())
+            note(f"{method} on {task} diverged: {names}; from there on the curve is that of the last good weights")
     fewest = min(curves.seeds for task in tasks for curves in task.curves.values())
     floor = tables.FLOOR_OF_SEEDS
     if fewest < floor:

@@ -1,6 +1,7 @@
 """One run on disk, finished or not: what it is of, how far it is, its evaluations."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,15 @@ import numpy as np
 
 from torch_mars import envs
 from torch_mars.protocol import methods
-from torch_mars.run.cli import UsageError
-from torch_mars.run.files import CHECKPOINT, POLICY, read_yaml
+from torch_mars.run import metrics
+from torch_mars.run.cli import UsageError, note, short
+from torch_mars.run.files import CHECKPOINT, LARGEST, LOCK, POLICY, hold, is_held, let_go, load_checkpoint
+from torch_mars.run.metrics import METRICS
+from torch_mars.run.reading import read_bytes
+from torch_mars.run.record import EVALUATIONS
+from torch_mars.run.yamls import read_yaml
 
-EVALUATIONS = "evaluations.json"
-_TAIL_BYTES = 2**18
+PATIENCE = 60.0  # seconds: as long as a training may take to save itself after its command was killed
 Nested = dict[str, dict[str, dict[str, dict[str, dict[str, Any]]]]]
 
 
@@ -68,25 +73,49 @@ class SavedRun:
 
     def last_update(self) -> dict[str, Any]:
         """The latest record of an update: its number, `step` and `seconds` are 0 before the first."""
-        try:
-            with open(self.folder / "metrics.jsonl", "rb") as file:
-                file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-                lines = file.read().decode(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        for record in records(reversed(lines)):
-            if record["kind"] == "update":
-                return record
-        return {"update": 0, "step": 0, "seconds": 0.0}
+        record = metrics.last_record(self.folder / METRICS, "update")
+        return record or {"update": 0, "step": 0, "seconds": 0.0}
+
+    def diverged(self) -> dict[int, int]:
+        """Seed -> the update in which it diverged; its curve goes on with its last good weights."""
+        found = metrics.records(self.folder / METRICS)
+        return {record["seed"]: record["update"] for record in found if record["kind"] == "diverged"}
 
     def is_resumable(self) -> bool:
         return (self.folder / CHECKPOINT).exists()
 
     def is_finished(self) -> bool:
         """Whether all updates are done and the best policies were measured."""
-        if not (self.folder / POLICY).exists() or self.last_update()["update"] < self.updates:
+        if not (self.folder / POLICY).exists():
             return False
-        return all(run.get("absolute_metrics") for run in self.evaluations().values())
+        is_done = self.last_update()["update"] >= self.updates or self._policy_is_final()
+        try:
+            evaluations = self.evaluations()
+        except UsageError as error:  # it is written anew when the run is resumed
+            note(f"{error}; the run counts as cut off")
+            return False
+        return is_done and all(run.get("absolute_metrics") for run in evaluations.values())
+
+    def _policy_is_final(self) -> bool:
+        """Whether the policy was written at the end of all updates: where metrics.jsonl was damaged, that tells."""
+        try:
+            settings = load_checkpoint(self.folder / POLICY).get("settings", {})
+        except UsageError:
+            return False
+        return settings.get("total_steps") == self.settings["total_steps"]
+
+    def is_training(self) -> bool:
+        """Whether a process is writing to it now."""
+        return is_held(self.folder / LOCK)
+
+    def wait(self) -> None:
+        """Until nobody is writing to it: a training whose command was killed saves itself first.
+
+        Raises:
+            UsageError: somebody goes on.
+        """
+        if self.is_training():
+            let_go(hold(self.folder / LOCK, f"training {self.folder}", PATIENCE))
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """`run_<seed>` -> `step_<i>` -> metrics, in marl-eval's nesting; empty before the first evaluation."""
@@ -106,23 +135,48 @@ class SavedRun:
     def updates_of(self, names: tuple[str, ...]) -> dict[int, np.ndarray]:
         """Diagnostics of every update, by seed: an array [updates, 1 + names] of the step and the named values."""
         rows: dict[int, list[list[float]]] = {seed: [] for seed in self.seeds}
-        with open(self.folder / "metrics.jsonl", errors="replace") as lines:
-            for record in records(lines):
-                if record["kind"] == "update" and all(name in record for name in names):
-                    rows[record["seed"]].append([float(record[name]) for name in ("step", *names)])
+        for record in metrics.records(self.folder / METRICS):
+            is_meant = record["kind"] == "update" and record["seed"] in rows
+            if is_meant and all(isinstance(record.get(name), (int, float, str)) for name in names):
+                rows[record["seed"]].append([float(record[name]) for name in ("step", *names)])
         return {seed: np.array(values) for seed, values in rows.items() if values}
+
+
+_WHOLE = ("seed", "num_seeds", "total_steps", "rollout_length", "num_envs")  # of every run's settings
 
 
 def open_run(folder: Path) -> SavedRun:
     """The run in a folder. UsageError if its config.yaml is not one of a run."""
-    settings = read_yaml(folder / "config.yaml")
-    names = ("env", "seed", "num_seeds", "total_steps", "rollout_length")
-    missing = [name for name in names if name not in settings]
-    if missing:
-        raise UsageError(f"{folder / 'config.yaml'} is not of a run: it lacks {missing[0]}")
+    path = folder / "config.yaml"
+    settings = read_yaml(path)
+    for name in ("env", *_WHOLE):
+        if name not in settings:
+            raise UsageError(f"{path} is not of a run: it lacks {name}")
     if not isinstance(settings["env"], str):
-        raise UsageError(f"{folder / 'config.yaml'} is not of a run: env is {settings['env']!r}, which is no task")
+        raise UsageError(f"{path} is not of a run: env is {short(settings['env'])!r}, which is no task")
+    for name in _WHOLE:
+        if type(settings[name]) is not int or settings[name] < (0 if name == "seed" else 1):
+            raise UsageError(f"{path} is not of a run: {name} is {short(settings[name])}")
     return SavedRun(folder, _lesson_of(folder, settings), settings)
+
+
+_told: set[Path] = set()  # of what is no run, once
+
+
+def runs_among(configs: Iterable[Path]) -> list[SavedRun]:
+    """The runs of these config.yaml files that were found by looking around: what is something else is told and left.
+
+    Those whose files do not say that they are runs, or that another version or somebody else wrote.
+    """
+    found = []
+    for path in sorted(configs):
+        try:
+            found.append(open_run(path.parent))
+        except UsageError as error:
+            if path not in _told:
+                note(f"{error}; left out")
+                _told.add(path)
+    return found
 
 
 def _lesson_of(folder: Path, settings: dict[str, Any]) -> str:
@@ -142,37 +196,64 @@ def find_runs(paths: Iterable[str | Path]) -> list[SavedRun]:
     Raises:
         UsageError: a path does not exist, or holds no run.
     """
-    folders: dict[Path, Path] = {}
+    found: dict[Path, SavedRun] = {}
     for path in map(Path, paths):
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
         path = path.parent if path.is_file() else path
         configs = [path / "config.yaml"] if (path / "config.yaml").exists() else sorted(path.rglob("config.yaml"))
-        found = [config.parent for config in configs if (config.parent / "metrics.jsonl").exists()]
-        if not found:
-            raise UsageError(f"{path}: there is no run in it (a folder with config.yaml, metrics.jsonl, {EVALUATIONS})")
-        folders |= {folder.resolve(): folder for folder in found}
-    return [open_run(folder) for folder in folders.values()]
+        is_run = len(configs) == 1 and configs[0].parent == path
+        files = (METRICS, EVALUATIONS, CHECKPOINT)
+        runs = [config for config in configs if any((config.parent / name).exists() for name in files)]
+        if not runs:
+            raise UsageError(f"{path}: there is no run in it (a folder with config.yaml, {METRICS}, {EVALUATIONS})")
+        for run in [open_run(path)] if is_run else runs_among(runs):
+            found[run.folder.resolve()] = run
+    return list(found.values())
+
+
+def read_json(path: Path) -> Any:
+    """UsageError if a file is no JSON."""
+    try:
+        return json.loads(read_bytes(path, LARGEST))
+    except (ValueError, RecursionError):
+        raise UsageError(f"{path} is not valid JSON") from None
 
 
 def read_nested(path: Path) -> Nested:
-    """A JSON file in marl-eval's nesting. UsageError if it is none."""
-    try:
-        nested = json.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        raise UsageError(f"{path} is not valid JSON") from None
+    """A JSON file in marl-eval's nesting. UsageError if it is none, or says what cannot be."""
+    nested = read_json(path)
     try:
         for *_, run in walk(nested):
             for step in [run[name] for name in steps_of(run)]:
-                if not (step["step_count"] >= 0 and step["episode_return"]):
+                if not (0 <= step["step_count"] < 2**63 and step["episode_return"]):
                     raise ValueError
                 sum(step["episode_return"])  # numbers
+            sum(run.get("absolute_metrics", {}).get("episode_return", []))
     except (AttributeError, KeyError, TypeError, ValueError):
         nesting = "environment, task, algorithm, run_<seed>, step_<i> with step_count and episode_return"
         raise UsageError(f"{path} is not in marl-eval's nesting ({nesting})") from None
+    for *_, task, method, name, run in walk(nested):
+        _check_evaluations(run, f"{path}: {short(name, 40)} of {short(method, 40)} on {short(task, 40)}")
     return nested
+
+
+def _check_evaluations(run: dict[str, Any], what: str) -> None:
+    """UsageError unless steps rise and returns are numbers."""
+    counts = [run[name]["step_count"] for name in sorted(steps_of(run), key=_number_of)]
+    for before, after in zip(counts, counts[1:]):
+        if before >= after:
+            raise UsageError(f"{what}: its evaluation at step {before} comes before that at step {after}")
+    absolute = run.get("absolute_metrics", {}).get("episode_return", [])
+    for values in (*(run[name]["episode_return"] for name in steps_of(run)), absolute):
+        if not math.isfinite(sum(values)):
+            raise UsageError(f"{what}: a return is not finite")
+
+
+def _number_of(step: str) -> tuple[bool, int, str]:
+    """Of `step_<i>`: sorts by number, then what has none."""
+    digits = step.removeprefix("step_")
+    return not digits.isdecimal(), int(digits[:18]) if digits.isdecimal() else 0, step
 
 
 def walk(nested: Nested) -> Iterator[tuple[str, str, str, str, dict[str, Any]]]:
@@ -186,14 +267,3 @@ def walk(nested: Nested) -> Iterator[tuple[str, str, str, str, dict[str, Any]]]:
 
 def steps_of(run: dict[str, Any]) -> list[str]:
     return [name for name in run if name.startswith("step_")]
-
-
-def records(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Whole records: the first and last line of a part of a file may be cut."""
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            yield record

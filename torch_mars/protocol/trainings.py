@@ -2,21 +2,19 @@
 
 A training is a lesson's own command with a settings file; what goes wrong in it harms nobody else. It
 ends in good order (saved, resumable) when its command is stopped and, on Linux, also when that is killed; elsewhere it
-trains to its end, and a lock keeps others from its run until then.
+trains to its end, and the lock of its run keeps others away until then.
 """
 
 import contextlib
 import ctypes
 import dataclasses
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -24,9 +22,11 @@ from torch_mars import envs
 from torch_mars.protocol import methods
 from torch_mars.protocol.methods import Method
 from torch_mars.run import settings as run_settings
-from torch_mars.run.cli import Parser, RunError, UsageError, lesson_command
-from torch_mars.run.files import read_yaml, write_whole
+from torch_mars.run.cli import Parser, UsageError, lesson_command
+from torch_mars.run.files import hold, let_go, write_whole
+from torch_mars.run.screen import STDERR, say, stop_signals
 from torch_mars.run.settings import typed_task
+from torch_mars.run.yamls import read_yaml
 
 # Environment steps of one run (the paper's D.5): tuning and final, more where learning takes longer (`envs.budget`).
 TUNING_STEPS, FINAL_STEPS = 40_000_000, 80_000_000
@@ -96,20 +96,17 @@ def settings_file(path: str | None, method: Method) -> dict[str, Any]:
 
 
 class Training:
-    """A lesson in a process of its own, writing to a log.
+    """A lesson in a process of its own, writing to a log. It takes the lock of its run itself.
 
     Args:
         method: whose lesson it is.
         task: as it can be typed: only what stands on a command line may be of a user's own.
         arguments: its command line besides.
         log: file that gets what it prints.
-        lock: open file whose lock the process holds as long as it lives.
-        threads: of PyTorch on the CPU; None: all.
+        threads: of PyTorch on the CPU; None: as many as the user says, or all.
     """
 
-    def __init__(
-        self, method: Method, task: str, arguments: Sequence[str], log: Path, lock: IO, threads: int | None = None
-    ):
+    def __init__(self, method: Method, task: str, arguments: Sequence[str], log: Path, threads: int | None = None):
         self.log = log
         own = ["--env", task] if ":" in task else []
         command = [sys.executable, *lesson_command(method.module), *map(str, arguments), *own]
@@ -118,7 +115,7 @@ class Training:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
                 start_new_session=True,  # Ctrl-C is for the command, which passes it on once
-                pass_fds=(lock.fileno(),), preexec_fn=_stop_with_parent if _LIBC else None,
+                preexec_fn=_stop_with_parent if _LIBC else None,
             )  # fmt: skip
 
     def poll(self) -> int | None:
@@ -149,38 +146,40 @@ def write_settings(path: Path, settings: dict[str, Any], heading: str = "") -> N
     write_whole(path, (comment + yaml.safe_dump(settings, sort_keys=False)).encode())
 
 
+def threads_each(workers: int) -> int | None:
+    """Threads for each of so many trainings at a time: of the cores that this process may use, and not more than the
+    user set; None for a single one, which takes what there is."""
+    if workers == 1:
+        return None
+    may_use = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    share = max(1, may_use // workers)
+    return min(share, int(asked)) if asked.isdecimal() and int(asked) else share
+
+
 @contextlib.contextmanager
-def only_one(path: Path, what: str) -> Iterator[IO]:
-    """Hold a lock file while the block, or a training it started, lives; waits a minute for another's to end.
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file within the block; waits a minute for another's to end.
 
     Raises:
-        RunError: another process keeps it.
+        UsageError: another process keeps it.
     """
-    with open(path, "w") as lock:
-        deadline, has_said = time.monotonic() + LOCK_PATIENCE, False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise RunError(f"another process is working on {what}; wait for it or stop it") from None
-                if not has_said:
-                    print(f"waiting for another process on {what} to end", flush=True)
-                    has_said = True
-                time.sleep(0.2)
-        yield lock
+    lock = hold(path, f"working on {what}", LOCK_PATIENCE)
+    try:
+        yield
+    finally:
+        let_go(lock)
 
 
 class StopSignals:
-    """Within the block, SIGINT and SIGTERM are passed on to the trainings that run instead of ending the command."""
+    """Within the block, requests to stop are passed on to the trainings that run instead of ending the command."""
 
     def __init__(self) -> None:
         self.trainings: list[Training] = []
         self.is_stopping = False
 
     def __enter__(self) -> "StopSignals":
-        self.handlers = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        self.handlers = stop_signals(self._stop)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,7 +187,8 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _stop(self, *_: object) -> None:
+        words = "trainings end at once" if self.is_stopping else "trainings are being saved; once more: now"
         self.is_stopping = True
-        print("\nstopping: trainings are being saved", file=sys.stderr, flush=True)
+        say(f"\nstopping: {words}", STDERR)
         for training in self.trainings:
             training.stop()

@@ -118,9 +118,15 @@ def quoted(words: Iterable[Any]) -> str:
     return shlex.join(map(str, words))
 
 
+def command_line(command: str, argv: Sequence[str] | None) -> str:
+    """A command of the package as it was typed."""
+    return quoted(["python", "-m", f"torch_mars.{command}", *(sys.argv[1:] if argv is None else argv)])
+
+
 def note(text: str) -> None:
     """Something the user should know that stops nothing."""
-    print(f"note: {text}", file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):  # there may be nobody to tell
+        print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -134,21 +134,20 @@ def _is_measured(value: Any) -> bool:
 
 
 def records(path: Path) -> Iterator[Record]:
-    """All that can be read, from the first line to the last."""
-    with open(path, "rb") as file:
-        yield from filter(None, map(parse, file))
+    """All that can be read, from the first line to the last; nothing without a file."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            yield from filter(None, map(parse, file))
 
 
 def last_record(path: Path, kind: str) -> Record | None:
     """The latest record of a kind, however long the lines behind it are; None if there is none, or no file."""
-    try:
+    if path.is_file():
         with open(path, "rb") as file:
             for line in _lines_backwards(file):
                 record = parse(line)
                 if record and record["kind"] == kind:
                     return record
-    except OSError:
-        pass
     return None
 
 

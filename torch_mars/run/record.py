@@ -19,7 +19,6 @@ import math
 import shutil
 import signal
 import statistics
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,7 +205,7 @@ class Run:
     def updates(self) -> Iterator[int]:
         """The numbers of the updates to do, with a progress display; ends early when the user asks to stop."""
         self.progress = screen.Progress(self.first_update, self.last_update, self.step(1) * len(self.seeds))
-        self.handlers = self._watch_signals()
+        self.handlers = screen.stop_signals(self._ask_to_stop)
         try:
             self._begin()
             for update in range(self.first_update, self.last_update + 1):
@@ -218,15 +217,6 @@ class Run:
         finally:
             self.progress.close()
             self._unwatch_signals()
-
-    def _watch_signals(self) -> dict[int, Any]:
-        """Stop in good order when asked to, also by a terminal that is closed; only a main thread can be asked."""
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-        names = ("SIGINT", "SIGTERM", "SIGHUP")
-        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        wanted = [n for n in numbers if n != getattr(signal, "SIGHUP", None) or signal.getsignal(n) != signal.SIG_IGN]
-        return {number: signal.signal(number, self._ask_to_stop) for number in wanted}  # nohup ignores SIGHUP
 
     def _unwatch_signals(self) -> None:
         for number, handler in self.handlers.items():

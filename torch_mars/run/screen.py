@@ -8,10 +8,13 @@ import contextlib
 import inspect
 import math
 import os
+import signal
 import statistics
 import sys
 import textwrap
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -83,6 +86,20 @@ def say(text: str, stream: Stream = STDOUT) -> None:
     """A line, at once, on a screen that may be gone."""
     stream.write(text + "\n")
     stream.flush()
+
+
+def stop_signals(handler: Callable[[int, Any], None]) -> dict[int, Any]:
+    """Have `handler` called when the user, the system or a closed terminal asks to stop; the handlers before it.
+
+    Only a main thread can be asked; elsewhere nothing changes. `nohup` means that a closed terminal does not matter.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    ignored = [name for name in names if name == "SIGHUP" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN]
+    return {
+        getattr(signal, name): signal.signal(getattr(signal, name), handler) for name in names if name not in ignored
+    }
 
 
 class Progress:
