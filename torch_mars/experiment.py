@@ -386,7 +386,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run.wait()  # of an experiment that was killed, or somebody's own
         failures, is_stopped = train(show(grid, run_dir, args), args)
     if is_stopped:
-        say(f"Stopped and saved. To go on:\n  {command_line('experiment', argv)}")
+        say(f"Stopped and saved. The same command goes on.\n  {command_line('experiment', argv)}")
         return 130
     finished = [run.folder for cell in grid for run in jobs_of(cell, run_dir, args.seeds_per_run)[1]]
     if finished and not args.no_plot:

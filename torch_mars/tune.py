@@ -422,7 +422,10 @@ def train_seed(
         if training.poll() != 0:
             raise RunError(training.last_words())
         run = run_of_seed(folder, seed)
-    score = intervals.final_score(gather.evaluation_means(run.evaluations()[f"run_{seed}"])[1])
+    try:
+        score = intervals.final_score(gather.evaluation_means(run.evaluations()[f"run_{seed}"])[1])
+    except UsageError as error:  # of returns that are no numbers
+        raise RunError(str(error)) from None
     if not math.isfinite(score):
         raise RunError(f"its return is {score}")
     return score
@@ -609,7 +612,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             best = best_trial(study)
             say(f"trial {trial.number}: {outcome}" + (f"; best {best.value:.3f}" if best else ""))
     if signals.is_stopping:
-        say(f"Stopped and saved. To go on:\n  {command_line('tune', argv)}")
+        say(f"Stopped. The same command goes on.\n  {command_line('tune', argv)}")
         return 130
     running = len(kept_trials(study)) - len(finished_trials(study))
     if running:

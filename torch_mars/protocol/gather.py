@@ -176,8 +176,8 @@ def labels_of(paths: Iterable[str | Path], found: Iterable[SavedRun]) -> dict[st
 
 def _read_ratios(path: Path) -> Ratios:
     """Ratios may be infinite where one overflowed in training; texts in the file, as JSON has no infinity."""
-    content = read_json(path)
     try:
+        content = read_json(path)
         ratios: Ratios = {}
         for task, by_method in content.items():
             for method, by_seed in by_method.items():
@@ -187,7 +187,7 @@ def _read_ratios(path: Path) -> Ratios:
                         raise ValueError
                     place = ratios.setdefault(task, {}).setdefault(method, {})
                     place[name] = {key: column.tolist() for key, column in columns.items()}
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (UsageError, AttributeError, KeyError, TypeError, ValueError):
         raise UsageError(f"{path} is no file of ratios that torch_mars.plot wrote") from None
     return ratios
 

@@ -1,5 +1,6 @@
 """One run on disk, finished or not: what it is of, how far it is, its evaluations."""
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -69,7 +70,7 @@ class SavedRun:
     @property
     def updates(self) -> int:
         """How many there are to be."""
-        return self.settings["total_steps"] // (self.settings["rollout_length"] * self.settings["num_envs"])
+        return self.settings["total_steps"] // (self.settings["rollout_length"] * self.setting("num_envs"))
 
     def last_update(self) -> dict[str, Any]:
         """The latest record of an update: its number, `step` and `seconds` are 0 before the first."""
@@ -112,7 +113,7 @@ class SavedRun:
         """Until nobody is writing to it: a training whose command was killed saves itself first.
 
         Raises:
-            UsageError: somebody goes on.
+            RunError: somebody goes on.
         """
         if self.is_training():
             let_go(hold(self.folder / LOCK, f"training {self.folder}", PATIENCE))
@@ -142,7 +143,7 @@ class SavedRun:
         return {seed: np.array(values) for seed, values in rows.items() if values}
 
 
-_WHOLE = ("seed", "num_seeds", "total_steps", "rollout_length", "num_envs")  # of every run's settings
+_WHOLE = ("seed", "num_seeds", "total_steps", "rollout_length")  # of every run's settings
 
 
 def open_run(folder: Path) -> SavedRun:
@@ -154,9 +155,10 @@ def open_run(folder: Path) -> SavedRun:
             raise UsageError(f"{path} is not of a run: it lacks {name}")
     if not isinstance(settings["env"], str):
         raise UsageError(f"{path} is not of a run: env is {short(settings['env'])!r}, which is no task")
-    for name in _WHOLE:
-        if type(settings[name]) is not int or settings[name] < (0 if name == "seed" else 1):
-            raise UsageError(f"{path} is not of a run: {name} is {short(settings[name])}")
+    for name in (*_WHOLE, "num_envs"):
+        value = settings.get(name, 1)
+        if type(value) is not int or not (0 if name == "seed" else 1) <= value < 2**63:
+            raise UsageError(f"{path} is not of a run: {name} is {short(value)}")
     return SavedRun(folder, _lesson_of(folder, settings), settings)
 
 
@@ -184,9 +186,10 @@ def _lesson_of(folder: Path, settings: dict[str, Any]) -> str:
     if isinstance(settings.get("lesson"), str):
         return settings["lesson"]
     if (folder / EVALUATIONS).exists():
-        for by_task in read_nested(folder / EVALUATIONS).values():
-            for by_method in by_task.values():
-                return next(iter(by_method))
+        with contextlib.suppress(UsageError, AttributeError, TypeError):  # damaged: its place tells, too
+            for by_task in read_json(folder / EVALUATIONS).values():
+                for by_method in by_task.values():
+                    return next(iter(by_method))
     return folder.resolve().parent.name
 
 
@@ -245,9 +248,11 @@ def _check_evaluations(run: dict[str, Any], what: str) -> None:
         if before >= after:
             raise UsageError(f"{what}: its evaluation at step {before} comes before that at step {after}")
     absolute = run.get("absolute_metrics", {}).get("episode_return", [])
-    for values in (*(run[name]["episode_return"] for name in steps_of(run)), absolute):
-        if not math.isfinite(sum(values)):
-            raise UsageError(f"{what}: a return is not finite")
+    for step in (run[name] for name in steps_of(run)):
+        if not math.isfinite(sum(step["episode_return"])):
+            raise UsageError(f"{what}: a return at step {step['step_count']} is not finite")
+    if not math.isfinite(sum(absolute)):
+        raise UsageError(f"{what}: a return of the absolute metric is not finite")
 
 
 def _number_of(step: str) -> tuple[bool, int, str]:

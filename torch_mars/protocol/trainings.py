@@ -23,7 +23,7 @@ from torch_mars.protocol import methods
 from torch_mars.protocol.methods import Method
 from torch_mars.run import settings as run_settings
 from torch_mars.run.cli import Parser, UsageError, lesson_command
-from torch_mars.run.files import hold, let_go, write_whole
+from torch_mars.run.files import hold, write_whole
 from torch_mars.run.screen import STDERR, say, stop_signals
 from torch_mars.run.settings import typed_task
 from torch_mars.run.yamls import read_yaml
@@ -162,13 +162,13 @@ def only_one(path: Path, what: str) -> Iterator[None]:
     """Hold a lock file within the block; waits a minute for another's to end.
 
     Raises:
-        UsageError: another process keeps it.
+        RunError: another process keeps it.
     """
     lock = hold(path, f"working on {what}", LOCK_PATIENCE)
     try:
         yield
     finally:
-        let_go(lock)
+        lock.release()
 
 
 class StopSignals:

@@ -129,7 +129,7 @@ def hold(path: Path, what: str, patience: float = 0.0) -> "BaseFileLock":
         patience: seconds to wait for it.
 
     Raises:
-        UsageError: another process keeps it, or there can be no lock.
+        RunError: another process keeps it, or there can be no lock.
     """
     import filelock
 
@@ -144,9 +144,10 @@ def hold(path: Path, what: str, patience: float = 0.0) -> "BaseFileLock":
             return lock
         except filelock.Timeout:
             if time.monotonic() >= deadline:
-                raise UsageError(f"another process is {what}; wait for it or stop it") from None
+                raise RunError(f"another process is {what}; wait for it or stop it") from None
         except (OSError, NotImplementedError) as error:
-            raise UsageError(f"cannot lock {path}: {getattr(error, 'strerror', None) or error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise RunError(f"no lock can be had: {reason}: {path}") from None
         if not has_said:
             note(f"another process is {what}; waiting for it to end")
             has_said = True
@@ -167,7 +168,7 @@ def is_held(path: Path) -> bool:
         return False
     try:
         let_go(hold(path, ""))
-    except UsageError:
+    except RunError:
         return True
     return False
 

@@ -28,7 +28,7 @@ import torch
 import yaml
 
 from torch_mars import envs
-from torch_mars.run import screen
+from torch_mars.run import memory, screen
 from torch_mars.run.boards import Boards
 from torch_mars.run.cli import RunError, UsageError, duration, is_out_of_memory, short
 from torch_mars.run.files import (
@@ -74,6 +74,7 @@ class Run:
     """
 
     def __init__(self, args: Any, algorithm: str, steps_per_update: int):
+        memory.check(args)
         self.args, self.algorithm, self.steps_per_update = args, algorithm, steps_per_update
         self.seeds = [args.seed + p for p in range(args.num_seeds)]
         self.first_update, self.seconds_before, self.checkpoint = 1, 0.0, None
@@ -87,8 +88,15 @@ class Run:
         self.handlers: dict[int, Any] = {}  # of signals, before this run
         if args.resume:
             self.folder = run_folder(args.resume)
-            self.lock = hold(self.folder / LOCK, f"training {self.folder}")
-            self._read(load_checkpoint(args.resume))
+            try:
+                self.lock = hold(self.folder / LOCK, f"training {self.folder}")
+            except RunError as error:
+                raise UsageError(f"--resume: {error}") from None
+            try:
+                self._read(load_checkpoint(args.resume))
+            except BaseException:
+                let_go(self.lock)
+                raise
         else:
             self.folder, self.made = _new_folder(args, algorithm)
             self.lock = hold(self.folder / LOCK, f"training {self.folder}")
@@ -136,7 +144,7 @@ class Run:
         elif (self.folder / CHECKPOINT).exists():
             screen.say(f"What is saved can be gone on with:\n  {screen.resume_command(self)}")
         if is_out_of_memory(error):
-            raise RunError("there is not enough memory; fewer --num-envs, --num-seeds or --rollout-length need less")
+            raise RunError(memory.shortage(self.args)) from None
 
     def _begin(self) -> None:
         """Open the files of the run."""

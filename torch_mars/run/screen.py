@@ -21,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from torch_mars import envs
+from torch_mars.run import memory
 from torch_mars.run.cli import lesson_command, quoted
 from torch_mars.run.files import POLICY
 
@@ -175,6 +176,7 @@ def announce(run: Any, env: Any, ratio_range: tuple[float, float], networks: dic
         f"{args.num_envs} environments x {args.rollout_length} steps; {seeds}",
         "parameters": f"{counts} (per seed)",
         "device": args.device + (f", {torch.get_num_threads()} threads" if args.device == "cpu" else ""),
+        "memory": f"about {memory.needed(args) // 2**20:,} MB, besides PyTorch",
         "run": str(run.folder) + (f", resumed after update {run.first_update - 1}" if args.resume else ""),
     }
     for name, text in lines.items():

@@ -30,6 +30,7 @@ from torch_mars.run.cli import UsageError, check_device
 from torch_mars.run.settings import task_of_run, typed_task
 
 TEAMS = Path(__file__).parent
+LARGEST_HIDDEN = 2**16  # more is a damaged file, not a layer
 
 
 def load_policy(
@@ -237,7 +238,8 @@ def read(path: str | Path, env: str | None = None, lesson: str | None = None) ->
         }
         is_checkpoint = "learner" in content
         trained = _of_checkpoint(file, content, head, Path(path)) if is_checkpoint else _of_policy(file, content, head)
-        trained.actor(trained.make_env(1), list(range(len(trained.seeds))))
+        actor = trained.actor(trained.make_env(1), list(range(len(trained.seeds))))
+        files.check_like(trained.weights, actor.state_dict(), "actor")
     except UsageError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, StopIteration) as error:
@@ -342,6 +344,8 @@ def _of_checkpoint(file: Path, content: dict, head: dict, asked: Path) -> Traine
     """The latest policy if the file was asked for; for the run, the best so far if there was an evaluation."""
     settings = files.read_yaml(file.parent / "config.yaml")
     best, update = content["best"], content["update"]
+    if not envs.is_same(envs.known(head["task"]), settings["env"]):
+        raise ValueError(f"it is of task {content['task']!r}, the config.yaml beside it of {settings['env']!r}")
     returns = [float(value) for value in best["returns"]]
     if asked.is_dir() and min(returns) > -float("inf"):
         return _trained(file, f"best policy up to update {update}", head, settings, best["weights"], returns)
@@ -349,11 +353,13 @@ def _of_checkpoint(file: Path, content: dict, head: dict, asked: Path) -> Traine
 
 
 def _trained(file: Path, what: str, head: dict, settings: dict, weights: dict, returns: list[float]) -> Trained:
-    P = len(next(iter(weights.values())))
+    options, P = dict(settings["env_options"]), len(next(iter(weights.values())))
     if len(returns) != P:
         raise ValueError(f"weights of {P} seeds, returns of {len(returns)}")
+    for name, least, most in (("seed", 0, 2**63), ("hidden_size", 1, LARGEST_HIDDEN)):
+        if type(settings[name]) is not int or not least <= settings[name] < most:
+            raise ValueError(f"{name} is {str(settings[name])[:40]}")
     seeds = [settings["seed"] + p for p in range(P)]
-    options = dict(settings["env_options"])
     return Trained(
         path=file, what=what, env_options=options, seeds=seeds, returns=returns,
         hidden_size=settings["hidden_size"], weights=weights, **head,

@@ -1,0 +1,62 @@
+"""How much memory a training takes, before it takes it."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from torch_mars import envs
+from torch_mars.run.cli import UsageError
+
+_MB = 2**20
+LESS = "fewer --num-envs, --num-seeds or --rollout-length, or more --minibatches, need less"
+
+
+def needed(args: Any) -> int:
+    """About the bytes of a training with these settings, besides PyTorch itself: rollout, minibatch, environments.
+
+    Measured on all environments: 0.85 to 1.3 times the true peak where that is above 100 MB, 1.6 times for four seeds.
+    """
+    env = envs.make(args.env, 1, "cpu", **args.env_options)
+    P, T, B, N, H = args.num_seeds, args.rollout_length, args.num_envs, env.num_agents, args.hidden_size
+    A = int(env.action_space.n) if hasattr(env.action_space, "n") else env.action_space.shape[0]
+    own_state = 0 if getattr(args, "independent", False) or env.state_is_obs else env.state_size
+    of_step = 4 * (N * env.observation_size + own_state) + N * (A + 16) + 8 * (4 + len(env.metrics))
+    rollout = P * T * B * (of_step + 6 * 8)  # and what is computed of every step: values, advantages, orders
+    rows = P * T * B // args.minibatches
+    of_agent = 2 * (N + env.observation_size) + 5 * H + 6 * A
+    minibatch = 4 * rows * (N * of_agent + env.state_size + 5 * H)
+    state = sum(tensor.numel() * tensor.element_size() for tensor in env.state_dict().values())
+    environments = 4 * P * (B + args.eval_episodes) * (state + 4 * (N * env.observation_size + env.state_size))
+    return rollout + minibatch + environments
+
+
+def check(args: Any) -> None:
+    """UsageError if the CPU's memory cannot hold a training with these settings."""
+    if args.device.startswith("cpu"):
+        need, free = needed(args), available()
+        if free is not None and 0.6 * need > free:  # by then also of the most that the estimate is too high
+            raise UsageError(f"this training needs about {need // _MB:,} MB, and {free // _MB:,} MB are free; {LESS}")
+
+
+def shortage(args: Any) -> str:
+    """What is said where memory ran out all the same."""
+    return f"there is not enough memory: this training needs about {needed(args) // _MB:,} MB; {LESS}"
+
+
+def available() -> int | None:
+    """Bytes that this process may still take: of the machine, of its own limit, of its container. None if unknown."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")))
+    with contextlib.suppress(OSError, ValueError, ImportError):
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        if limit != resource.RLIM_INFINITY:
+            found.append(max(0, limit - pages * resource.getpagesize()))
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(found, default=None)
