@@ -319,7 +319,8 @@ class Run:
         self.progress.bar.write(sentence, file=screen.STDERR)
 
     def save_policy(self, content: dict[str, Any]) -> None:
-        head = {"algorithm": self.algorithm, "task": self.args.env, "settings": dataclasses.asdict(self.args)}
+        settings = {k: v for k, v in dataclasses.asdict(self.args).items() if k not in ("resume", "config")}
+        head = {"algorithm": self.algorithm, "task": self.args.env, "settings": settings}
         save_checkpoint(self.folder / POLICY, {**head, **content})
 
     def close(self) -> None:
