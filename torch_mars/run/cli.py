@@ -47,8 +47,8 @@ class Parser(argparse.ArgumentParser):
 def guarded(main: Any, program: str) -> NoReturn:
     """Run a command: expected failures become one sentence and an exit code (2 usage, 1 failed, 130 stopped)."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show is shown all the same
-            stream.reconfigure(errors="backslashreplace")
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, none, or no stream of the system
+            stream.reconfigure(errors="backslashreplace")  # a name that a terminal cannot show is shown all the same
     try:
         code = main()
         if sys.stdout is not None:

@@ -154,7 +154,8 @@ class Run:
                 sweep(self.folder)
                 lost = self._evaluations_lost()
                 self.log, aside = self.past.begin(lost)
-                self.evaluations = [r for r in (*self.past.records, *lost) if r["kind"] == "evaluation"]
+                found = [record for record in (*self.past.records, *lost) if record["kind"] == "evaluation"]
+                self.evaluations = sorted(found, key=lambda record: record["update"])
                 self._tell_of_damage(aside, len(lost))
             else:
                 self.log, _ = Past(self.folder / METRICS, 0, None).begin([])
