@@ -150,7 +150,11 @@ CHANGES = [
     ("best.returns", torch.full((2,), float("nan")), "best.returns is not finite"),
     ("best.returns", torch.zeros(3), "best.returns is float32 [3]; it must be float32 [2]"),
     ("surprise", object, "damaged or truncated"),
-    ("surprise", {"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"i": {"j": {"k": {"l": {"m": 1}}}}}}}}}}}}}, "nested"),
+    (
+        "surprise",
+        {"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"i": {"j": {"k": {"l": {"m": 1}}}}}}}}}}}}},
+        "nested",
+    ),
 ]
 
 

@@ -93,7 +93,9 @@ def test_what_cannot_be_said_on_one_stream_is_said_on_the_other(tmp_path):
         mars.main(line(tmp_path / "runs", 1))
 
     in_child(work, tmp_path / "said")
-    assert "note: stdout cannot be written (No space left on device); going on without" in (tmp_path / "said").read_text()
+    assert (
+        "note: stdout cannot be written (No space left on device); going on without" in (tmp_path / "said").read_text()
+    )
 
 
 # ---- asked to stop ----

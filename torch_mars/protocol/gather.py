@@ -183,7 +183,9 @@ def _read_ratios(path: Path) -> Ratios:
             for method, by_seed in by_method.items():
                 for name, line in by_seed.items():
                     columns = {key: np.array(line[key], float) for key in ("step", "ratio_max", "ratio_min")}
-                    if np.isnan(list(columns.values())).any() or (np.diff(columns["step"]) <= 0).any():
+                    if np.isnan(list(columns.values())).any() or (np.diff(columns["step"], prepend=-1) <= 0).any():
+                        raise ValueError
+                    if not columns["step"].size:
                         raise ValueError
                     place = ratios.setdefault(task, {}).setdefault(method, {})
                     place[name] = {key: column.tolist() for key, column in columns.items()}
