@@ -28,6 +28,7 @@ _WHOLE = re.compile(r"([-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]+)?(?:[eE][-+
 _NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 LARGEST_SEED = 2**63 - 1
 LONGEST_WORD, LONGEST_SENTENCE = 300, 4000  # characters
+LONGEST_NAME = 230  # bytes: a file's name may have 255, and while it is written it has more
 
 
 class _Sentence(Exception):
@@ -254,6 +255,14 @@ def expanded(path: str) -> str:
     return found
 
 
+def as_path(value: Any) -> Path:
+    """A path that a program handed over: a text, bytes or a Path, `~` expanded. UsageError for anything else."""
+    try:
+        return Path(expanded(os.fsdecode(value)))
+    except TypeError:
+        raise UsageError(f"a path is a text or a Path, not {shown(value)}") from None
+
+
 def path_argument(text: str) -> str:
     """For argparse's `type`: a path, `~` expanded."""
     try:
@@ -293,17 +302,21 @@ def make_folder(path: Path, flag: str) -> Path:
 
 def check_folder(path: Path, flag: str) -> None:
     """UsageError that names the flag unless files can be written to a folder, now or once it is made. Makes nothing."""
-    if not str(path).isprintable():
-        raise UsageError(f"{flag} is {shown(str(path))}; it must be a name that can be printed")
+    check_name(path, flag)
     try:
         there = next(folder for folder in (path, *path.absolute().parents) if _exists(folder))
         with tempfile.TemporaryFile(dir=there):
             pass
-        longest = os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
-        if max(len(os.fsencode(part)) for part in path.parts or ".") > longest:
-            raise OSError(0, f"a name in it is longer than {longest} bytes")
     except OSError as error:
         raise UsageError(f"{flag}: cannot write to {short(path)} ({error.strerror})") from None
+
+
+def check_name(path: Path, flag: str) -> None:
+    """UsageError that names the flag if something of this name could not be shown, or not be made for its length."""
+    if not str(path).isprintable():
+        raise UsageError(f"{flag} is {shown(str(path))}; it must be a name that can be printed")
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise UsageError(f"{flag} is {shown(str(path))}; a name in it is longer than {LONGEST_NAME} bytes")
 
 
 def _exists(path: Path) -> bool:

@@ -16,8 +16,8 @@ import yaml
 from torch_mars.run.cli import UsageError, short, shown
 from torch_mars.run.reading import read_bytes
 
-MOST_BYTES = 2**18
-MOST_NODES = 10_000  # names, values, lists and mappings, aliases written out
+MOST_BYTES = 2**17
+MOST_NODES = 5_000  # names, values, lists and mappings, aliases written out
 DEEPEST = 20
 LONGEST_NUMBER = 100  # characters
 
@@ -110,8 +110,8 @@ def _check(node: yaml.Node) -> None:
     if kind == "timestamp":
         raise _Refused(node, f"{shown(node.value)} would be a date; {_QUOTE}")
     if kind not in _PLAIN or not node.tag.startswith(_TAG):
-        what = f"{shown(node.value)} has the kind" if isinstance(node.value, str) else "there is a"
-        raise _Refused(node, f"{what} {short(kind, 40)}, which no setting has; {_QUOTE}")
+        what = shown(node.value) if isinstance(node.value, str) else "what stands here"
+        raise _Refused(node, f"{what} has the kind {short(kind, 40)}, which no setting has; {_QUOTE}")
     is_kind_of = {"seq": yaml.SequenceNode, "map": yaml.MappingNode}.get(kind, yaml.ScalarNode)
     if not isinstance(node, is_kind_of):  # `!!int [1]`
         raise _Refused(node, f"what stands here is no {kind}")
@@ -128,7 +128,7 @@ def _check_number(node: yaml.ScalarNode, kind: str) -> None:
     if len(text) > LONGEST_NUMBER or not text.isascii():
         raise _Refused(node, f"{shown(text)} is no number that can be read; {_QUOTE}")
     if kind == "int" and not _WHOLE.fullmatch(text):
-        raise _Refused(node, f"{text} would be a number in another base; write it in decimal digits, or {_QUOTE}")
+        raise _Refused(node, f"{text} can be read in several ways; write a number like 10, or {_QUOTE}")
     if kind == "float":
         try:
             value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
@@ -175,4 +175,7 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
     """One line of an error that has several."""
     mark = error.problem_mark or error.context_mark
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return place + short(" ".join((error.problem or error.context or "it cannot be read").split()), 120)
+    problem = error.problem or "it cannot be read"
+    if problem.startswith("but ") and error.context:
+        problem = f"{error.context}, {problem}"
+    return place + short(" ".join(problem.split()), 120)
