@@ -24,8 +24,11 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "runs", nargs="+", type=path_argument, metavar="RUNS", help="runs, folders of runs, or an evaluations.json of "
-        "--out",
+        "runs",
+        nargs="+",
+        type=path_argument,
+        metavar="RUNS",
+        help="runs, folders of runs, or an evaluations.json of --out",
     )
     parser.add_argument(
         "--out", type=path_argument, default="figures", metavar="DIR", help="folder for the results (default figures)"
