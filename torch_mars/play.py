@@ -19,7 +19,7 @@ from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.window import Window
 from torch_mars.run import film
-from torch_mars.run.cli import Parser, UsageError, guarded, path_argument, shown, whole_number
+from torch_mars.run.cli import Parser, UsageError, guarded, path_argument, short, whole_number
 from torch_mars.teams.policies import Policy, add_own, is_trained, read
 
 
@@ -93,7 +93,7 @@ def team(
         return Team(made, random_team(made, seed), task.name, "random team")
     is_name = "/" not in what and not what.endswith(".pt") and not os.path.exists(what)
     if problem and (is_name or ":" in what):
-        raise UsageError(f"there is no run {shown(what)}; {problem}")
+        raise UsageError(f"there is no run {short(what)}; {problem}")
     trained = read(what, env, lesson)
     policy = Policy(trained, "cpu", greedy, seed, policy_seed)
     who = f"{trained.algorithm.upper()}, {trained.what}, seed {policy.training_seed}"
