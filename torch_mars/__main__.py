@@ -25,23 +25,26 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    name, rest = (words[0], words[1:]) if words else ("", [])
-    if name in ("", "-h", "--help"):
+    name, rest = (words[0], words[1:]) if words else ("--help", [])
+    if name in ("-h", "--help"):
         print(overview())
         return 0
     if name == "--version":
         print(f"torch_mars {torch_mars.__version__}")
         return 0
     if name not in COMMANDS:
-        from torch_mars.envs.options import allowed  # and with it PyTorch, for which a list of commands need not wait
+        # and with them PyTorch, for which a list of commands need not wait
+        from torch_mars.envs.options import allowed
+        from torch_mars.run.cli import shown
 
-        return _refuse(f"unknown command {name!r}; {allowed(name, COMMANDS)}")
+        return _refuse(f"unknown command {shown(name)}; {allowed(name, COMMANDS)}")
     return train(rest) if name == "train" else importlib.import_module(f"torch_mars.{name}").main(rest)
 
 
 def train(argv: Sequence[str]) -> int:
     """Run a lesson: of the package by its name, of the user's own by its module."""
     from torch_mars import algos
+    from torch_mars.run.cli import one_line
 
     usage = (
         f"torch-mars train METHOD [settings]; METHOD is {', '.join(algos.LESSONS)}, or the module of your own lesson"
@@ -51,8 +54,8 @@ def train(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     try:
         lesson = algos.lesson(argv[0])
-    except ValueError as error:
-        return _refuse(str(error))
+    except (ValueError, OSError) as error:  # OSError: a path that is too long
+        return _refuse(one_line(str(error)))
     return lesson.main(argv[1:])
 
 

@@ -19,9 +19,10 @@ import numpy as np
 
 from torch_mars.envs import rng
 from torch_mars.protocol.intervals import CONFIDENCE, mean_and_interval
-from torch_mars.run.cli import Parser, check_device, guarded, resolve_device, whole_number
+from torch_mars.run.cli import Parser, check_device, guarded, path_argument, resolve_device, whole_number
 from torch_mars.teams.policies import Trained, add_own, read
 
+MOST_EPISODES = 10**6
 BATCH = 256  # episodes played at once for each training seed
 
 
@@ -102,10 +103,13 @@ def make_parser() -> Parser:
         "the latest. Intervals (Student's t) are over episodes for one seed, over the seeds' means for all.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", metavar="RUN_OR_TASK", help="a run's folder, its policy.pt or checkpoint.pt, "
-        "or a task with an installed team")  # fmt: skip
+    parser.add_argument(
+        "run", type=path_argument, metavar="RUN_OR_TASK",
+        help="a run's folder, its policy.pt or checkpoint.pt, or a task with an installed team",
+    )  # fmt: skip
     add_own(parser)
-    parser.add_argument("--episodes", type=whole_number(1), default=320, metavar="N", help="of each seed (default 320)")
+    episodes = whole_number(1, MOST_EPISODES)
+    parser.add_argument("--episodes", type=episodes, default=320, metavar="N", help="of each seed (default 320)")
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes (default 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most likely action instead of sampling")
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")

@@ -7,6 +7,7 @@ is missing is trained. A run counts if its settings are those that the grid woul
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,19 +37,23 @@ from torch_mars.protocol.trainings import (
     write_settings,
 )
 from torch_mars.run.cli import (
+    LARGEST_SEED,
     Parser,
     RunError,
     UsageError,
     check_device,
+    check_folder,
     command_line,
     duration,
     guarded,
     make_folder,
     note,
+    path_argument,
     resolve_device,
     whole_number,
 )
 from torch_mars.run.screen import STDERR, say
+from torch_mars.run.settings import refuse_settings
 
 FIRST_SEED = 10  # tuning has 0 to 4
 POLL_SECONDS, LOOK_SECONDS, PLAIN_SECONDS = 0.1, 2.0, 30.0
@@ -101,13 +106,17 @@ class Job:
 def make_grid(args: Any) -> list[Cell]:
     """Every task with every method, checked before anything is trained."""
     seeds = range(args.first_seed, args.first_seed + args.seeds)
+    if seeds[-1] > LARGEST_SEED:
+        raise UsageError(f"--first-seed is {seeds[0]} and --seeds {len(seeds)}, but the last must be below 2^63")
     grid = []
     for asked in tasks_named(args.envs):
         task = asked.name
         for method in methods.listed(args.algos):
             preset = preset_of(args.preset, args.budget)
             given = {"preset": preset, **budget_settings(task, args.budget, FINAL_STEPS), **method.untuned(preset)}
-            given |= tuned(args.tuned, task, method) | settings_file(args.config, method)
+            own = settings_file(args.config, method)
+            refuse_settings(own, ("env", "name", "seed", "num_seeds", "device", "run_dir"))
+            given |= tuned(args.tuned, task, method) | own
             if args.preset and given["preset"] != args.preset:
                 raise UsageError(
                     f"--preset is {args.preset!r}, but the settings given for {method.label} on {task} were made with "
@@ -137,7 +146,7 @@ def tuned(folder: str | None, task: str, method: Method) -> dict[str, Any]:
     if folder is None:
         return {}
     path = Path(folder) / envs.folder_name(task) / f"{method.name}.yaml"
-    if not path.exists():
+    if not os.path.exists(path):
         note(f"{method.label} on {task} is not tuned: there is no {path}")
         return {}
     return settings_file(str(path), method)
@@ -341,7 +350,7 @@ def make_parser() -> Parser:
         metavar="LIST",
         help="tasks, also my_module:MyEnvironment of your own; environments for all of their tasks; or all, for all 47",
     )
-    parser.add_argument("--seeds", type=whole(1), default=10, metavar="N", help="seeds of each (default 10)")
+    parser.add_argument("--seeds", type=whole(1, 10_000), default=10, metavar="N", help="seeds of each (default 10)")
     parser.add_argument(
         "--first-seed",
         type=whole(0),
@@ -356,15 +365,25 @@ def make_parser() -> Parser:
         "updates of small networks (default paper)",
     )  # fmt: skip
     add_preset(parser)
-    parser.add_argument("--tuned", metavar="DIR", help="use DIR/<task>/<method>.yaml, which torch_mars.tune writes")
-    parser.add_argument("--config", metavar="FILE", help="yaml with settings for all trainings, such as num_envs")
+    parser.add_argument(
+        "--tuned", type=path_argument, metavar="DIR", help="use DIR/<task>/<method>.yaml, which torch_mars.tune writes"
+    )
+    parser.add_argument(
+        "--config", type=path_argument, metavar="FILE", help="yaml with settings for all trainings, such as num_envs"
+    )
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
     parser.add_argument(
-        "--seeds-per-run", type=whole(1), default=10, metavar="N", help="seeds side by side in one process (default 10)"
+        "--seeds-per-run", type=whole(1, 10_000), default=10, metavar="N",
+        help="seeds side by side in one process (default 10)",
+    )  # fmt: skip
+    workers = whole(1, 1000)
+    parser.add_argument("--workers", type=workers, default=1, metavar="N", help="trainings at a time (default 1)")
+    parser.add_argument(
+        "--run-dir", type=path_argument, default="runs", metavar="DIR", help="folder of all runs (default runs)"
     )
-    parser.add_argument("--workers", type=whole(1), default=1, metavar="N", help="trainings at a time (default 1)")
-    parser.add_argument("--run-dir", default="runs", metavar="DIR", help="folder of all runs (default runs)")
-    parser.add_argument("--out", default="figures", metavar="DIR", help="folder of the figures (default figures)")
+    parser.add_argument(
+        "--out", type=path_argument, default="figures", metavar="DIR", help="folder of the figures (default figures)"
+    )
     parser.add_argument("--no-plot", action="store_true", help="train only")
     parser.add_argument("--dry-run", action="store_true", help="only show what is left, and how long it takes")
     return parser
@@ -377,6 +396,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not (args.no_plot or args.dry_run):
         figures.need_matplotlib()  # before the days of training, not after
     grid, run_dir = make_grid(args), Path(args.run_dir)
+    check_folder(run_dir, "--run-dir")
+    if not args.no_plot:
+        check_folder(Path(args.out), "--out")
     if args.dry_run:
         show(grid, run_dir, args)
         return 0

@@ -7,6 +7,7 @@ What is in the pictures and how they become a file is in `run/film.py`.
 """
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.window import Window
 from torch_mars.run import film
-from torch_mars.run.cli import Parser, UsageError, guarded, whole_number
+from torch_mars.run.cli import Parser, UsageError, guarded, path_argument, short, whole_number
 from torch_mars.teams.policies import Policy, add_own, is_trained, read
 
 
@@ -75,9 +76,9 @@ def team(
     """
     task, problem = None, None
     try:
-        if ":" not in what or not Path(what).exists():
+        if ":" not in what or not os.path.exists(what):
             task = envs.find(what)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # OSError: a path that is too long
         problem = error
     if is_random and not task:
         raise UsageError(f"--random wants the name of a task: {problem}")
@@ -90,9 +91,9 @@ def team(
                 raise UsageError(f"{flag} is about a trained policy, not for {what_for}")
         made = envs.make(task, seed=seed, auto_reset=False)
         return Team(made, random_team(made, seed), task.name, "random team")
-    is_name = "/" not in what and not what.endswith(".pt") and not Path(what).exists()
+    is_name = "/" not in what and not what.endswith(".pt") and not os.path.exists(what)
     if problem and (is_name or ":" in what):
-        raise UsageError(f"there is no run {what}; {problem}")
+        raise UsageError(f"there is no run {short(what)}; {problem}")
     trained = read(what, env, lesson)
     policy = Policy(trained, "cpu", greedy, seed, policy_seed)
     who = f"{trained.algorithm.upper()}, {trained.what}, seed {policy.training_seed}"
@@ -115,29 +116,29 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("what", metavar="RUN_OR_TASK", help="a run's folder, its policy.pt or checkpoint.pt, or the name of a task")
-    add("--out", metavar="FILE", help=".gif, .mp4 (film) or .png (sheet of six moments); "
+    add("what", type=path_argument, metavar="RUN_OR_TASK",
+        help="a run's folder, its policy.pt or checkpoint.pt, or the name of a task")  # fmt: skip
+    add("--out", type=path_argument, metavar="FILE", help=".gif, .mp4 (film) or .png (sheet of six moments); "
         "left out: <task>-<algorithm>.gif, or <task>.gif for a random team")  # fmt: skip
     add("--random", action="store_true", help="of a task: a team that acts at random")
     add_own(parser)
     add("--live", action="store_true", help="show a window; writes a film only if --out is given too")
-    add("--episodes", type=whole_number(1), default=1, metavar="N", help="one after the other (default 1)")
+    add("--episodes", type=whole_number(1, 10_000), default=1, metavar="N", help="one after the other (default 1)")
     add("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes and actions (default 0)")
     add("--greedy", action="store_true", help="take the most likely action instead of sampling")
     add("--policy-seed", type=whole_number(0), metavar="N", help="training seed; left out: the best of the run")
-    add("--fps", type=whole_number(1), default=10, metavar="N", help="steps shown a second, 1 to 50 (default 10)")
+    add("--fps", type=whole_number(1, 50), default=10, metavar="N", help="steps shown a second, 1 to 50 (default 10)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    if args.fps > 50:
-        parser.error(f"argument --fps: {args.fps} is too large; it must be 50 or less")
+    args = make_parser().parse_args(argv)
     if args.out:
         film.check_path(Path(args.out))
     playing = team(args.what, args.seed, args.greedy, args.policy_seed, args.env, args.lesson, args.random)
     out = Path(args.out or f"{playing.stem}.gif")
+    if not args.out and not args.live:
+        film.check_path(out)  # before an episode is played for nothing
     stage = film.Stage(playing.env, playing.task, playing.who, args.episodes)
     print(f"{playing.task}: {playing.who}", flush=True)
     played, window = [], None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from torch_mars.protocol import report
-from torch_mars.run.cli import Parser, guarded
+from torch_mars.run.cli import Parser, check_folder, guarded, path_argument
 
 
 def make_parser() -> Parser:
@@ -24,9 +24,15 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUNS", help="runs, folders of runs, or an evaluations.json of --out"
+        "runs",
+        nargs="+",
+        type=path_argument,
+        metavar="RUNS",
+        help="runs, folders of runs, or an evaluations.json of --out",
     )
-    parser.add_argument("--out", default="figures", metavar="DIR", help="folder for the results (default figures)")
+    parser.add_argument(
+        "--out", type=path_argument, default="figures", metavar="DIR", help="folder for the results (default figures)"
+    )
     parser.add_argument(
         "--means", action="store_true", help="keep the mean of every evaluation, not all its episodes: small to publish"
     )
@@ -41,6 +47,7 @@ def make_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
+    check_folder(Path(args.out), "--out")
     for path in report.plot(args.runs, Path(args.out), args.format, args.means, args.diagnostics):
         print(path)
     return 0

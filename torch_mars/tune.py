@@ -50,16 +50,22 @@ from torch_mars.run.cli import (
     RunError,
     UsageError,
     check_device,
+    check_folder,
+    check_name,
     command_line,
     guarded,
     lesson_command,
     make_folder,
+    path_argument,
     quoted,
     resolve_device,
+    short,
+    shown,
     whole_number,
 )
 from torch_mars.run.files import write_whole
 from torch_mars.run.screen import say
+from torch_mars.run.settings import refuse_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -175,15 +181,17 @@ class Plan:
         self.best = self.parent / f"{self.stem}.yaml"
         self.name = f"{self.task}-{self.stem}-{args.budget}"
         self.storage = args.storage or str(self.folder / "study.journal")
+        self.storage_flag = "--storage" if args.storage else "--out"
 
     def _given(self, config: str | None) -> dict[str, Any]:
         """The settings of --config, which may say nothing of what is searched or stands on the command line."""
         given = settings_file(config, self.method)
-        for name, value in given.items():
+        for name in given:
             if name in self.space:
                 raise UsageError(f"--config: {name} is searched and cannot be fixed")
-            if name in ("seed", "num_seeds") or (name == "env" and value != self.task):
-                raise UsageError(f"--config: {name} is {value!r}, but it is for the command line to say")
+        refuse_settings(given, ("seed", "num_seeds", "device", "run_dir"))
+        if given.get("env", self.task) != self.task:
+            refuse_settings(given, ("env",))
         return given
 
     @property
@@ -202,8 +210,11 @@ class Plan:
 # ---- the study ----
 
 
-def open_storage(address: str) -> "BaseStorage":
+def open_storage(address: str, flag: str = "--storage") -> "BaseStorage":
     """A file of Optuna's journal, which processes and machines may share, or any of Optuna's storage URLs.
+
+    Args:
+        flag: what the address is from, for messages.
 
     Raises:
         UsageError: it cannot be opened.
@@ -212,14 +223,18 @@ def open_storage(address: str) -> "BaseStorage":
     try:
         if "://" in address:
             return optuna.storages.get_storage(address)
-        make_folder(Path(address).parent, "--storage")
+        check_folder(Path(address).parent, flag)
+        check_name(Path(address), flag)
+        if os.path.exists(address) and not os.path.isfile(address):
+            raise UsageError(f"{flag} is {shown(address)}, which is there and no file")
+        make_folder(Path(address).parent, flag)
         _cut_torn_line(Path(address))
         return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(address))
     except UsageError:
         raise
     except Exception as error:  # each kind of storage has exceptions of its own
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"--storage is {address!r}: cannot be opened as Optuna storage ({reason})") from None
+        raise UsageError(f"--storage is {short(address)!r}: cannot be opened as Optuna storage ({reason})") from None
 
 
 def _cut_torn_line(journal: Path) -> None:
@@ -247,7 +262,7 @@ def open_study(plan: Plan) -> "Study":
     """The study of the plan, new or old. UsageError if an old one was made on other terms."""
     optuna = need_optuna()
     study = optuna.create_study(
-        storage=open_storage(plan.storage),
+        storage=open_storage(plan.storage, plan.storage_flag),
         study_name=plan.name,
         direction="maximize",
         load_if_exists=True,
@@ -546,10 +561,12 @@ def make_parser() -> Parser:
         help="which; or my_module:MyEnvironment of your own",
     )
     parser.add_argument(
-        "--trials", type=whole(1), metavar="N",
+        "--trials", type=whole(1, 10**6), metavar="N",
         help="trials of the study, over all workers (default as in the paper: 40, with two targets 80; smoke: 3)",
     )  # fmt: skip
-    parser.add_argument("--seeds", type=whole(1), metavar="N", help="seeds of a trial: 0, 1, ... (default 5; smoke: 2)")
+    parser.add_argument(
+        "--seeds", type=whole(1, 10_000), metavar="N", help="seeds of a trial: 0, 1, ... (default 5; smoke: 2)"
+    )
     parser.add_argument(
         "--budget", choices=BUDGETS, default="paper",
         help="environment steps of a seed: the paper's 40M (AeroJAX, JaxNav 120M), a twentieth, a few updates of small "
@@ -565,14 +582,18 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--ablation", action="store_true", help="MARS in the space of its asymmetric neighbours, as in the ablation"
     )
-    parser.add_argument("--config", metavar="FILE", help="yaml with settings that stay fixed, such as num_envs")
+    parser.add_argument(
+        "--config", type=path_argument, metavar="FILE", help="yaml with settings that stay fixed, such as num_envs"
+    )
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
     parser.add_argument(
-        "--storage", metavar="FILE_OR_URL",
+        "--storage", type=path_argument, metavar="FILE_OR_URL",
         help="where workers share the study: a file, or a URL that Optuna knows, such as sqlite:///study.db "
         "(default: study.journal in the study's folder)",
     )  # fmt: skip
-    parser.add_argument("--out", default="tuned", metavar="DIR", help="folder of all studies (default tuned)")
+    parser.add_argument(
+        "--out", type=path_argument, default="tuned", metavar="DIR", help="folder of all studies (default tuned)"
+    )
     parser.add_argument("--show", action="store_true", help="only show and draw what a study has found so far")
     return parser
 
@@ -584,7 +605,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.device = resolve_device(args.device)
     check_device(args.device)
     plan = Plan(args)
-    if args.show and "://" not in plan.storage and not Path(plan.storage).exists():
+    check_folder(plan.folder, "--out")
+    if args.show and "://" not in plan.storage and not os.path.exists(plan.storage):
         raise UsageError(f"there is no study yet: {plan.storage} does not exist")
     study = open_study(plan)
     if args.show:

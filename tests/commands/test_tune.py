@@ -264,7 +264,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(command, problem, trained, ca
     [
         ({"env": "paxmen_5a"}, "--config: env is 'paxmen_5a', but it is for the command line to say"),
         ({"num_seeds": 3}, "--config: num_seeds is 3, but"),
-        ({"additive_clip": 0.2}, "--contract"),
+        ({"additive_clip": 0.2}, "beside --additive-clip, 0.2"),
         ({"name": "mars_multiplicative", "contract": None}, "--config: contract is searched"),
     ],
 )

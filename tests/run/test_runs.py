@@ -294,7 +294,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(command, value, allowed, tm
         ("env: null", "--env is None; it must be of type str"),
         ("actor_lr: [1e-4]", "--actor-lr: ['1e-4'] is not a number"),
         ("epochs: true", "--epochs: True is not a number"),
-        ("1: 2", "unknown setting"),
+        ("1: 2", "line 1: the name 1 is no text"),
     ],
 )
 def test_bad_config_files_get_one_sentence(text, problem, tmp_path, capsys):

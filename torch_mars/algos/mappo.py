@@ -43,9 +43,9 @@ ALGORITHM = "mappo"
 class Args(RunArgs):
     clip: float = 0.2
     """e: ratios may move within 1 - e and 1 + e"""
-    clip_low: float | None = None
+    clip_low: float | None = field(default=None, metadata={"replaces": "clip"})
     """asymmetric ablation, with --clip-high: the lower end is 1 - clip_low; replaces clip"""
-    clip_high: float | None = None
+    clip_high: float | None = field(default=None, metadata={"replaces": "clip"})
     """asymmetric ablation, with --clip-low: the upper end is 1 + clip_high; replaces clip"""
 
     # ---- the same in every lesson from here to the objective ----

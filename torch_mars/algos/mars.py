@@ -45,7 +45,7 @@ class Args(RunArgs):
     """r*_+ > 1: the ratio towards which actions with a positive advantage are pulled"""
     contract: float | None = None
     """0 < r*_- < 1: the same for a negative advantage; left out: 1 / expand"""
-    additive_clip: float | None = None
+    additive_clip: float | None = field(default=None, metadata={"replaces": "expand"})
     """0 < e < 1: targets 1 + e and 1 - e in place of expand and contract"""
 
     # ---- the same in every lesson from here to the objective ----

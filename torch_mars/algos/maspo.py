@@ -44,9 +44,9 @@ ALGORITHM = "maspo"
 class Args(RunArgs):
     clip: float = 0.5
     """e: ratios are pulled towards 1 + e for a positive and 1 - e for a negative advantage"""
-    clip_low: float | None = None
+    clip_low: float | None = field(default=None, metadata={"replaces": "clip"})
     """asymmetric ablation, with --clip-high: the lower target is 1 - clip_low; replaces clip"""
-    clip_high: float | None = None
+    clip_high: float | None = field(default=None, metadata={"replaces": "clip"})
     """asymmetric ablation, with --clip-low: the upper target is 1 + clip_high; replaces clip"""
 
     # ---- the same in every lesson from here to the objective ----

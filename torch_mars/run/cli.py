@@ -5,10 +5,14 @@ A mistake of the user is one sentence and exit code 2, work that cannot go on on
 
 import argparse
 import contextlib
-import math
+import decimal
+import operator
 import os
+import re
+import reprlib
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,28 +23,45 @@ import torch
 from torch_mars.envs.options import allowed
 
 _LESSONS = Path(__file__).resolve().parents[1] / "algos"
-_SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
+_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_WHOLE = re.compile(r"([-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,2})?)([kMG]?)")
+_NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+LARGEST_SEED = 2**63 - 1
+LONGEST_WORD, LONGEST_SENTENCE = 300, 4000  # characters
+LONGEST_NAME = 230  # bytes: a file's name may have 255, and while it is written it has more
 
 
-class UsageError(Exception):
-    """What the user asked for cannot be done; the message is one sentence for them."""
+class _Sentence(Exception):
+    """The message is one sentence for the user: on one line and of a length that can be read, whatever it quotes."""
+
+    def __init__(self, sentence: object = ""):
+        super().__init__(one_line(str(sentence)))
 
 
-class RunError(Exception):
-    """Training cannot go on; the message is one sentence for the user."""
+class UsageError(_Sentence):
+    """What the user asked for cannot be done."""
+
+
+class RunError(_Sentence):
+    """Training cannot go on."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that answers a mistake with one sentence and exit code 2."""
+    """argparse that answers a mistake with one sentence and exit code 2. What is given may not be empty."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, one_line(f"{self.prog}: {message}") + "\n")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-            self.error(f"unknown argument {unknown[0]!r}; {allowed(unknown[0].split('=')[0], flags)}")
+            self.error(f"unknown argument {shown(unknown[0])}; {allowed(unknown[0].split('=')[0], flags)}")
+        for action in self._actions:
+            value = getattr(namespace, action.dest, None)
+            if any(isinstance(text, str) and not text.strip() for text in (value if type(value) is list else [value])):
+                flag = action.option_strings[0] if action.option_strings else action.metavar
+                self.error(f"{flag} is empty; give a value or leave it out (a variable of the shell may not be set)")
         return namespace
 
 
@@ -98,10 +119,36 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return is_allocator or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
+# ---- words ----
+
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 60
+_SHOWN.maxlevel = 3
+
+
+def shown(value: Any, limit: int = 80) -> str:
+    """A value as a sentence quotes it: short, whatever it is, and never written out before."""
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return f"a whole number of {value.bit_length()} bits"
+    try:
+        text = _SHOWN.repr(value)
+    except Exception:  # whatever a stranger's __repr__ raises
+        text = f"something of type {type(value).__name__}"
+    return short(text, limit)
+
+
 def short(text: Any, limit: int = 200) -> str:
     """A text that may be of any length, for a sentence."""
     text = str(text)
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def one_line(text: str) -> str:
+    """A text with nothing that ends a line, moves a cursor or cannot be encoded, and not longer than can be read."""
+    words = text[: 2 * LONGEST_SENTENCE].split()
+    text = short(" ".join(short(word, LONGEST_WORD) for word in words), LONGEST_SENTENCE)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def lesson_command(lesson: ModuleType) -> list[str]:
@@ -126,7 +173,7 @@ def command_line(command: str, argv: Sequence[str] | None) -> str:
 def note(text: str) -> None:
     """Something the user should know that stops nothing."""
     with contextlib.suppress(OSError, ValueError):  # there may be nobody to tell
-        print(f"note: {text}", file=sys.stderr, flush=True)
+        print(f"note: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -145,25 +192,35 @@ def duration(seconds: float) -> str:
 
 
 def parse_whole(text: str) -> int:
-    """`40000000`, `40_000_000`, `40e6` or `40M` (also k and G) as an int.
+    """`40000000`, `40_000_000`, `40e6` or `40M` (also k and G) as an int, exactly.
 
     Raises:
-        ValueError: not such a number.
+        ValueError: not such a number. `010` and `0x10` are none, as not everybody reads them alike.
     """
-    with contextlib.suppress(ValueError):
-        return int(text)  # exactly, also beyond what a float holds
-    body, factor = (text[:-1], _SUFFIXES[text[-1]]) if text[-1:] in _SUFFIXES else (text, 1)
-    try:
-        number = float(body) * factor
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or number != round(number):
-        raise ValueError(f"{text!r} is not a whole number; write it like 40000000, 40e6, 40M or 500k")
-    return round(number)
+    found = _WHOLE.fullmatch(text) if len(text) <= 100 else None
+    if found:
+        with decimal.localcontext(prec=250):
+            number = decimal.Decimal(found[1]) * _FACTORS[found[2]]
+            if number == number.to_integral_value():
+                return int(number)
+    raise ValueError(f"{shown(text)} is not a whole number; write it like 40000000, 40e6, 40M or 500k")
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """For argparse's `type`: a number as `parse_whole` reads it, not smaller than `least`."""
+def parse_number(text: str) -> float:
+    """A decimal number.
+
+    Raises:
+        ValueError: none, or too large for one.
+    """
+    if text.lower() in ("inf", "-inf"):
+        return float(text)
+    if len(text) > 100 or not _NUMBER.fullmatch(text) or abs(float(text)) == float("inf"):
+        raise ValueError(f"{shown(text)} is not a number; write it like 0.001, 1e-3 or 120")
+    return float(text)
+
+
+def whole_number(least: int, most: int = LARGEST_SEED) -> Callable[[str], int]:
+    """For argparse's `type`: a number as `parse_whole` reads it, from `least` to `most`."""
 
     def read(text: str) -> int:
         try:
@@ -171,10 +228,47 @@ def whole_number(least: int) -> Callable[[str], int]:
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
         if number < least:
-            raise argparse.ArgumentTypeError(f"{number} is too small; it must be {least} or more")
+            raise argparse.ArgumentTypeError(f"{shown(number)} is too small; it must be {least} or more")
+        if number > most:
+            raise argparse.ArgumentTypeError(f"{shown(number)} is too large; it must be {most} or less")
         return number
 
     return read
+
+
+def whole(value: Any, name: str, least: int = 0, most: int = LARGEST_SEED) -> int:
+    """A whole number that a program handed over, NumPy's included. UsageError for anything else."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not least <= number <= most:
+        raise UsageError(f"{name} is {shown(value)}; it must be a whole number from {least} to {most}")
+    return number
+
+
+def expanded(path: str) -> str:
+    """A path with `~` and `~name` as the home folders that they mean. UsageError where there is none."""
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise UsageError(f"there is no home folder {short(found)}; if it is the name of a file, write ./{short(found)}")
+    return found
+
+
+def as_path(value: Any) -> Path:
+    """A path that a program handed over: a text, bytes or a Path, `~` expanded. UsageError for anything else."""
+    try:
+        return Path(expanded(os.fsdecode(value)))
+    except TypeError:
+        raise UsageError(f"a path is a text or a Path, not {shown(value)}") from None
+
+
+def path_argument(text: str) -> str:
+    """For argparse's `type`: a path, `~` expanded."""
+    try:
+        return expanded(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def resolve_device(name: str) -> str:
@@ -184,17 +278,17 @@ def resolve_device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def check_device(name: str) -> None:
+def check_device(name: str | torch.device) -> None:
     """UsageError unless PyTorch can compute on the device of that name."""
     try:
-        device = torch.device(name)
-    except RuntimeError:
+        device = torch.device(name) if isinstance(name, (str, torch.device)) else None
+    except (RuntimeError, ValueError):
         device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device is {name!r}; allowed are auto, cpu, cuda, cuda:0, ...")
+    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        raise UsageError(f"--device is {shown(name)}; allowed are auto, cpu, cuda, cuda:0, ...")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
-        raise UsageError(f"--device is {name!r}, but this PyTorch sees {found} CUDA devices; use cpu, or auto")
+        raise UsageError(f"--device is {shown(name)}, but this PyTorch sees {found} CUDA devices; use cpu, or auto")
 
 
 def make_folder(path: Path, flag: str) -> Path:
@@ -204,3 +298,30 @@ def make_folder(path: Path, flag: str) -> Path:
     except OSError as error:
         raise UsageError(f"{flag}: cannot write to {path} ({error.strerror})") from None
     return path
+
+
+def check_folder(path: Path, flag: str) -> None:
+    """UsageError that names the flag unless files can be written to a folder, now or once it is made. Makes nothing."""
+    check_name(path, flag)
+    try:
+        there = next(folder for folder in (path, *path.absolute().parents) if _exists(folder))
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UsageError(f"{flag}: cannot write to {short(path)} ({error.strerror})") from None
+
+
+def check_name(path: Path, flag: str) -> None:
+    """UsageError that names the flag if something of this name could not be shown, or not be made for its length."""
+    if not str(path).isprintable():
+        raise UsageError(f"{flag} is {shown(str(path))}; it must be a name that can be printed")
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise UsageError(f"{flag} is {shown(str(path))}; a name in it is longer than {LONGEST_NAME} bytes")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        os.lstat(path)  # a link to nowhere is there, and in the way
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

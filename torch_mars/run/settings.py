@@ -16,6 +16,7 @@ import ast
 import dataclasses
 import inspect
 import math
+import numbers
 import os
 import re
 import textwrap
@@ -25,12 +26,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
 
 from torch_mars import envs
 from torch_mars.envs.options import allowed, make_options
-from torch_mars.run.cli import Parser, UsageError, check_device, parse_whole, resolve_device
-from torch_mars.run.files import read_yaml, saved_settings
+from torch_mars.run.cli import (
+    LARGEST_SEED,
+    Parser,
+    UsageError,
+    check_device,
+    expanded,
+    parse_number,
+    parse_whole,
+    resolve_device,
+    short,
+    shown,
+)
+from torch_mars.run.files import saved_settings
+from torch_mars.run.yamls import parse_yaml, read_yaml
 
 _PACKAGE = Path(__file__).parents[1]
 _INSIDE = _PACKAGE / "yaml"  # in an installed wheel, beside which PyYAML's folder has the same name
@@ -38,6 +51,24 @@ YAML_DIRECTORY = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "yaml"  # in
 PRESETS = ("ours", "paper")
 _NEWER = ("critic_gain",)  # in our yaml files, but not in a user's lesson that was copied before there was this setting
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
+_PATHS = ("run_dir", "resume", "config")
+_OF_A_RUN = ("env", "seed", "num_seeds", "num_envs", "rollout_length", "total_steps")  # what every config.yaml says
+# whole numbers -> the most that they may be: more is a slip, for which no machine has the memory or the time
+_MOST = {
+    "total_steps": 10**15,
+    "num_envs": 2**24,
+    "num_seeds": 10_000,
+    "rollout_length": 10**6,
+    "epochs": 10_000,
+    "minibatches": 2**31,
+    "hidden_size": 2**16,
+    "eval_every": 10**15,
+    "eval_episodes": 10**6,
+    "checkpoint_every": 10**15,
+}
+_MOST_STEPS = 2**31  # of an update, over all seeds
+_LONGEST_NAME = 200  # bytes: a folder's name may have 255, and begins with the time
+_LONGEST_TEXT = 4096  # bytes, of a path
 ABOUT = ("lesson", "method")  # in a run's config.yaml besides its settings: what trained it, and how that is shown
 
 
@@ -163,15 +194,28 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
         return {}
     content = read_yaml(path)
     _known(content, ("family", "tasks", "algorithms"), f"section of {path.name}")
-    tasks, algorithms = content.get("tasks") or {}, content.get("algorithms") or {}
+
+    def section(within: dict[str, Any], name: str) -> dict[str, Any]:
+        found = within.get(name) or {}
+        if not isinstance(found, dict):
+            raise UsageError(f"{path.name}: {name} is {shown(found)}; it must hold settings as `name: value`")
+        return dict(found)
+
+    tasks, algorithms = section(content, "tasks"), section(content, "algorithms")
     _known(tasks, task.siblings, f"task in {path.name}")
-    task_settings = dict(tasks.get(task.name.rpartition(":")[2]) or {})
-    task_algorithms = task_settings.pop("algorithms", None) or {}
-    settings = {}
+    task_settings = section(tasks, task.name.rpartition(":")[2])
+    task_algorithms = section(task_settings, "algorithms")
+    task_settings.pop("algorithms", None)
     newer = () if task.own else set(_NEWER) - _kinds(args_type).keys()
-    for section in (content.get("family"), task_settings, algorithms.get(algorithm), task_algorithms.get(algorithm)):
-        section = {name: value for name, value in (section or {}).items() if name not in newer}
-        settings |= convert(args_type, section, path.name)
+    settings = {}
+    for part in (
+        section(content, "family"),
+        task_settings,
+        section(algorithms, algorithm),
+        section(task_algorithms, algorithm),
+    ):
+        part = {name: value for name, value in part.items() if name not in newer}
+        settings |= convert(args_type, part, path.name)
     return settings
 
 
@@ -193,13 +237,29 @@ def preset_settings(args_type: type, preset: str, algorithm: str) -> dict[str, A
 def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str, Any]:
     """Settings by name with values of the right type; UsageError for an unknown name or an unreadable value."""
     kinds = {name: kind for name, kind in _kinds(args_type).items() if name not in _NOT_SETTINGS}
-    settings = {str(name).replace("-", "_"): value for name, value in settings.items() if name not in ABOUT}
-    _known(settings, kinds, f"setting in {source}")
+    named = {}
+    for name, value in settings.items():
+        if name in ABOUT:
+            continue
+        name = str(name).replace("-", "_")
+        if name in named:
+            raise UsageError(f"{short(source)}: {name!r} is there twice, once with - and once with _")
+        named[name] = value
+    _known(named, kinds, f"setting in {short(source)}")
     may_be_none = {field.name for field in dataclasses.fields(args_type) if field.default is None}
+    may_be_empty = {field.name for field in dataclasses.fields(args_type) if field.default == ""}
     return {
-        name: None if value is None and name in may_be_none else _value(kinds[name], name, value)
-        for name, value in settings.items()
-    }
+        name: value if (value is None and name in may_be_none) or (value == "" and name in may_be_empty)
+        else _value(kinds[name], name, value)
+        for name, value in named.items()
+    }  # fmt: skip
+
+
+def refuse_settings(settings: dict[str, Any], names: Sequence[str]) -> None:
+    """UsageError if a settings file says what is for the command line to say."""
+    for name in names:
+        if name in settings:
+            raise UsageError(f"--config: {name} is {shown(settings[name])}, but it is for the command line to say")
 
 
 def _given(parser: Parser, args_type: type, argv: Sequence[str] | None) -> dict[str, Any]:
@@ -214,16 +274,18 @@ def typed_task(text: str, flag: str = "--env") -> envs.Task:
     """The task that somebody typed; its module is imported, if it is one of their own."""
     try:
         return envs.find(text)
-    except ValueError as error:
-        raise UsageError(f"{flag}: {error}") from None
+    except (ValueError, OSError, RuntimeError) as error:  # a path that is too long, a home folder that is not there
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{flag}: {reason}") from None
 
 
 def _fresh(args_type: type, algorithm: str, given: dict[str, Any]) -> Any:
-    own = convert(args_type, read_yaml(Path(given["config"])), given["config"]) if given.get("config") else {}
+    content = read_yaml(given["config"]) if given.get("config") else {}
+    own = convert(args_type, content, given["config"]) if content else {}
     task = {**own, **given}.get("env", args_type.env)
     preset = {**own, **given}.get("preset", args_type.preset)
     if preset not in PRESETS:
-        raise UsageError(f"--preset is {preset!r}; {allowed(preset, PRESETS)}")
+        raise UsageError(f"--preset is {shown(preset)}; {allowed(preset, PRESETS)}")
     try:
         base = family_settings(args_type, task, algorithm)
         if preset != "ours":
@@ -231,7 +293,29 @@ def _fresh(args_type: type, algorithm: str, given: dict[str, Any]) -> Any:
         settings = {**base, **own, **given}
     except ValueError as error:
         raise UsageError(f"--env: {error}") from None
-    args = args_type(**settings)
+    _check_replaced(args_type, given, settings)
+    if not all(name in own for name in _OF_A_RUN):  # the config.yaml of a run also says what had no effect
+        _check_replaced(args_type, own, own)
+    return _completed(args_type(**settings))
+
+
+def _check_replaced(args_type: type, asked: dict[str, Any], settings: dict[str, Any]) -> None:
+    """UsageError if something was asked for that has no effect, as another setting takes its place.
+
+    A lesson says so in a field: `metadata={"replaces": "clip"}`.
+    """
+    for field in dataclasses.fields(args_type):
+        replaced = field.metadata.get("replaces")
+        if settings.get(field.name) is not None and asked.get(replaced) is not None:
+            this, other = (name.replace("_", "-") for name in (replaced, field.name))
+            raise UsageError(
+                f"--{this} is {shown(asked[replaced])}, which has no effect beside --{other}, "
+                f"{shown(settings[field.name])}: that takes its place; leave one of them out"
+            )
+
+
+def _completed(args: Any) -> Any:
+    """Settings with what follows from others and from the machine."""
     args.device = resolve_device(args.device)
     if args.eval_every is None:
         args.eval_every = max(1, args.total_steps // 122)  # as often as the protocol's 122 evaluations
@@ -247,13 +331,16 @@ def _resumed(args_type: type, saved: dict[str, Any], given: dict[str, Any]) -> A
     if given.get("config"):
         raise UsageError("--config cannot be used with --resume, which takes the settings of the run")
     settings = convert(args_type, saved, "the resumed run")
+    missing = [name for name in _OF_A_RUN if name not in settings]
+    if missing:
+        raise UsageError(f"--resume: config.yaml of {short(given['resume'])} is not of a run: it lacks {missing[0]}")
     settings["env"] = task_of_run(settings["env"], given.pop("env", None))
     if "device" in given:
         given = {**given, "device": resolve_device(given["device"])}
     for name, value in given.items():
         if name not in (*CHANGEABLE, "resume") and value != settings.get(name):
             raise UsageError(_cannot_change(name, settings.get(name), value))
-    return args_type(**{**settings, **given})
+    return _completed(args_type(**{**settings, **given}))
 
 
 def task_of_run(saved: str, typed: str | None) -> str:
@@ -268,14 +355,14 @@ def task_of_run(saved: str, typed: str | None) -> str:
         except ValueError as error:
             raise UsageError(f"the run is of a task that cannot be made: {error}") from None
     if not envs.is_same(envs.known(typed), saved):
-        raise UsageError(f"the run is of task {saved!r}, not of {typed!r}")
+        raise UsageError(f"the run is of task {shown(saved)}, not of {shown(typed)}")
     return typed
 
 
 def _cannot_change(name: str, saved: Any, wanted: Any) -> str:
     flags = ", ".join("--" + n.replace("_", "-") for n in CHANGEABLE)
     flag = "--" + name.replace("_", "-")
-    return f"{flag} is {saved!r} in the resumed run and cannot become {wanted!r}; only {flags} can change"
+    return f"{flag} is {shown(saved)} in the resumed run and cannot become {shown(wanted)}; only {flags} can change"
 
 
 # ---- checking ----
@@ -287,31 +374,23 @@ def check(args: Any) -> None:
     Raises:
         UsageError: names the flag, its value and what is allowed.
     """
-    at_least_one = "num_envs num_seeds rollout_length epochs minibatches hidden_size eval_every eval_episodes"
-    for name in f"total_steps {at_least_one} checkpoint_every".split():
+    for name, most in _MOST.items():
         require(args, name, getattr(args, name) >= 1, "it must be 1 or more")
+        require(args, name, getattr(args, name) <= most, f"it must be {most} or less")
     for name in ("actor_lr", "critic_lr", "adam_eps", "value_clip", "max_grad_norm"):
-        require(args, name, 0 < getattr(args, name) < math.inf, "it must be greater than 0")
+        require(args, name, 0 < getattr(args, name) < math.inf, "it must be greater than 0, and finite")
     for name in ("entropy_coef", "value_coef"):
-        require(args, name, 0 <= getattr(args, name) < math.inf, "it must be 0 or more")
+        require(args, name, 0 <= getattr(args, name) < math.inf, "it must be 0 or more, and finite")
     gain = getattr(args, "critic_gain", 1.0)
     if not 0 <= gain < math.inf:
-        raise UsageError(f"--critic-gain is {gain!r}; it must be 0 or more")
+        raise UsageError(f"--critic-gain is {gain!r}; it must be 0 or more, and finite")
     for name in ("gamma", "gae_lambda"):
         require(args, name, 0 <= getattr(args, name) <= 1, "it must be between 0 and 1")
-    require(args, "seed", 0 <= args.seed < 2**63, "it must be 0 or more (and below 2^63)")
-
-    require(args, "name", not set(args.name) & {"/", os.sep, "\0"}, "it is part of a folder's name: no slashes")
-
-    steps = args.rollout_length * args.num_envs
-    if steps % args.minibatches:
-        divisors = [n for n in range(1, steps + 1) if steps % n == 0]
-        nearest = sorted(divisors, key=lambda n: abs(n - args.minibatches))[:2]
-        raise UsageError(
-            f"--minibatches is {args.minibatches}, which does not divide the {steps} environment steps of a rollout "
-            f"(--rollout-length x --num-envs); the nearest that do are {' and '.join(map(str, sorted(nearest)))}"
-        )
-    require(args, "total_steps", args.total_steps >= steps, f"one update alone takes {steps} steps")
+    require(args, "seed", 0 <= args.seed <= LARGEST_SEED, "it must be 0 or more (and below 2^63)")
+    last = args.seed + args.num_seeds - 1
+    require(args, "num_seeds", last <= LARGEST_SEED, f"the last seed would be {last}; it must be below 2^63")
+    _check_name(args)
+    _check_steps(args)
     check_device(args.device)
     try:
         task = envs.known(args.env)
@@ -319,17 +398,50 @@ def check(args: Any) -> None:
         raise UsageError(f"--env: {error}") from None
     try:
         make_options(task.environment.Options, {**task.options, **args.env_options})
+        if args.value_per_agent:  # options may decide who is paid: only an environment knows
+            is_paid_alike = envs.make(task, **args.env_options).has_shared_reward
+            require(args, "value_per_agent", not is_paid_alike, f"{args.env} pays all agents alike")
     except (ValueError, TypeError) as error:
         raise UsageError(f"--env-options: {error}") from None
-    if args.value_per_agent:  # options may decide who is paid: only an environment knows
-        is_paid_alike = envs.make(task, **args.env_options).has_shared_reward
-        require(args, "value_per_agent", not is_paid_alike, f"{args.env} pays all agents alike")
+
+
+def _check_name(args: Any) -> None:
+    """The end of a folder's name: whatever a file system or a terminal would take amiss is refused."""
+    name = args.name
+    require(args, "name", not set(name) & {"/", "\\", os.sep}, "it is part of a folder's name: no slashes")
+    require(args, "name", name not in (".", "..") and name.isprintable(), "it must be a name that can be printed")
+    require(args, "name", name == name.strip() and not name.endswith("."), "it may not end in a blank or a dot")
+    is_short = len(name.encode()) <= _LONGEST_NAME
+    require(args, "name", is_short, f"it must have {_LONGEST_NAME} bytes or less, as part of a folder's name")
+
+
+def _check_steps(args: Any) -> None:
+    """Those of a rollout: not too many, shared equally by the minibatches, not more than there are to be in all."""
+    steps = args.rollout_length * args.num_envs
+    if steps * args.num_seeds > _MOST_STEPS:
+        raise UsageError(
+            f"--rollout-length {args.rollout_length} x --num-envs {args.num_envs} x --num-seeds {args.num_seeds} are "
+            f"{steps * args.num_seeds} environment steps of an update; it must be {_MOST_STEPS} or less"
+        )
+    if steps % args.minibatches:
+        nearest = sorted(_divisors(steps), key=lambda n: abs(n - args.minibatches))[:2]
+        raise UsageError(
+            f"--minibatches is {args.minibatches}, which does not divide the {steps} environment steps of a rollout "
+            f"(--rollout-length x --num-envs); the nearest that do are {' and '.join(map(str, sorted(nearest)))}"
+        )
+    require(args, "total_steps", args.total_steps >= steps, f"one update alone takes {steps} steps")
+
+
+def _divisors(number: int) -> list[int]:
+    """All of them, found up to the root: the others are their counterparts."""
+    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)})
 
 
 def require(args: Any, name: str, holds: bool, allowed_values: str) -> None:
     """UsageError that names the flag, its value and what is allowed, unless `holds`."""
     if not holds:
-        raise UsageError(f"--{name.replace('_', '-')} is {getattr(args, name)!r}; {allowed_values}")
+        raise UsageError(f"--{name.replace('_', '-')} is {shown(getattr(args, name))}; {allowed_values}")
 
 
 # ---- helpers ----
@@ -352,35 +464,51 @@ def _value(kind: type, name: str, value: Any) -> Any:
     """A value from a command line (always text) or a yaml file as the kind that a field wants."""
     flag = "--" + name.replace("_", "-")
     try:
-        if kind in (int, float) and (value is None or isinstance(value, (bool, list, dict))):
-            raise ValueError(f"{value!r} is not a number")
-        if kind is int:
-            return parse_whole(str(value))
-        if kind is float:
-            return _number(value)
-        if kind is dict:
-            value = yaml.safe_load(value) if isinstance(value, str) else value
-        if kind is str and value is not None and not isinstance(value, (dict, list)):
-            return str(value)
-    except (ValueError, yaml.YAMLError) as error:
+        if kind in (int, float):
+            return _number(kind, value)
+        if kind is str and value is not None:
+            return _text(name, value)
+    except ValueError as error:
         raise UsageError(f"{flag}: {error}") from None
+    if kind is dict and isinstance(value, str):
+        value = parse_yaml(value, flag)
     if not isinstance(value, kind):
         wanted = {bool: "true or false", dict: "a mapping like '{max_steps: 50}'"}.get(kind, f"of type {kind.__name__}")
-        raise UsageError(f"{flag} is {value!r}; it must be {wanted}")
+        raise UsageError(f"{flag} is {shown(value)}; it must be {wanted}")
     return value
 
 
-def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number):
-        raise ValueError(f"{value!r} is not a number")
-    return number
+def _number(kind: type, value: Any) -> int | float:
+    """ValueError for what is no number, nan included."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, numbers.Real)):
+        raise ValueError(f"{shown(value)} is not a number")
+    if isinstance(value, str):
+        return parse_whole(value) if kind is int else parse_number(value)
+    if isinstance(value, numbers.Integral) and (kind is int or abs(int(value)) < 10**300):
+        return kind(value)
+    if kind is int:
+        return parse_whole(str(value))
+    if isinstance(value, numbers.Integral) or math.isnan(value):
+        raise ValueError(f"{shown(value)} is not a number")
+    return float(value)
+
+
+def _text(name: str, value: Any) -> str:
+    """ValueError for what is no text, or none that can be written down. A whole number may be one, as in `name: 5`."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(value) < 10**60:
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is not a text; put it in quotes if it is one")
+    if not value.strip():
+        raise ValueError("it is empty; give a value or leave it out")
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{shown(value)} is no text of whole characters (UTF-8)")
+    if len(value.encode()) > _LONGEST_TEXT:
+        raise ValueError(f"{shown(value)} has more than {_LONGEST_TEXT} bytes")
+    return expanded(value) if name in _PATHS else value
 
 
 def _known(names: Any, known: Any, what: str) -> None:
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown {what}: {name!r}; {allowed(name, known)}")
+            raise UsageError(f"unknown {what}: {shown(name)}; {allowed(name, known)}")

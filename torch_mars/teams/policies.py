@@ -10,7 +10,10 @@ Axes: P training seeds of a run, B environments, N agents, O observation, A acti
 """
 
 import argparse
+import collections
 import difflib
+import itertools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +29,13 @@ from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import allowed
 from torch_mars.run import files
-from torch_mars.run.cli import UsageError, check_device
+from torch_mars.run.cli import UsageError, as_path, check_device, short, whole
 from torch_mars.run.settings import task_of_run, typed_task
 
 TEAMS = Path(__file__).parent
 LARGEST_HIDDEN = 2**16  # more is a damaged file, not a layer
+MOST_LOOKED_AT, DEEPEST = 10_000, 4  # files, and levels below a folder that is searched for runs
+MOST_NAMES = 1000  # that a wrong one is compared with
 
 
 def load_policy(
@@ -48,9 +53,12 @@ def load_policy(
         policy_seed: which of the run's training seeds; None: the one with the best evaluation.
 
     Raises:
-        torch_mars.run.cli.UsageError: no such run, a file that holds no policy, or a seed that was not trained.
+        torch_mars.run.cli.UsageError: no such run, a file that holds no policy, a seed that was not trained, or a
+            value of another kind.
     """
     check_device(device)
+    seed = whole(seed, "seed")
+    policy_seed = None if policy_seed is None else whole(policy_seed, "policy_seed")
     return Policy(read(path), device, greedy, seed, policy_seed)
 
 
@@ -228,6 +236,7 @@ def read(path: str | Path, env: str | None = None, lesson: str | None = None) ->
     Raises:
         UsageError: there is no run, or the file holds no policy that this version can use.
     """
+    path = as_path(path)
     file = find(path)
     content = files.load_checkpoint(file)
     try:
@@ -237,7 +246,7 @@ def read(path: str | Path, env: str | None = None, lesson: str | None = None) ->
             "lesson": _lesson_of(content["algorithm"], lesson),
         }
         is_checkpoint = "learner" in content
-        trained = _of_checkpoint(file, content, head, Path(path)) if is_checkpoint else _of_policy(file, content, head)
+        trained = _of_checkpoint(file, content, head, path) if is_checkpoint else _of_policy(file, content, head)
         actor = trained.actor(trained.make_env(1), list(range(len(trained.seeds))))
         files.check_like(trained.weights, actor.state_dict(), "actor")
     except UsageError:
@@ -269,24 +278,54 @@ def find(path: str | Path) -> Path:
     Raises:
         UsageError: neither; the sentence says what is near.
     """
-    path = Path(path)
-    if path.is_file():
+    path = as_path(path)
+    if os.path.isfile(path):
         return path
     policy, checkpoint = path / files.POLICY, path / files.CHECKPOINT
-    if policy.is_file() and not (checkpoint.is_file() and _is_outdated(policy)):
+    if os.path.isfile(policy) and not (os.path.isfile(checkpoint) and _is_outdated(policy)):
         return policy
-    if checkpoint.is_file():
+    if os.path.isfile(checkpoint):
         return checkpoint
     if str(path) in installed_teams():
         return TEAMS / f"{path}.pt"
-    if not path.is_dir():
-        raise UsageError(f"no run or checkpoint at {path}{_hint(path)}")
-    if (path / "config.yaml").exists():
+    if not os.path.isdir(path):
+        raise UsageError(f"no run or checkpoint at {short(path)}{_hint(path)}")
+    if os.path.exists(path / "config.yaml"):
         raise UsageError(f"run {path} has no policy yet: it ended before its first checkpoint")
-    inside = sorted(path.glob("**/config.yaml"), key=lambda file: file.stat().st_mtime)
+    inside = _runs_in(path)
     if inside:
-        raise UsageError(f"{path} is not a run, but holds {len(inside)}; the latest is {inside[-1].parent}")
+        raise UsageError(f"{path} is not a run, but holds {len(inside)}; the latest is {max(inside, key=_modified)}")
     raise UsageError(f"{path} is not a run: it has neither {files.POLICY} nor {files.CHECKPOINT}")
+
+
+def _runs_in(path: Path) -> list[Path]:
+    """Runs in a folder, where runs lie: near its top, and among not too many others. It may be the root of a disk."""
+    waiting, found = collections.deque([(path, 0)]), []
+    left = MOST_LOOKED_AT
+    while waiting and left > 0:
+        folder, depth = waiting.popleft()
+        entries = _some_entries(folder, left)
+        left -= len(entries)
+        if any(entry.name == "config.yaml" for entry in entries):
+            found.append(folder)
+        elif depth < DEEPEST:
+            waiting += [(Path(entry.path), depth + 1) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return found
+
+
+def _some_entries(folder: Path, most: int) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(itertools.islice(entries, most))
+    except OSError:  # nothing that is ours to look into
+        return []
+
+
+def _modified(folder: Path) -> float:
+    try:
+        return (folder / "config.yaml").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def is_trained(what: str) -> bool:
@@ -316,9 +355,10 @@ def _hint(path: Path) -> str:
     if str(path) in envs.tasks():
         known = f"; teams are installed for {', '.join(installed_teams())}" if installed_teams() else ""
         return f", which is the name of a task{known}; runs are folders like runs/<task>/<algorithm>/<time>-<name>"
-    if not path.parent.is_dir():
-        return f"; there is no folder {path.parent} either"
-    near = difflib.get_close_matches(path.name, [child.name for child in path.parent.iterdir()], n=1)
+    if not os.path.isdir(path.parent):
+        return f"; there is no folder {short(path.parent)} either"
+    names = [entry.name for entry in _some_entries(path.parent, MOST_NAMES)]
+    near = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
