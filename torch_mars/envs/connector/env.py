@@ -56,7 +56,7 @@ from torch_mars.envs.connector.task import (
     ConnectorState,
     Options,
 )
-from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 
 REACH = WINDOW // 2
@@ -110,6 +110,7 @@ class Connector(BatchedEnv):
         )
 
     def admitted(self, state: ConnectorState, given: Collection[str]) -> ConnectorState:
+        check_values(state, given)
         G, N, grid = self.grid_size, self.num_agents, state.grid.flatten(1)
         for name in ("agent_pos", "target_pos"):
             values = getattr(state, name)
@@ -229,11 +230,13 @@ class Connector(BatchedEnv):
         """The board, where all ways can be seen; nothing is shown of `trail`."""
         from torch_mars.envs.connector.draw import draw
 
+        check_index(state, index)
         return draw(state, index, self.action_mask(state)[index])
 
     def draw_text(self, state: ConnectorState, index: int = 0) -> str:
         from torch_mars.envs.connector.draw import draw_text
 
+        check_index(state, index)
         return draw_text(state, index)
 
     def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:

@@ -40,9 +40,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, may_look
+from torch_mars.envs.core import FURTHEST, BatchedEnv, check_index, check_values, may_look
 from torch_mars.envs.jaxnav.lidar import Lidar
-from torch_mars.envs.jaxnav.maps import Draft, advance, finish, following, is_complete, neighbourhood, new_draft
+from torch_mars.envs.jaxnav.maps import (
+    MOST_ROUNDS,
+    NO_MAP,
+    Draft,
+    advance,
+    finish,
+    following,
+    is_complete,
+    neighbourhood,
+    new_draft,
+)
 from torch_mars.envs.jaxnav.task import (
     DT,
     HALF_SIDE,
@@ -134,6 +144,9 @@ class JaxNav(BatchedEnv):
 
     def admitted(self, state: NavState, given: Collection[str]) -> NavState:
         """With beams and a complete next level, as the episode may end at once."""
+        places = (-FURTHEST, FURTHEST)
+        level = {"next_placed": (NO_MAP, self.num_agents), "next_rounds": (0, MOST_ROUNDS), "next_robots": places}
+        check_values(state, given, pos=places, theta=places, goal=places, start=places, **level)
         is_stale = "rng" in given and "next_cursor" not in given
         draft = self._new_draft(state.rng) if is_stale else _draft(state)
         return dataclasses.replace(
@@ -251,6 +264,7 @@ class JaxNav(BatchedEnv):
         """With the ways driven through the states of `trail`."""
         from torch_mars.envs.jaxnav.draw import draw
 
+        check_index(state, index)
         return draw(self.options.goal_radius, state, index, trail)
 
 

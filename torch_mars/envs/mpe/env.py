@@ -23,7 +23,7 @@ of it so far).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import gymnasium
 import numpy as np
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from torch_mars.envs.core import BatchedEnv
+from torch_mars.envs.core import FURTHEST, BatchedEnv, check_index, check_values
 from torch_mars.envs.mpe.task import (
     ACCELERATION,
     AGENT_RADIUS,
@@ -75,6 +75,11 @@ class SimpleSpread(BatchedEnv):
         others = [j for i in range(self.num_agents) for j in range(self.num_agents) if j != i]
         self._others = torch.tensor(others, dtype=torch.int64, device=self.device)  # of agent 0, of agent 1, ...
 
+    def admitted(self, state: SpreadState, given: Collection[str]) -> SpreadState:
+        places = (-FURTHEST, FURTHEST)
+        check_values(state, given, agent_pos=places, agent_vel=places, landmark_pos=places)
+        return state
+
     # ---- reset ----
 
     def initial_state(self, rng: Tensor) -> SpreadState:
@@ -94,6 +99,8 @@ class SimpleSpread(BatchedEnv):
         force = self._thrust(actions) + self._contact(state.agent_pos)
         agent_pos = state.agent_pos + DT * state.agent_vel  # the old velocity: thrust moves an agent a step later
         agent_vel = (1 - DAMPING) * state.agent_vel + DT * force
+        # actions may be as large as float32: so that distances are never infinite, there is an end of the plane
+        agent_pos, agent_vel = (x.clamp_(-FURTHEST, FURTHEST) for x in (agent_pos, agent_vel))
         state = dataclasses.replace(state, agent_pos=agent_pos, agent_vel=agent_vel)
 
         touching = self._touching(agent_pos)
@@ -147,6 +154,7 @@ class SimpleSpread(BatchedEnv):
     def draw(self, state: SpreadState, index: int = 0, trail: Sequence[SpreadState] = ()) -> np.ndarray:
         from torch_mars.envs.mpe.draw import draw
 
+        check_index(state, index)
         return draw(state, index)
 
 

@@ -31,14 +31,14 @@ on one board, so at most N a board).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops, where_rows
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, where_rows
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.paxmen import loops
 from torch_mars.envs.paxmen.layouts import NUM_LAYOUTS, ROOM_CELLS, board
@@ -84,6 +84,16 @@ class PaxMen(BatchedEnv):
         self._cell_at = constant(self.board.cell_at).flatten()
         self._window = constant(self.board.window).flatten(0, 1)
         self._tables = loops.tables(self.board)
+
+    def admitted(self, state: PaxMenState, given: Collection[str]) -> PaxMenState:
+        """Dots may lie in walls, where nobody finds them, but within the board."""
+        board = (0, self.board.grid_size - 1)
+        check_values(state, given, layout=(0, NUM_LAYOUTS - 1), dot_pos=board)
+        is_inside = ((state.agent_pos >= 0) & (state.agent_pos < self.board.grid_size)).all(2)
+        place = torch.where(is_inside[..., None], state.agent_pos, 0)  # a wall
+        if (self._cell(state.layout, place) == self.board.num_cells).any():
+            raise ValueError(OFF_THE_FLOOR)
+        return state
 
     # ---- reset ----
 
@@ -219,6 +229,7 @@ class PaxMen(BatchedEnv):
         """The board, with every agent's window outlined if `show_windows`; nothing is shown of `trail`."""
         from torch_mars.envs.paxmen.draw import draw
 
+        check_index(state, index)
         return draw(self.board, state, index, show_windows)
 
     def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:
@@ -229,6 +240,7 @@ class PaxMen(BatchedEnv):
     def draw_text(self, state: PaxMenState, index: int = 0) -> str:
         from torch_mars.envs.paxmen.draw import draw_text
 
+        check_index(state, index)
         return draw_text(self.board, state, index)
 
     def _flat(self, position: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops, where_rows
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, where_rows
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.rng import distinct, integers
 from torch_mars.envs.rware import loops
@@ -129,6 +129,7 @@ class Warehouse(BatchedEnv):
         )
 
     def admitted(self, state: WarehouseState, given: Collection[str]) -> WarehouseState:
+        check_values(state, given)
         plan = self.layout
         highest = state.agent_pos.new_tensor([plan.rows - 1, plan.columns - 1])
         _within(state.agent_pos, highest, "agent_pos", f"the {plan.rows} x {plan.columns} cells (row, column)")
@@ -286,11 +287,13 @@ class Warehouse(BatchedEnv):
         """The floor from above; nothing is shown of `trail`."""
         from torch_mars.envs.rware.draw import draw
 
+        check_index(state, index)
         return draw(self.layout, self.max_steps, state, index)
 
     def draw_text(self, state: WarehouseState, index: int = 0) -> str:
         from torch_mars.envs.rware.draw import draw_text
 
+        check_index(state, index)
         return draw_text(self.layout, self.max_steps, state, index)
 
     def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:

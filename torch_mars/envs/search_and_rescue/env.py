@@ -42,7 +42,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.rng import normal, uniform
 from torch_mars.envs.search_and_rescue import loops
@@ -72,22 +72,9 @@ class SearchAndRescue(BatchedEnv):
 
     def admitted(self, state: SearchState, given: Collection[str]) -> SearchState:
         """As it is: nothing follows from other fields."""
-        largest = torch.finfo(torch.float32).max
-        bounds = {
-            "searcher_pos": (0, 1),
-            "searcher_heading": (0, float(np.float32(FULL_TURN))),
-            "searcher_speed": (-largest, largest),
-            "target_pos": (0, 1),
-            "target_vel": (-largest, largest),
-        }
-        for name, (low, high) in bounds.items():
-            values = getattr(state, name)
-            possible = (values >= low) & (values <= high)
-            if not possible.all():
-                allowed = "finite" if low < 0 else f"between {low:g} and {high:g}"
-                raise ValueError(f"{name} holds {values[~possible][0].item():g}; it must be {allowed}")
-        if (state.step < 0).any():
-            raise ValueError(f"step holds {int(state.step.min())}; it must be 0 or more")
+        turn = float(np.float32(FULL_TURN))
+        bounds = {"searcher_pos": (0, 1), "searcher_heading": (0, turn), "target_pos": (0, 1), "step": (0, math.inf)}
+        check_values(state, given, **bounds)
         return state
 
     # ---- reset ----
@@ -248,6 +235,7 @@ class SearchAndRescue(BatchedEnv):
         """The arena with the searchers' cones; their rays and circles of contact on demand; nothing of `trail`."""
         from torch_mars.envs.search_and_rescue.draw import draw
 
+        check_index(state, index)
         obs = self.observation(state)[index] if show_rays else None
         return draw(self.options, state, index, obs, show_contact)
 

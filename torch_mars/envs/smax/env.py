@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.rng import uniform
 from torch_mars.envs.smax import loops, opponents
 from torch_mars.envs.smax.opponents import FAR, NOBODY
@@ -140,6 +140,9 @@ class SMAX(BatchedEnv):
             self._types = constant(self.scenario.types, torch.int64)
 
     def admitted(self, state: SMAXState, given: Collection[str]) -> SMAXState:
+        places = (-FURTHEST, FURTHEST)
+        bounds = {"enemy_last_attacked": (NOBODY, self.num_agents - 1)}
+        check_values(state, given, unit_positions=places, enemy_default_target=places, **bounds)
         types, attacks = state.unit_types, state.prev_attack_actions
         known = (types >= 0) & (types < NUM_TYPES)
         if not known.all():
@@ -408,6 +411,7 @@ class SMAX(BatchedEnv):
         """The field, with reach and sight of the allies if `show_ranges`; nothing is shown of `trail`."""
         from torch_mars.envs.smax.draw import draw
 
+        check_index(state, index)
         return draw(self, state, index, show_ranges)
 
 
