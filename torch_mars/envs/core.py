@@ -22,7 +22,7 @@ from torch_mars.envs import rng
 from torch_mars.envs.options import MOST, allowed, make_options, shown, whole
 
 FURTHEST = 1e18  # of a place in a State: float32 holds squares of it, int64 its whole part
-MOST_COUNTED = 2**53  # of steps in a State: one more is still another number
+MOST_COUNTED = 2**62  # steps, in a State: int64 can go on from there
 
 
 @dataclass
