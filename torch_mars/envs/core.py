@@ -455,6 +455,17 @@ def check_index(state: Any, index: Any) -> None:
         raise ValueError(f"index is {shown(index)}; allowed are 0 to {last}, or from the end -1 to {-last - 1}")
 
 
+# ---- the same numbers whatever the batch ----
+
+
+def direction_of(y: Tensor, x: Tensor) -> Tensor:
+    """atan2 of float32, rad, the same for an environment in batches of any size.
+
+    PyTorch's own rounds differently in vector instructions and in what is left over beside them.
+    """
+    return torch.atan2(y.double(), x.double()).float()
+
+
 # ---- masked work ----
 
 

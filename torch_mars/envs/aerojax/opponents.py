@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_mars.envs.aerojax.physics import GRAVITY, Motion, alpha_limits, body_axes, dynamic_pressure, velocity_of
 from torch_mars.envs.aerojax.task import Options
 from torch_mars.envs.aerojax.vectors import Vector, across, add, dot, length, pick, rows, scale, subtract, unit, where
+from torch_mars.envs.core import direction_of
 
 NEVER = 1e9  # larger than any cost or time
 
@@ -228,7 +229,7 @@ def _controls(a: Vector, me: Flyer, target: Target, is_guarding: Tensor, skill: 
     """10. Aileron, elevator and throttle [B, I, 3]: roll the lift to the acceleration, pull, keep the speed."""
     limit = torch.where(is_guarding, 1.0, skill)
     lift = dot(a, me.lift_dir)
-    phi = torch.atan2(dot(a, me.right), lift)
+    phi = direction_of(dot(a, me.right), lift)
     aileron = GAIN_ROLL * phi / (math.radians(c.roll_rate) * c.dt)
     aileron = torch.minimum(torch.maximum(aileron, -limit), limit)
 

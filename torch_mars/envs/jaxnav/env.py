@@ -40,7 +40,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import FURTHEST, BatchedEnv, check_index, check_values, may_look
+from torch_mars.envs.core import FURTHEST, BatchedEnv, check_index, check_values, direction_of, may_look
 from torch_mars.envs.jaxnav.lidar import Lidar
 from torch_mars.envs.jaxnav.maps import (
     MOST_ROUNDS,
@@ -242,7 +242,7 @@ class JaxNav(BatchedEnv):
         v, w = state.vel.unbind(-1)
         x, y = (state.goal - state.pos).unbind(-1)
         distance = torch.hypot(x, y).clamp(max=MAX_RANGE) / MAX_RANGE - 0.5
-        bearing = _wrap(torch.atan2(y, x) - state.theta) / math.pi
+        bearing = _wrap(direction_of(y, x) - state.theta) / math.pi
         share = torch.full_like(v, c.rew_lambda - 0.5)
         return torch.cat([ranges, torch.stack([v / c.max_v - 0.5, w / c.max_w, distance, bearing, share], 2)], 2)
 

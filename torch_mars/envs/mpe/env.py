@@ -29,7 +29,6 @@ import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from torch_mars.envs.core import FURTHEST, BatchedEnv, check_index, check_values
 from torch_mars.envs.mpe.task import (
@@ -127,7 +126,7 @@ class SimpleSpread(BatchedEnv):
         """Sum of the forces [B, N, 2] with which the others push each agent away; zero between equal positions."""
         x, y, distance = _apart(position, position)
         divisor = torch.where(distance > 0, distance, 1.0)  # an agent and itself: no 0 / 0
-        overlap = F.softplus(TOUCH - distance, beta=1 / CONTACT_MARGIN)
+        overlap = _softplus((TOUCH - distance) / CONTACT_MARGIN) * CONTACT_MARGIN
         push = CONTACT_FORCE * overlap / divisor
         return torch.stack([(push * x).sum(2), (push * y).sum(2)], -1)
 
@@ -156,6 +155,11 @@ class SimpleSpread(BatchedEnv):
 
         check_index(state, index)
         return draw(state, index)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """As torch's, but of functions that round every element alike: the same in batches of any size."""
+    return torch.where(x > 20, x, x.exp().log1p())
 
 
 def _apart(to: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
