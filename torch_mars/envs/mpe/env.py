@@ -69,7 +69,7 @@ class SimpleSpread(BatchedEnv):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.num_agents * size,), np.float32)
 
-        self._thrusts = torch.tensor(THRUSTS, device=self.device)
+        self._thrusts = torch.tensor(THRUSTS, dtype=torch.float32, device=self.device)
         self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
         others = [j for i in range(self.num_agents) for j in range(self.num_agents) if j != i]
         self._others = torch.tensor(others, dtype=torch.int64, device=self.device)  # of agent 0, of agent 1, ...
@@ -106,9 +106,9 @@ class SimpleSpread(BatchedEnv):
         nearest = _apart(state.landmark_pos, agent_pos)[2].amin(2)  # distance from each landmark to its nearest agent
         team_reward = -nearest.sum(1, keepdim=True)
         ratio = self.options.local_ratio
-        reward = (1 - ratio) * team_reward - ratio * touching
+        reward = (1 - ratio) * team_reward - ratio * touching.float()
         metrics = {
-            "collisions": touching.sum(1) / 2,
+            "collisions": touching.sum(1).float() / 2,
             "coverage": (nearest < AGENT_RADIUS).float().mean(1),
             "distance": nearest.mean(1) / self.max_steps,
         }

@@ -138,7 +138,7 @@ class PaxMen(BatchedEnv):
         agent_pos, dot_active = (
             x.clone(memory_format=torch.contiguous_format) for x in (state.agent_pos, state.dot_active)
         )
-        gain, counts = torch.empty(actions.shape), torch.empty(3, len(actions), dtype=torch.int64)
+        gain, counts = torch.empty_like(actions, dtype=torch.float32), actions.new_empty(3, len(actions))
         changed = (agent_pos, dot_active, gain, counts)
         loops.advance(self._tables, *arrays(state.layout, actions, state.dot_pos, *changed))
         dots_eaten, boards_cleared, rooms_eaten_in = counts
@@ -178,7 +178,7 @@ class PaxMen(BatchedEnv):
         is_here = self._flat(state.agent_pos)[:, :, None] == self._flat(state.dot_pos)[:, None]  # [B, N, D]
         eats = is_here & state.dot_active[:, None] & (actions == EAT)[..., None]
         eaters = eats.sum(1)
-        share = torch.where(eats, 1.0 / eaters.clamp(min=1)[:, None], 0.0).sum(2)
+        share = torch.where(eats, 1.0 / eaters.clamp(min=1).float()[:, None], 0.0).sum(2)
         return share, eaters > 0
 
     def _newly_eaten_in(self, was_active: Tensor, is_eaten: Tensor) -> Tensor:
@@ -195,8 +195,9 @@ class PaxMen(BatchedEnv):
         """
         num_cells = self.board.num_cells
         if runs_in_loops(state.layout):
-            obs = torch.empty(*state.agent_pos.shape[:2], WINDOW * WINDOW)
-            global_state = torch.empty(len(obs), num_cells)
+            shape = (*state.agent_pos.shape[:2], WINDOW * WINDOW)
+            obs = torch.empty(shape, dtype=torch.float32, device=self.device)
+            global_state = torch.empty(len(obs), num_cells, dtype=torch.float32, device=self.device)
             seen = (state.layout, state.agent_pos, state.dot_pos, state.dot_active)
             if not loops.perceive(self._tables, *arrays(*seen, obs, global_state)):
                 raise ValueError(OFF_THE_FLOOR)

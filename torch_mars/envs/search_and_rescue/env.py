@@ -90,7 +90,7 @@ class SearchAndRescue(BatchedEnv):
             searcher_heading=heading * FULL_TURN,
             searcher_speed=c.searcher_min_speed + (c.searcher_max_speed - c.searcher_min_speed) * speed,
             target_pos=target_pos.reshape(count, T, 2),
-            target_vel=torch.zeros(count, T, 2, device=rng.device),
+            target_vel=torch.zeros(count, T, 2, dtype=torch.float32, device=rng.device),
             target_found=torch.zeros(count, T, dtype=torch.bool, device=rng.device),
         )
 
@@ -106,7 +106,7 @@ class SearchAndRescue(BatchedEnv):
     def _advance_in_loops(self, state: SearchState, actions: Tensor) -> tuple[SearchState, Tensor]:
         """What `advance` does, faster on CPU."""
         moving = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in MOVING}
-        rng, reward = state.rng.clone(), torch.empty(actions.shape[:2])
+        rng, reward = state.rng.clone(), torch.empty_like(state.searcher_speed)
         noise = loops.noise(rng.numpy(), self.num_targets)
         loops.advance(self.numbers, noise, *arrays(actions, state.step, *moving.values(), reward))
         return dataclasses.replace(state, rng=rng, **moving), reward
@@ -175,7 +175,7 @@ class SearchAndRescue(BatchedEnv):
     def perceive(self, state: SearchState) -> tuple[Tensor, Tensor, None]:
         """The global state is a view of the observations. On CPU by `loops.perceive`, the same faster."""
         if runs_in_loops(state.step):
-            obs = torch.empty(*state.searcher_heading.shape, self.observation_size)
+            obs = state.searcher_heading.new_empty(*state.searcher_heading.shape, self.observation_size)
             loops.perceive(self.numbers, *arrays(*(getattr(state, name) for name in SEEN), obs))
             return obs, obs.flatten(1), None
         c = self.options
