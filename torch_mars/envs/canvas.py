@@ -23,6 +23,7 @@ PURPLE, ORANGE, SKY = (204, 121, 167), (230, 159, 0), (86, 180, 233)
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
 CHARACTER, LEAST_WIDTH, HEADER = (14, 20), 400, 28  # pixels of a picture of characters
+FURTHEST, CLOSEST = 3e4, 2.0  # pixels: what lies further out is drawn there; between the lines of a grid
 
 # where a step along each axis of a world leads on the paper, whose x goes right and whose y goes down
 Y_UP, ROWS_DOWN = ((1, 0), (0, -1)), ((0, 1), (1, 0))  # of (x, y); of (row, column)
@@ -96,8 +97,11 @@ class Canvas:
         return np.array(self.image.reduce(self.scale))
 
     def point(self, position: Point) -> np.ndarray:
-        """Pixels (x, y) [..., 2] of positions [..., D]; coordinates left out at the end are 0."""
-        return self.origin + self._step(position)
+        """Pixels (x, y) [..., 2] of positions [..., D]; coordinates left out at the end are 0.
+
+        However far out a position is, the pixels can be counted.
+        """
+        return np.clip(self.origin + self._step(position), -FURTHEST, FURTHEST)
 
     def line(self, points: Sequence[Point], colour: Colour, width: float = 1) -> None:
         """Through all the points. An opacity below 255 shows where wide parts of a line overlap at its corners."""
@@ -138,7 +142,12 @@ class Canvas:
             self.pen.line(ends, fill=colour, width=self._width(width))
 
     def grid(self, corner: Point, opposite: Point, every: float, colour: Colour = GRID, width: float = 1) -> None:
-        """Lines at all multiples of `every` between the lower and the upper corner of a rectangle."""
+        """Lines at all multiples of `every` between the lower and the upper corner of a rectangle.
+
+        Fewer, at multiples of 10 or 100 `every` and so on, where they would lie too close to be seen.
+        """
+        while every * self.unit < CLOSEST:
+            every *= 10
         for axis in range(2):
             for k in range(math.ceil(corner[axis] / every), math.floor(opposite[axis] / every) + 1):
                 ends = np.array([corner, opposite], float)
@@ -175,7 +184,7 @@ class Canvas:
 
     def _around(self, at: Point, reach: float) -> list[float]:
         x, y = self._places(at)
-        r = reach * self.unit * self.scale
+        r = min(reach * self.unit, FURTHEST) * self.scale
         return [x - r, y - r, x + r, y + r]
 
     def _width(self, pixels: float) -> int:

@@ -7,8 +7,9 @@ Axes: B environments, N agents, O observation, S global state, A actions.
 """
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +19,10 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs import rng
-from torch_mars.envs.options import allowed, make_options
+from torch_mars.envs.options import MOST, allowed, make_options, shown, whole
+
+FURTHEST = 1e18  # of a place in a State: float32 holds squares of it, int64 its whole part
+MOST_COUNTED = 2**62  # steps, in a State: int64 can go on from there
 
 
 @dataclass
@@ -32,7 +36,11 @@ class State:
 
 @dataclass
 class TimeStep:
-    """What `reset`, `step` and `observe` hand out. Tensors on the environment's device, not to be written to."""
+    """What `reset`, `step` and `observe` hand out, on the environment's device.
+
+    No tensor is memory of the State: who writes to one changes nothing that is to come. Two of them may be one, such as
+    `obs` and `final_obs` where no episode ended.
+    """
 
     obs: Tensor  # float32 [B, N, O]
     state: Tensor  # float32 [B, S]: global state for a centralised critic
@@ -62,6 +70,8 @@ class BatchedEnv(ABC):
 
     Rules treat every environment by itself and B as free: they are also called with a few rows of the batch.
 
+    Where they say what nan and infinite actions mean, say `takes_any_action = True`: elsewhere these are refused.
+
     Args:
         num_envs: B >= 1.
         device: "cpu", "cuda", "cuda:1", ...
@@ -74,6 +84,7 @@ class BatchedEnv(ABC):
     metrics: ClassVar[dict[str, str]] = {}  # worth logging at an episode's end -> "sum" over its steps or "last"
     has_shared_reward: bool = True  # every column of the reward is the team's; an option may say otherwise
     state_is_obs: ClassVar[bool] = False  # the global state is the observations of agent 0, 1, ...: obs.flatten(1)
+    takes_any_action: ClassVar[bool] = False  # the rules of a Box say what nan and infinite actions mean
 
     num_agents: int
     max_steps: int
@@ -89,13 +100,17 @@ class BatchedEnv(ABC):
         auto_reset: bool = True,
         **options: Any,
     ):
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number, 1 or more")
-        self.num_envs = num_envs
-        self.device = torch.device(device)
-        self.auto_reset = auto_reset
+        self.num_envs = whole(num_envs, "num_envs")
+        if not 1 <= self.num_envs <= MOST:
+            raise ValueError(f"num_envs is {shown(num_envs)}; it must be a whole number from 1 to {MOST}")
+        self.device = device_named(device)
+        if not isinstance(auto_reset, bool | np.bool_):
+            raise ValueError(f"auto_reset is {shown(auto_reset)}; it must be true or false")
+        self.auto_reset = bool(auto_reset)
         self.options = make_options(self.Options, options)
         self.setup()
+        if not 1 <= self.max_steps <= MOST:
+            raise ValueError(f"max_steps is {shown(self.max_steps)}; it must be between 1 and {MOST}")
         self.agents = [f"agent_{i}" for i in range(self.num_agents)]
         self.observation_size = self.observation_space.shape[0]
         self.state_size = self.state_space.shape[0]
@@ -136,6 +151,7 @@ class BatchedEnv(ABC):
         """
         from torch_mars.envs.canvas import of_text, summary
 
+        check_index(state, index)
         return of_text(summary(state, index), self.draw_text(state, index) or "")
 
     def draw_text(self, state: State, index: int = 0) -> str | None:
@@ -185,7 +201,8 @@ class BatchedEnv(ABC):
 
         Raises:
             RuntimeError: before the first `reset`.
-            ValueError: actions of another shape or kind, or (looked at on CPU only) outside a Discrete space.
+            ValueError: actions of another shape or kind, or (looked at on CPU only) outside a Discrete space, or nan or
+                infinite.
         """
         if self.state is None:
             raise RuntimeError("step() before reset(): call reset() first")
@@ -204,17 +221,18 @@ class BatchedEnv(ABC):
             )
             global_state = obs.flatten(1) if self.state_is_obs else own_state
         self.state = state
-        return TimeStep(obs, global_state, mask, reward, terminated, truncated, final_obs, final_state, info)
+        ts = TimeStep(obs, global_state, mask, reward, terminated, truncated, final_obs, final_state, info)
+        return unshared(ts, state)
 
     def observe(self) -> TimeStep:
         """The TimeStep of the present state, without moving: reward 0, nothing ended."""
         if self.state is None:
             raise RuntimeError("observe() before reset(): call reset() first")
         obs, global_state, mask = self.perceive(self.state)
-        reward = torch.zeros(self.num_envs, self.num_agents, device=self.device)
+        reward = torch.zeros(self.num_envs, self.num_agents, dtype=torch.float32, device=self.device)
         ended = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         info = self.episode_info(self.state.step, self.state.totals)
-        return TimeStep(obs, global_state, mask, reward, ended, ended, obs, global_state, info)
+        return unshared(TimeStep(obs, global_state, mask, reward, ended, ended, obs, global_state, info), self.state)
 
     def load_state(self, fields: dict[str, Any]) -> None:
         """Put B situations in place; fields left out keep their value.
@@ -223,7 +241,9 @@ class BatchedEnv(ABC):
             fields: State field name -> array-like [B, ...] of the field's shape.
 
         Raises:
-            ValueError: an unknown field, a field of another shape, or a situation that cannot be. The State stays.
+            ValueError: an unknown field, one of another shape, values that its numbers cannot be, or a situation with
+                which the rules cannot go on. The State stays. Odd situations are taken: robots inside one another, the
+                dead in good health, a step beyond the time limit.
         """
         if self.state is None:
             self.reset()
@@ -256,13 +276,13 @@ class BatchedEnv(ABC):
 
     def with_fields(self, state: State, fields: dict[str, Any]) -> State:
         """`state` with copies of `fields` in place of its own: what `load_state` means."""
-        current = fields_of(state)
-        loaded = {}
-        for name, value in fields.items():
-            tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
-            check_field(name, tensor.shape, current)
-            loaded[name] = tensor.to(current[name].device, current[name].dtype, copy=True)
-        return self.admitted(dataclasses.replace(state, **loaded), loaded.keys())
+        current, loaded = fields_of(state), {}
+        for name, tensor in tensors_of(fields, current).items():
+            loaded[name] = as_kind(name, tensor, current[name].dtype).to(current[name].device, copy=True)
+        state = dataclasses.replace(state, **loaded)
+        if "step" in loaded:
+            check_values(state, ["step"], step=(-MOST_COUNTED, MOST_COUNTED))
+        return self.admitted(state, loaded.keys())
 
     # ---- for subclasses ----
 
@@ -272,7 +292,7 @@ class BatchedEnv(ABC):
         return {
             "rng": rng,
             "step": torch.zeros(count, dtype=torch.int64, device=rng.device),
-            "totals": torch.zeros(count, 1 + len(self._summed), device=rng.device),
+            "totals": torch.zeros(count, 1 + len(self._summed), dtype=torch.float32, device=rng.device),
         }
 
     # ---- inside ----
@@ -289,17 +309,30 @@ class BatchedEnv(ABC):
         if not isinstance(actions, Tensor) or actions.shape != shape:
             got = f"a tensor {list(actions.shape)}" if isinstance(actions, Tensor) else type(actions).__name__
             raise ValueError(f"actions are {got}; they must be a tensor {list(shape)}")
-        if is_discrete and (actions.is_floating_point() or actions.dtype == torch.bool):
-            raise ValueError(f"actions are {actions.dtype}; a Discrete space takes torch.int64")
+        if actions.is_complex() or is_discrete and (actions.is_floating_point() or actions.dtype == torch.bool):
+            space, kind = ("Discrete", "int64") if is_discrete else ("Box", "float32")
+            raise ValueError(f"actions are {actions.dtype}; a {space} space takes torch.{kind}")
         actions = actions.to(self.device, torch.int64 if is_discrete else torch.float32)
-        if is_discrete and may_look(actions):
+        if may_look(actions):
+            self._check_values(actions, is_discrete)
+        return actions
+
+    def _check_values(self, actions: Tensor, is_discrete: bool) -> None:
+        if is_discrete:
             low, high = (int(bound) for bound in torch.aminmax(actions))
             if low < 0 or high >= self.action_space.n:
                 wrong = low if low < 0 else high
                 raise ValueError(
                     f"action {wrong} is outside the action space; allowed are 0 to {self.action_space.n - 1}"
                 )
-        return actions
+        # one pass: whatever is not finite leaves a sum that is not; only then is each looked at
+        elif not self.takes_any_action and not math.isfinite(actions.sum()):
+            wrong = (~actions.isfinite()).nonzero()
+            if len(wrong):
+                b, agent, *place = wrong[0].tolist()
+                value = actions[(b, agent, *place)].item()
+                where = f"number {place[0]} of agent {agent}" if place else f"agent {agent}"
+                raise ValueError(f"action {value} ({where} in environment {b}) is refused; allowed are finite numbers")
 
 
 def _columns(values: list[Tensor]) -> Tensor:
@@ -307,13 +340,130 @@ def _columns(values: list[Tensor]) -> Tensor:
     return torch.stack([value.float() for value in values], 1)
 
 
-def check_field(name: str, shape: Sequence[int], current: dict[str, Any]) -> None:
-    """ValueError unless `current` (tensors or arrays by State field) has that field, with that shape."""
-    if name not in current:
-        raise ValueError(f"unknown State field {name!r}; {allowed(name, current)}")
-    wanted = list(current[name].shape)
-    if list(shape) != wanted:
-        raise ValueError(f"State field {name!r} has shape {list(shape)}; it must be {wanted}")
+# ---- what comes from outside ----
+
+
+def device_named(device: Any) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        ValueError: this machine has no such device.
+    """
+    try:
+        found = torch.device(device) if isinstance(device, str | torch.device) else None
+        if found is not None and found.type != "meta" and (found.type != "cpu" or not found.index):
+            torch.empty(0, device=found)  # whether it is there
+            return found
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):  # as each kind of device says it is not
+        pass
+    here = ["cpu"]
+    if torch.cuda.is_available():
+        here += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    raise ValueError(f"device is {shown(device)}; available here: {', '.join(here)}")
+
+
+def tensors_of(fields: Any, current: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Array-likes by State field as tensors.
+
+    Raises:
+        ValueError: one of them is no array of numbers, or `current` (tensors or arrays) lacks the field or shape.
+    """
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"a State is {shown(fields)}; it must be a dict of arrays by field name")
+    tensors = {}
+    for name, value in fields.items():
+        if name not in current:
+            raise ValueError(f"unknown State field {shown(name)}; {allowed(name, current)}")
+        tensors[name] = tensor = _tensor_of(name, value)
+        wanted = list(current[name].shape)
+        if list(tensor.shape) != wanted:
+            raise ValueError(f"State field {name!r} has shape {list(tensor.shape)}; it must be {wanted}")
+    return tensors
+
+
+def _tensor_of(name: str, value: Any) -> Tensor:
+    """A tensor of bools, int64 or floats."""
+    try:
+        tensor = value.detach() if isinstance(value, Tensor) else torch.from_numpy(_array_of(value))
+        if tensor.is_meta or tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
+            raise TypeError
+        is_whole = not tensor.is_floating_point() and tensor.dtype != torch.bool
+        if tensor.dtype == torch.uint64 and (tensor.view(torch.int64) < 0).any():
+            raise OverflowError
+        return tensor.long() if is_whole else tensor
+    except Exception:  # whatever a stranger's array raises
+        raise ValueError(f"State field {name!r} is {shown(value)}; it must be an array of numbers") from None
+
+
+def _array_of(value: Any) -> np.ndarray:
+    """A copy, as torch can take it: of the machine's byte order, and no wider than 64 bits."""
+    array = np.array(value, order="C")
+    if array.dtype.kind not in "biuf":
+        raise TypeError
+    kind = np.float64 if array.dtype.kind == "f" and array.itemsize > 8 else array.dtype.newbyteorder("=")
+    return array.astype(kind)
+
+
+def as_kind(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values of a State field in its dtype.
+
+    Raises:
+        ValueError: one of them cannot be: a fraction or something too large among whole numbers, 2 among bools.
+    """
+    if dtype.is_floating_point or tensor.dtype == dtype:
+        return tensor.to(dtype)
+    if dtype == torch.bool:
+        is_possible, wanted = (tensor == 0) | (tensor == 1), "true or false"
+    else:
+        low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+        is_possible, wanted = torch.ones_like(tensor, dtype=torch.bool), f"a whole number from {low} to {high}"
+        if tensor.is_floating_point():
+            wide = tensor.double()
+            is_possible = (wide == wide.floor()) & (wide >= low) & (wide < float(high + 1))
+        elif tensor.dtype != torch.bool:
+            is_possible = (tensor >= low) & (tensor <= high)
+    if not is_possible.all():
+        raise ValueError(f"State field {name!r} holds {tensor[~is_possible][0].item()}; it must be {wanted}")
+    return tensor.to(dtype)
+
+
+def check_values(state: State, given: Collection[str], **bounds: tuple[float, float]) -> None:
+    """ValueError unless all floats of a State are finite, and the fields in `bounds` between their two ends.
+
+    Args:
+        given: the fields to look at.
+        bounds: lowest and highest value by field, both allowed.
+    """
+    for name in given:
+        values, (low, high) = getattr(state, name), bounds.get(name, (-math.inf, math.inf))
+        if name not in bounds and not values.is_floating_point():
+            continue
+        is_possible = (values >= low) & (values <= high) & values.isfinite()
+        if not is_possible.all():
+            wanted = f"between {low:g} and {high:g}" if math.isfinite(high) else f"{low:g} or more"
+            wanted = wanted if math.isfinite(low) else "finite"
+            value = values[~is_possible][0].item()
+            raise ValueError(f"{name} holds {value if isinstance(value, int) else f'{value:g}'}; it must be {wanted}")
+
+
+def check_index(state: Any, index: Any) -> None:
+    """ValueError unless a State has an environment number `index`."""
+    if not isinstance(state, State):
+        raise ValueError(f"the state is {shown(state)}; it must be a State, which env.state is after reset()")
+    last = len(state.step) - 1
+    if not -last - 1 <= whole(index, "index") <= last:
+        raise ValueError(f"index is {shown(index)}; allowed are 0 to {last}, or from the end -1 to {-last - 1}")
+
+
+# ---- the same numbers whatever the batch ----
+
+
+def direction_of(y: Tensor, x: Tensor) -> Tensor:
+    """atan2 of float32, rad, the same for an environment in batches of any size.
+
+    PyTorch's own rounds differently in vector instructions and in what is left over beside them.
+    """
+    return torch.atan2(y.double(), x.double()).float()
 
 
 # ---- masked work ----
@@ -334,7 +484,7 @@ def runs_in_loops(tensor: Tensor) -> bool:
 
 def arrays(*tensors: Tensor) -> list[np.ndarray]:
     """The tensors for the loops: contiguous arrays of the same memory, or copies of tensors that are not contiguous."""
-    return [tensor.contiguous().numpy() for tensor in tensors]
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
 def where_rows(rows: Tensor, compute: Callable[[Any], Any], source: Any, otherwise: Any) -> Any:
@@ -359,6 +509,19 @@ def where_rows(rows: Tensor, compute: Callable[[Any], Any], source: Any, otherwi
     return tree_map(lambda new, old: old.index_copy(0, index, new), computed, otherwise)
 
 
+def unshared(ts: TimeStep, state: State) -> TimeStep:
+    """With copies of what is memory of the State, such as an episode's sums in `info`."""
+    if torch.compiler.is_compiling():  # where memory has no address; a copy costs nothing there
+        return dataclasses.replace(ts, info={name: value.clone() for name, value in ts.info.items()})
+    own = {tensor.untyped_storage().data_ptr() for tensor in fields_of(state).values()}
+
+    def apart(tensor: Tensor) -> Tensor:
+        return tensor.clone() if tensor.untyped_storage().data_ptr() in own else tensor
+
+    seen = {name: tree_map(apart, value) for name, value in fields_of(ts).items() if name != "info"}
+    return TimeStep(**seen, info={name: apart(value) for name, value in ts.info.items()})
+
+
 def like(rows: Tensor, leaf: Tensor) -> Tensor:
     """One value per row, [B] -> [B, 1, ...] with as many axes as leaf [B, ...]."""
     return rows.view(-1, *[1] * (leaf.dim() - 1))
@@ -379,6 +542,6 @@ def tree_map(function: Callable, tree: Any, *others: Any) -> Any:
     return type(tree)(**branches)
 
 
-def fields_of(state: State) -> dict[str, Tensor]:
-    """The State's tensors by field name (no copies)."""
+def fields_of(state: State | TimeStep) -> dict[str, Any]:
+    """The State's tensors by field name (no copies); likewise of a TimeStep."""
     return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from torch_mars.envs import rng
-from torch_mars.envs.core import BatchedEnv, State, check_field, fields_of
+from torch_mars.envs.core import BatchedEnv, State, fields_of, tensors_of
 
 
 class Outcome(NamedTuple):
@@ -90,7 +90,7 @@ class TensorEngine(Engine):
         return {name: value[0].numpy() for name, value in self.rules.state_dict().items()}
 
     def load_state(self, fields: dict[str, Any]) -> None:
-        self.rules.load_state(_batches_of_one(fields))
+        self.rules.load_state(_batches_of_one(fields, self.state_dict()))
 
     def batched_state(self) -> State:
         return self.rules.state
@@ -164,9 +164,7 @@ class LoopEngine(Engine):
         return {name: value.copy() for name, value in self.fields.items()}
 
     def load_state(self, fields: dict[str, Any]) -> None:
-        for name, value in fields.items():
-            check_field(name, np.shape(value), self.fields)
-        loaded = self.rules.with_fields(self.batched_state(), _batches_of_one(fields))
+        loaded = self.rules.with_fields(self.batched_state(), _batches_of_one(fields, self.fields))
         for name, value in fields_of(loaded).items():
             self.fields[name][...] = value[0].numpy()
 
@@ -178,5 +176,5 @@ def _numbers(values: list[float]) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def _batches_of_one(fields: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value)[None] for name, value in fields.items()}
+def _batches_of_one(fields: dict[str, Any], current: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: tensor[None] for name, tensor in tensors_of(fields, current).items()}

@@ -1,16 +1,54 @@
 """Options of environments, and the words with which a wrong name or value is refused. Knows no environment."""
 
+import dataclasses
 import difflib
 import numbers
+import operator
+import reprlib
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
+
+MOST = 2**31 - 1  # of anything that is counted
+LARGEST = 1e9  # of any other number, so that float32 holds its cubes
+MOST_SHOWN = 80  # characters of a value in a message
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlevel = 3
+
+
+def shown(value: Any) -> str:
+    """A value as an error message quotes it: on one line, and short whatever it is."""
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return f"a whole number of {value.bit_length()} bits"
+    try:
+        text = " ".join(_SHORT.repr(value).split())
+    except Exception:  # whatever a stranger's __repr__ raises
+        text = f"something of type {type(value).__name__}"
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
+
+
+def whole(value: Any, name: str = "seed") -> int:
+    """The int that a whole number is, NumPy's included; a bool is none.
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    try:
+        if not isinstance(value, bool | np.bool_):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ValueError(f"{name} is {shown(value)}; it must be a whole number")
 
 
 def allowed(name: str, names: Any) -> str:
     """The end of an error message: the nearest of the allowed names, or all of them."""
     names = [str(n) for n in names]
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name)[:MOST_SHOWN], names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"allowed are {', '.join(names)}"
 
 
@@ -21,15 +59,17 @@ def make_options(options_type: type, options: dict[str, Any]) -> Any:
         ValueError: an unknown option, a value of another kind, or (from the options' own check) one out of range.
     """
     kinds = typing.get_type_hints(options_type)
+    plain = {}
     for name, value in options.items():
         if name not in kinds:
-            raise ValueError(f"unknown option {name!r}; {allowed(name, kinds)}")
+            raise ValueError(f"unknown option {shown(name)}; {allowed(name, kinds)}")
+        value = plain[name] = _plain(value)
         alternatives = [kinds[name], *typing.get_args(kinds[name])]  # X | None -> X, None
         if not any(_is_a(kind, value) for kind in alternatives):
             wanted = " or ".join(_KINDS[kind][1] for kind in alternatives if kind in _KINDS)
             wanted += " or a sequence of numbers" * any(typing.get_origin(kind) is tuple for kind in alternatives)
-            raise ValueError(f"{name} is {value!r}; it must be {wanted}")
-    return options_type(**options)
+            raise ValueError(f"{name} is {shown(value)}; it must be {wanted}")
+    return options_type(**plain)
 
 
 _KINDS = {
@@ -41,16 +81,31 @@ _KINDS = {
 }
 
 
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's, which do not overflow in what is computed of them."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
 def _is_a(kind: Any, value: Any) -> bool:
     """Whether a value is of an annotation's kind; a bool is no number, nan neither."""
-    if isinstance(value, bool) and kind is not bool or value != value:
-        return False
     if kind in _KINDS:
-        return isinstance(value, _KINDS[kind][0])
-    return typing.get_origin(kind) is tuple and isinstance(value, Sequence) and not isinstance(value, str)
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value
+        return isinstance(value, _KINDS[kind][0]) and (is_number or kind not in (int, float))
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return typing.get_origin(kind) is tuple and is_sequence and all(_is_a(typing.get_args(kind)[0], v) for v in value)
 
 
 # ---- ranges, for `__post_init__` ----
+
+
+def within_reason(options: Any) -> None:
+    """ValueError for a number that nothing can be computed with: whole ones beyond MOST, others beyond LARGEST."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MOST:
+            raise ValueError(f"{field.name} is {shown(value)}; it must be at most {MOST}")
+        if isinstance(value, float) and not abs(value) <= LARGEST:
+            raise ValueError(f"{field.name} is {value!r}; it must be between {-LARGEST:g} and {LARGEST:g}")
 
 
 def at_least(options: Any, least: float, *names: str) -> None:
@@ -65,7 +120,8 @@ def more_than(options: Any, bound: float, *names: str) -> None:
 
 def between(options: Any, low: float, high: float, *names: str) -> None:
     """ValueError unless each of these options is in [low, high]."""
-    _require(options, names, lambda value: low <= value <= high, f"it must be between {low:g} and {high:g}")
+    ends = (f"{end}" if isinstance(end, int) else f"{end:g}" for end in (low, high))
+    _require(options, names, lambda value: low <= value <= high, f"it must be between {' and '.join(ends)}")
 
 
 def one_of(options: Any, names: Sequence[str], *values: str) -> None:
@@ -74,7 +130,7 @@ def one_of(options: Any, names: Sequence[str], *values: str) -> None:
         value = getattr(options, name)
         if value not in values:
             few = f"allowed are {' and '.join(map(repr, values))}"
-            raise ValueError(f"{name} is {value!r}; {few if len(values) <= 3 else allowed(value, values)}")
+            raise ValueError(f"{name} is {shown(value)}; {few if len(values) <= 3 else allowed(value, values)}")
 
 
 def _require(options: Any, names: Sequence[str], holds: Callable[[Any], bool], wanted: str) -> None:
@@ -82,4 +138,4 @@ def _require(options: Any, names: Sequence[str], holds: Callable[[Any], bool], w
     for name in names:
         value = getattr(options, name)
         if value is not None and not holds(value):
-            raise ValueError(f"{name} is {value!r}; {wanted}")
+            raise ValueError(f"{name} is {shown(value)}; {wanted}")

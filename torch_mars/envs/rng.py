@@ -13,11 +13,13 @@ Source: SplitMix64 by Guy Steele, Doug Lea and Christine Flood (OOPSLA 2014), co
 public-domain `splitmix64.c`. `rng_loops.py` draws the same numbers one at a time.
 """
 
-import numbers
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from torch_mars.envs.options import whole
 
 WORD = 1 << 64
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
@@ -37,6 +39,7 @@ _MULTIPLIERS = tuple(signed(m) for m in MULTIPLIERS)
 
 def mix_int(word: int) -> int:
     """SplitMix64's output function on one Python int (unsigned 64-bit in and out)."""
+    word = whole(word, "word")
     for shift, multiplier in zip(SHIFTS, (*MULTIPLIERS, 1)):
         word = ((word ^ (word >> shift)) * multiplier) % WORD
     return word
@@ -56,9 +59,9 @@ def mix(x: Tensor) -> Tensor:
 
 def derive(seed: int, *words: int | str) -> int:
     """A new seed from a seed and a path of words, e.g. `derive(3, "evaluation", 17)`; unrelated to all others."""
-    seed = mix_int((seed + GOLDEN) % WORD)
+    seed = mix_int((whole(seed) + GOLDEN) % WORD)
     for word in words:
-        number = int.from_bytes(word.encode(), "little") if isinstance(word, str) else word
+        number = int.from_bytes(word.encode(), "little") if isinstance(word, str) else whole(word, "word")
         while True:  # 64 bits at a time, so that long words do not collide
             seed = mix_int((seed ^ mix_int((number + GOLDEN) % WORD)) + GOLDEN)
             number >>= 64
@@ -71,12 +74,16 @@ def keys(seed: int | Sequence[int], count: int, device: torch.device | str = "cp
     """int64 [count]: one key per environment.
 
     With a sequence of P seeds, each gives `count / P` consecutive keys: the same that it would give alone.
+
+    Raises:
+        ValueError: a seed that is no whole number, or seeds that cannot share the environments equally.
     """
-    seeds = [int(seed)] if isinstance(seed, numbers.Integral) else [int(s) for s in seed]
+    is_sequence = isinstance(seed, Sequence | np.ndarray | Tensor) and not isinstance(seed, str | bytes)
+    seeds = [whole(s) for s in seed] if is_sequence and getattr(seed, "ndim", 1) else [whole(seed)]
     if not seeds or count % len(seeds):
         raise ValueError(f"{count} environments cannot be shared equally by {len(seeds)} seeds")
-    starts = torch.tensor([signed(mix_int((s + GOLDEN) % WORD)) for s in seeds], device=device)
-    return bits(starts, count // len(seeds))[0].flatten()
+    starts = [signed(mix_int((s + GOLDEN) % WORD)) for s in seeds]
+    return bits(torch.tensor(starts, dtype=torch.int64, device=device), count // len(seeds))[0].flatten()
 
 
 def bits(key: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -7,22 +7,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_mars.envs.core import may_look
+
 
 class Categorical:
     """A policy over A actions of which some may be forbidden: logits [..., A], mask [..., A] or None."""
 
     def __init__(self, logits: Tensor, mask: Tensor | None):
+        self.mask = mask
         if mask is not None:
             logits = torch.where(mask, logits, -1e9)  # finite: -inf would give nan in p log p
         self.log_probs = logits.log_softmax(-1)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """By inversion of one uniform number per agent."""
+        """By inversion of one uniform number per agent.
+
+        The first action whose cumulative probability is above the number. Sums are rounded, on a GPU in another order:
+        so the mask decides what is allowed, and where no sum is above, it is the last action that added to it.
+        """
         cumulative = self.log_probs.exp().cumsum(-1)
-        return (cumulative <= noise[..., None] * cumulative[..., -1:]).sum(-1)
+        drawn = noise[..., None] * cumulative[..., -1:]
+        if may_look(noise):  # the same for less, as long as the sums grow
+            action = (cumulative <= drawn).sum(-1)
+            if self._are_allowed(action):
+                return action
+        return self._of_allowed(torch.where(cumulative > drawn, 2.0, cumulative)).argmax(-1)  # the first of several
 
     def mode(self) -> Tensor:
-        return self.log_probs.argmax(-1)
+        return self._of_allowed(self.log_probs).argmax(-1)
+
+    def _are_allowed(self, actions: Tensor) -> bool:
+        last = self.log_probs.shape[-1] - 1
+        is_allowed = actions <= last
+        if self.mask is not None:
+            mask = self.mask.expand_as(self.log_probs)
+            is_allowed &= mask.gather(-1, actions.clamp(max=last)[..., None]).squeeze(-1)
+        return bool(is_allowed.all())
+
+    def _of_allowed(self, values: Tensor) -> Tensor:
+        """Values of actions [..., A] with less than any for the forbidden ones."""
+        return values if self.mask is None else torch.where(self.mask, values, -torch.inf)
 
     def log_prob(self, action: Tensor) -> Tensor:
         return self.log_probs.gather(-1, action[..., None]).squeeze(-1)
@@ -35,6 +59,7 @@ class TanhNormal:
     """tanh of a normal: actions [..., d] in [-1, 1]. Beyond +-0.999 the density is the mean density of that tail."""
 
     EDGE = 0.999
+    FAR = 1e13  # between an action and the mean, before the tanh: squares of it in least deviations are finite
 
     def __init__(self, mean: Tensor, log_std: Tensor):
         self.mean, self.std = mean, F.softplus(log_std) + 1e-3
@@ -51,8 +76,8 @@ class TanhNormal:
         density = self._normal(u) - _log_tanh_slope(u)
         edge = torch.full((), self.EDGE, dtype=action.dtype, device=action.device)
         u_edge = edge.atanh()
-        above = torch.special.log_ndtr((self.mean - u_edge) / self.std)
-        below = torch.special.log_ndtr((-u_edge - self.mean) / self.std)
+        above = _log_ndtr(self._deviations(self.mean - u_edge))
+        below = _log_ndtr(self._deviations(-u_edge - self.mean))
         tail = torch.where(action > 0, above, below) - torch.log1p(-edge)
         return torch.where(action.abs() < self.EDGE, density, tail).sum(-1)
 
@@ -63,7 +88,25 @@ class TanhNormal:
         return (normal + _log_tanh_slope(u)).sum(-1)
 
     def _normal(self, u: Tensor) -> Tensor:
-        return -0.5 * ((u - self.mean) / self.std).square() - torch.log(self.std * (2 * torch.pi) ** 0.5)
+        return -0.5 * self._deviations(u - self.mean).square() - torch.log(self.std * (2 * torch.pi) ** 0.5)
+
+    def _deviations(self, way: Tensor) -> Tensor:
+        """A way before the tanh, in standard deviations."""
+        return way.clamp(-self.FAR, self.FAR) / self.std
+
+
+def _log_ndtr(x: Tensor) -> Tensor:
+    """log of the normal distribution up to x, whose slope is finite as far out as squares are.
+
+    PyTorch's own slope is a quotient of numbers that underflow: nan from x = -1e4 or so.
+    """
+    if not x.requires_grad:
+        return torch.special.log_ndtr(x)
+    value = x.detach()
+    far = 0.7978845608028654 / torch.special.erfcx(value.clamp(max=0) * -0.5**0.5)  # (2 / pi)^(1/2)
+    near = torch.exp(-0.5 * value.square()) * 0.3989422804014327 / torch.special.ndtr(value.clamp(min=-1))
+    slope = torch.where(value < 0, far, near)
+    return torch.special.log_ndtr(value) + slope * (x - value)
 
 
 def _log_tanh_slope(u: Tensor) -> Tensor:

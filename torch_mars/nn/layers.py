@@ -8,6 +8,16 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, 
 _LINEAR = torch.ops.mkldnn._linear_pointwise.default if HAS_ONEDNN else None
 
 
+def is_leaving() -> bool:
+    """Whether a program is made of the network that others shall run: nothing private to this machine goes into it."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
+def _zeros(*shape: int) -> Tensor:
+    """Whatever the defaults of the process are: networks start on the CPU, where their generators are."""
+    return torch.zeros(*shape, dtype=torch.float32, device="cpu")
+
+
 class Linear(nn.Module):
     """P linear layers, one per seed: [P, rows, inputs] -> [P, rows, outputs], with or without a ReLU behind.
 
@@ -20,12 +30,15 @@ class Linear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, gain: float, generators: list[torch.Generator], relu: bool = False):
         super().__init__()
-        weights = [nn.init.orthogonal_(torch.empty(outputs, inputs), gain, generator=g) for g in generators]
+        weights = [nn.init.orthogonal_(_zeros(outputs, inputs), gain, generator=g) for g in generators]
         self.weight = nn.Parameter(torch.stack(weights))
-        self.bias = nn.Parameter(torch.zeros(len(generators), 1, outputs))
+        self.bias = nn.Parameter(_zeros(len(generators), 1, outputs))
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
+        if is_leaving():
+            y = torch.baddbmm(self.bias, x, self.weight.mT)
+            return y.relu() if self.relu else y
         return _Affine.apply(x, self.weight, self.bias, self.relu)
 
 

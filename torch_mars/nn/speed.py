@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.core import tree_map
+from torch_mars.nn.layers import is_leaving
 from torch_mars.run.cli import RunError
 
 CACHED_ROWS = 4096  # of a layer's output with 128 columns: 2 MB, so that the next layer finds them in the cache
@@ -42,8 +43,8 @@ def keep_freed_memory() -> None:
 
 
 def cache_sized(rows: Tensor) -> tuple[Tensor, ...]:
-    """Rows [P, R, ...] in the portions in which a network should take them: on a GPU all at once."""
-    if rows.device.type != "cpu":
+    """Rows [P, R, ...] in the portions in which a network should take them: on a GPU, or when exported, all at once."""
+    if rows.device.type != "cpu" or is_leaving():
         return (rows,)
     return rows.split(max(1, CACHED_ROWS // rows.shape[0]), 1)
 

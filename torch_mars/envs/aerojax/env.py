@@ -73,7 +73,7 @@ enemies. Sums over the episode: `episode_kills`, `episode_losses`, ..., and `epi
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import gymnasium
 import numpy as np
@@ -113,11 +113,13 @@ from torch_mars.envs.aerojax.task import (
     Options,
 )
 from torch_mars.envs.aerojax.vectors import Vector
-from torch_mars.envs.core import BatchedEnv
+from torch_mars.envs.core import FURTHEST, BatchedEnv, check_index, check_values
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.options import LARGEST
 from torch_mars.envs.rng import uniform
 
 UNKNOWN, OWN = 1e9, 2e9  # sorting keys behind every distance
+SLOWEST = 1e-3  # m/s, in a State: below it there is no direction
 
 
 class AeroJAX(BatchedEnv):
@@ -126,6 +128,7 @@ class AeroJAX(BatchedEnv):
         **dict.fromkeys(("won", "lost", "draw", "allies_alive", "enemies_alive"), "last"),
         **{f"episode_{name}": "sum" for name in ("kills", *ALLY_LOSSES, *ENEMY_LOSSES[1:], "hits")},
     }
+    takes_any_action = True  # nan is 0, infinite ones are the largest
 
     def setup(self) -> None:
         c = self.options
@@ -165,6 +168,18 @@ class AeroJAX(BatchedEnv):
 
     def _constant(self, values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device)
+
+    def admitted(self, state: AeroState, given: Collection[str]) -> AeroState:
+        """Within what float32 can compute with; those who fly without moving have no direction."""
+        places, others, parts = (-FURTHEST, FURTHEST), (-LARGEST, LARGEST), (-2, 2)
+        check_values(
+            state, given, position=places, velocity=others, lift_dir=parts, alpha=others, throttle=others, health=others
+        )
+        if (is_still := vectors.length(vectors.split(state.velocity)) < SLOWEST).any():
+            b, i = is_still.nonzero()[0].tolist()
+            velocity = state.velocity[b, i].tolist()
+            raise ValueError(f"velocity holds {velocity}, which has no direction; it must be {SLOWEST} m/s or more")
+        return state
 
     # ---- reset ----
 
@@ -494,6 +509,7 @@ class AeroJAX(BatchedEnv):
         """With the paths flown in the `trail`."""
         from torch_mars.envs.aerojax.draw import draw
 
+        check_index(state, index)
         return draw(self, state, index, trail)
 
     def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:

@@ -198,7 +198,7 @@ def _substep(motion, u, h, c):
     t2 = unit(add(t, scale(h / speed, a_across)))
     speed2 = max(c.v_floor, speed + h * (path_acceleration - GRAVITY * (t[2] + t2[2]) / 2))
 
-    n = subtract(n, scale(dot(n, t2) / (1 + dot(t, t2)), add(t, t2)))
+    n = subtract(n, scale(dot(n, t2) / max(1 + dot(t, t2), 1e-6), add(t, t2)))
     n = unit(across(n, t2))
     position = add(position, scale(h / 2, add(scale(speed, t), scale(speed2, t2))))
     return Motion(position, t2, speed2, n, alpha, throttle)

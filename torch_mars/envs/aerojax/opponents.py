@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_mars.envs.aerojax.physics import GRAVITY, Motion, alpha_limits, body_axes, dynamic_pressure, velocity_of
 from torch_mars.envs.aerojax.task import Options
 from torch_mars.envs.aerojax.vectors import Vector, across, add, dot, length, pick, rows, scale, subtract, unit, where
+from torch_mars.envs.core import direction_of
 
 NEVER = 1e9  # larger than any cost or time
 
@@ -171,7 +172,7 @@ def _keep_clear(
 
     k = soonest.squeeze(2)
     is_foe = (k >= foes.start) & (k < foes.stop)
-    up_or_down = torch.where(k > mine, 1.0, -1.0)
+    up_or_down = torch.where(k > mine, torch.ones_like(me.speed), -1.0)
     level = torch.zeros_like(up_or_down)
     bias = where(is_foe, me.right, (level, level, up_or_down))
     m = across(subtract(tuple(of_soonest(x) for x in miss), scale(AVOID_BIAS, bias)), me.direction)
@@ -226,9 +227,9 @@ def _acceleration(e: Vector, turning: Vector, me: Flyer, target: Target, is_guar
 
 def _controls(a: Vector, me: Flyer, target: Target, is_guarding: Tensor, skill: float, c: Options) -> Tensor:
     """10. Aileron, elevator and throttle [B, I, 3]: roll the lift to the acceleration, pull, keep the speed."""
-    limit = torch.where(is_guarding, 1.0, skill)
+    limit = torch.where(is_guarding, torch.ones_like(me.speed), skill)
     lift = dot(a, me.lift_dir)
-    phi = torch.atan2(dot(a, me.right), lift)
+    phi = direction_of(dot(a, me.right), lift)
     aileron = GAIN_ROLL * phi / (math.radians(c.roll_rate) * c.dt)
     aileron = torch.minimum(torch.maximum(aileron, -limit), limit)
 

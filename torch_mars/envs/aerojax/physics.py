@@ -127,7 +127,7 @@ def _substep(motion: Motion, u: Controls, h: float, c: Options) -> Motion:
     # the mean of the slopes before and after keeps energy
     speed2 = (speed + h * (path_acceleration - GRAVITY * (t[2] + t2[2]) / 2)).clamp(min=c.v_floor)
 
-    n = subtract(n, scale(dot(n, t2) / (1 + dot(t, t2)), add(t, t2)))  # carried along without twist
+    n = subtract(n, scale(dot(n, t2) / (1 + dot(t, t2)).clamp(min=1e-6), add(t, t2)))  # carried along without twist
     n = unit(subtract(n, scale(dot(n, t2), t2)))
     position = add(position, scale(h / 2, add(scale(speed, t), scale(speed2, t2))))
     return Motion(position, t2, speed2, n, alpha, throttle)

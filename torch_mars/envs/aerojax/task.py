@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from torch_mars.envs.core import State
-from torch_mars.envs.options import at_least, between, more_than, one_of
+from torch_mars.envs.options import at_least, between, more_than, one_of, shown, within_reason
 
 TITLE = "AeroJAX"
 TASKS = {f"aerojax_{n}v{n}": {"n_allies": n, "n_enemies": n} for n in (2, 3, 5, 8)}
@@ -19,6 +19,8 @@ EXTENSIONS = {
     "aerojax_5v5_mixed": {"n_allies": 5, "n_enemies": 5, "ally_types": _MIXED, "enemy_types": _MIXED},
     "aerojax_16v16": {"n_allies": 16, "n_enemies": 16, "half_size": 3000.0},
 }
+MOST_OF_A_TEAM = 128  # aircraft: each observes all others, 1.5 MB of numbers in every environment
+MOST_SUBSTEPS = 1000
 BUDGET = 3  # the paper trains three times as long here as elsewhere
 
 FLYING, SHOT, GROUND, LEFT, COLLIDED = range(5)  # status
@@ -120,7 +122,11 @@ class Options:
     max_ally_slots: int = 7
 
     def __post_init__(self):
-        at_least(self, 1, "n_allies", "n_enemies", "max_steps", "substeps")
+        at_least(self, 1, "max_steps")
+        within_reason(self)
+        between(self, 1, MOST_OF_A_TEAM, "n_allies", "n_enemies")
+        between(self, 1, MOST_SUBSTEPS, "substeps")
+        at_least(self, 0.01, "v_floor")
         more_than(self, 0, "dt", "half_size", "ceiling", "rho", "mass", "wing_area", "v0", "view_range")
         more_than(self, 0, "throttle_tau", "lock_max")
         at_least(self, 0, "weapon_range", "comm_range", "max_enemy_slots", "max_ally_slots")
@@ -129,7 +135,7 @@ class Options:
         for name, count in (("ally_types", self.n_allies), ("enemy_types", self.n_enemies)):
             types = getattr(self, name)
             if types is not None and (len(types) != count or any(kind not in TYPES for kind in types)):
-                raise ValueError(f"{name} is {types!r}; it must be {count} numbers from 0 to {len(TYPES) - 1}")
+                raise ValueError(f"{name} is {shown(types)}; it must be {count} numbers from 0 to {len(TYPES) - 1}")
         for name in ("view_h", "view_v", "weapon_h", "weapon_v"):
             if not 0 < getattr(self, name) < 180:  # their tangents: not even the ends
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be between 0 and 180 degrees")

@@ -23,7 +23,7 @@ EXPONENTS = 2 * Options(LARGEST, 1).walk_length + 1  # 0 .. twice the longest wa
 
 def weights(device: torch.device | str = "cpu") -> Tensor:
     """e^0, e^-1, ...: float64 numbers of a table, the same on every device."""
-    return torch.arange(EXPONENTS, dtype=torch.float64).neg().exp().to(device)
+    return torch.arange(EXPONENTS, dtype=torch.float64, device="cpu").neg().exp().to(device)
 
 
 def draw_boards(rng: Tensor, options: Options, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -56,7 +56,7 @@ from torch_mars.envs.connector.task import (
     ConnectorState,
     Options,
 )
-from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 
 REACH = WINDOW // 2
@@ -95,7 +95,7 @@ class Connector(BatchedEnv):
         count, G, N = len(rng), self.grid_size, self.num_agents
         if runs_in_loops(rng):
             rng = rng.clone()
-            head, target = torch.empty(2, count, N, dtype=torch.int64)
+            head, target = torch.empty(2, count, N, dtype=torch.int64, device=rng.device)
             loops.draw_boards(self.options.walk_length, G, self.weights.numpy(), *arrays(rng, head, target))
         else:
             head, target, rng = draw_boards(rng, self.options, self._weights)
@@ -110,6 +110,7 @@ class Connector(BatchedEnv):
         )
 
     def admitted(self, state: ConnectorState, given: Collection[str]) -> ConnectorState:
+        check_values(state, given)
         G, N, grid = self.grid_size, self.num_agents, state.grid.flatten(1)
         for name in ("agent_pos", "target_pos"):
             values = getattr(state, name)
@@ -148,8 +149,9 @@ class Connector(BatchedEnv):
     def _advance_in_loops(self, state: ConnectorState, actions: Tensor):
         """What `advance` does, faster on CPU."""
         grid, agent_pos = (x.clone(memory_format=torch.contiguous_format) for x in (state.grid, state.agent_pos))
-        reward, is_over = torch.empty(actions.shape), torch.empty(len(actions), dtype=torch.bool)
-        counts = torch.empty(2, len(actions), dtype=torch.int64)
+        reward = torch.empty(actions.shape, dtype=torch.float32, device=actions.device)
+        is_over = torch.empty(len(actions), dtype=torch.bool, device=actions.device)
+        counts = torch.empty(2, len(actions), dtype=torch.int64, device=actions.device)
         loops.advance(self.pay, *arrays(actions, grid, agent_pos, state.target_pos, reward, is_over, counts))
         return dataclasses.replace(state, grid=grid, agent_pos=agent_pos), reward, is_over, *counts
 
@@ -193,8 +195,8 @@ class Connector(BatchedEnv):
     def perceive(self, state: ConnectorState) -> tuple[Tensor, Tensor, Tensor]:
         if runs_in_loops(state.grid):
             shape = state.agent_pos.shape[:2]
-            obs = torch.empty(*shape, sum(OBSERVED.values()))
-            mask = torch.empty(*shape, len(MOVES), dtype=torch.bool)
+            obs = torch.empty(*shape, sum(OBSERVED.values()), dtype=torch.float32, device=state.grid.device)
+            mask = torch.empty(*shape, len(MOVES), dtype=torch.bool, device=state.grid.device)
             loops.perceive(*arrays(state.grid, state.agent_pos, state.target_pos, obs, mask))
             return obs, obs.flatten(1), mask
         around, cells = self._codes_around(state), self.grid_size**2
@@ -229,11 +231,13 @@ class Connector(BatchedEnv):
         """The board, where all ways can be seen; nothing is shown of `trail`."""
         from torch_mars.envs.connector.draw import draw
 
+        check_index(state, index)
         return draw(state, index, self.action_mask(state)[index])
 
     def draw_text(self, state: ConnectorState, index: int = 0) -> str:
         from torch_mars.envs.connector.draw import draw_text
 
+        check_index(state, index)
         return draw_text(state, index)
 
     def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torch_mars.envs.core import State
-from torch_mars.envs.options import at_least, between
+from torch_mars.envs.options import at_least, between, within_reason
 
 TITLE = "Connector"
 
@@ -38,7 +38,7 @@ BLOCKERS, TARGETS = 4, 4 + WINDOW * WINDOW  # where these begin
 
 def other_task(name: str) -> dict | None:
     """The options of `connector_<G>x<G>x<N>a`, numbers without leading zeros; None for other names."""
-    match = re.fullmatch(r"connector_([1-9][0-9]*)x\1x([1-9][0-9]*)a", name)
+    match = re.fullmatch(r"connector_([1-9][0-9]{0,8})x\1x([1-9][0-9]{0,8})a", name)
     return dict(zip(("grid_size", "num_agents"), map(int, match.groups()))) if match else None
 
 
@@ -54,6 +54,7 @@ class Options:
     timestep_reward: float = -0.03  # of every step that an agent begins unconnected
 
     def __post_init__(self):
+        within_reason(self)
         between(self, SMALLEST, LARGEST, "grid_size")
         at_least(self, 1, "num_agents", "max_steps")
         between(self, -1e6, 1e6, "connected_reward", "timestep_reward")

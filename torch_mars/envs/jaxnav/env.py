@@ -40,9 +40,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, may_look
+from torch_mars.envs.core import FURTHEST, BatchedEnv, check_index, check_values, direction_of, may_look
 from torch_mars.envs.jaxnav.lidar import Lidar
-from torch_mars.envs.jaxnav.maps import Draft, advance, finish, following, is_complete, neighbourhood, new_draft
+from torch_mars.envs.jaxnav.maps import (
+    MOST_ROUNDS,
+    NO_MAP,
+    Draft,
+    advance,
+    finish,
+    following,
+    is_complete,
+    neighbourhood,
+    new_draft,
+)
 from torch_mars.envs.jaxnav.task import (
     DT,
     HALF_SIDE,
@@ -79,12 +89,12 @@ class JaxNav(BatchedEnv):
         state_size = sum(global_features(self.num_agents, c.map_size).values())
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (state_size,), np.float32)
 
-        self._full_speed = torch.tensor([c.max_v, c.max_w], device=self.device)
+        self._full_speed = torch.tensor([c.max_v, c.max_w], dtype=torch.float32, device=self.device)
         self.lidar = Lidar(self.num_agents, c.map_size, self.device)
         self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
-        self._closest = torch.arange(LAST + 1, device=self.device)[
-            torch.linspace(0, MAX_RANGE, LAST + 1) <= ROBOT_RADIUS + c.lidar_thresh
-        ].amax()  # the last sample that counts as too close
+        reach = torch.linspace(0, MAX_RANGE, LAST + 1, dtype=torch.float32, device="cpu")  # of every sample
+        is_close = (reach <= ROBOT_RADIUS + c.lidar_thresh).to(self.device)
+        self._closest = torch.arange(LAST + 1, device=self.device)[is_close].amax()  # the last that is too close
 
     # ---- reset ----
 
@@ -134,6 +144,9 @@ class JaxNav(BatchedEnv):
 
     def admitted(self, state: NavState, given: Collection[str]) -> NavState:
         """With beams and a complete next level, as the episode may end at once."""
+        places = (-FURTHEST, FURTHEST)
+        level = {"next_placed": (NO_MAP, self.num_agents), "next_rounds": (0, MOST_ROUNDS), "next_robots": places}
+        check_values(state, given, pos=places, theta=places, goal=places, start=places, **level)
         is_stale = "rng" in given and "next_cursor" not in given
         draft = self._new_draft(state.rng) if is_stale else _draft(state)
         return dataclasses.replace(
@@ -173,7 +186,7 @@ class JaxNav(BatchedEnv):
             "timeout": is_time_up & ~(crashed | goal_reached),
         }
         counts = {name: event.sum(1) for name, event in events.items()}
-        rates = dict(zip(self.metrics, (count / self.num_agents for count in counts.values())))
+        rates = dict(zip(self.metrics, (count.float() / self.num_agents for count in counts.values())))
         success = (goal_reached & ~crashed).all(1).float()
         return state, self._reward(old, state), terminated, {**counts, **rates, "success": success}
 
@@ -215,9 +228,9 @@ class JaxNav(BatchedEnv):
         distance = [torch.linalg.vector_norm(state.pos - old.goal, dim=-1) for state in (old, new)]
         progress = c.weight_g * (distance[0] - distance[1])
         own = torch.where(old.goal_reached, 0.0, torch.where(new.goal_reached, c.goal_rew, progress))
-        own = own + c.coll_rew * (new.crashed & ~old.crashed)
-        own = own + c.dt_rew * ~(old.goal_reached | old.crashed)
-        own = own + c.lidar_rew * (new.beams.amin(2) <= self._closest)
+        own = own + c.coll_rew * (new.crashed & ~old.crashed).float()
+        own = own + c.dt_rew * (~(old.goal_reached | old.crashed)).float()
+        own = own + c.lidar_rew * (new.beams.amin(2) <= self._closest).float()
         own = torch.where(old.done[:, None], 0.0, own)
         return c.rew_lambda * own + (1 - c.rew_lambda) * own.mean(1, keepdim=True)
 
@@ -225,11 +238,11 @@ class JaxNav(BatchedEnv):
 
     def observation(self, state: NavState) -> Tensor:
         c = self.options
-        ranges = state.beams * (SPACING / MAX_RANGE) - 0.5
+        ranges = state.beams.float() * (SPACING / MAX_RANGE) - 0.5
         v, w = state.vel.unbind(-1)
         x, y = (state.goal - state.pos).unbind(-1)
         distance = torch.hypot(x, y).clamp(max=MAX_RANGE) / MAX_RANGE - 0.5
-        bearing = _wrap(torch.atan2(y, x) - state.theta) / math.pi
+        bearing = _wrap(direction_of(y, x) - state.theta) / math.pi
         share = torch.full_like(v, c.rew_lambda - 0.5)
         return torch.cat([ranges, torch.stack([v / c.max_v - 0.5, w / c.max_w, distance, bearing, share], 2)], 2)
 
@@ -241,7 +254,7 @@ class JaxNav(BatchedEnv):
             state.theta / math.pi - 0.5,
             state.goal / c.map_size - 0.5,
             state.vel / self._full_speed - 0.5,
-            (state.step / self.max_steps - 0.5)[:, None],
+            (state.step.float() / self.max_steps - 0.5)[:, None],
             state.goal_reached,
             state.crashed,
         )
@@ -251,6 +264,7 @@ class JaxNav(BatchedEnv):
         """With the ways driven through the states of `trail`."""
         from torch_mars.envs.jaxnav.draw import draw
 
+        check_index(state, index)
         return draw(self.options.goal_radius, state, index, trail)
 
 

@@ -43,7 +43,7 @@ class Lidar:
 
     def _read_in_loops(self, pos: Tensor, theta: Tensor, map_data: Tensor) -> Tensor:
         """What `read` does, faster on CPU."""
-        samples = torch.empty(*theta.shape, NUM_BEAMS, dtype=torch.uint8)
+        samples = torch.empty(*theta.shape, NUM_BEAMS, dtype=torch.uint8, device=theta.device)
         loops.read(*arrays(pos, theta.cos(), theta.sin(), map_data, self._cos, self._sin, samples))
         return samples
 

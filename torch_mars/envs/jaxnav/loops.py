@@ -1,7 +1,8 @@
 """`lidar.py` beam by beam, as loops: several times faster on CPU, as a beam ends at its first hit.
 
 The functions of `lidar.py` by the same names, in the same order. Every number is float32 and rounded in the order of
-`lidar.py`, so that both read the same to the last bit.
+`lidar.py`, so that both read the same to the last bit. Whatever the floats are, every loop ends and no index leaves the
+map.
 
 Axes: B environments, N robots, V beams, W cells along a side of the map.
 """
@@ -15,6 +16,7 @@ F = np.float32
 # single precision throughout, as in the tensors: a plain Python number would make it double
 _LAST, _SPACING, _MAX_RANGE, _RESOLUTION = map(F, (LAST, SPACING, MAX_RANGE, RESOLUTION))
 _HALF_SIDE, _TINY, _ZERO, _ONE = map(F, (HALF_SIDE, TINY, 0, 1))
+_MOST_LINES = int(MAX_RANGE) + 3  # that a beam crosses; one more, and another for rounding
 _AROUND = F(1.5) * _HALF_SIDE  # radius of a circle around a robot: most beams miss it
 
 
@@ -58,16 +60,17 @@ def _first_in_wall(place, across, along, aside, map_data, are_rows, nearest):
     crossing = (_ONE - inside if along > _ZERO else inside) * samples_per_cell
     reach = _SPACING * aside
     line, way = int(cell), 1 if along > _ZERO else -1
-    while True:
+    for _ in range(_MOST_LINES):
         sample = max(np.ceil(crossing), _ONE)
         if sample >= nearest:
             return nearest
         line = line + way
-        lane = int(min(max(across + sample * reach, _ZERO), F(size)))
+        lane = max(int(min(max(across + sample * reach, _ZERO), F(size))), 0)  # again, as nan may be any int
         outer = min(max(line, 0), size - 1)
         if lane < size and (map_data[outer, lane] if are_rows else map_data[lane, outer]):
             return sample
         crossing = crossing + samples_per_cell
+    return nearest
 
 
 @compiled

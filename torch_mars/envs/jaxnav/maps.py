@@ -49,7 +49,7 @@ def new_draft(key: Tensor, num_robots: int, num_cells: int) -> Draft:
     return Draft(
         cursor=bits(key, 1)[1],  # the first word is the key of the following level
         map_data=torch.ones(len(key), num_cells, num_cells, dtype=torch.bool, device=key.device),
-        robots=torch.zeros(len(key), num_robots, 5, device=key.device),
+        robots=torch.zeros(len(key), num_robots, 5, dtype=torch.float32, device=key.device),
         placed=torch.full_like(key, NO_MAP),
         rounds=torch.zeros_like(key),
     )
@@ -160,4 +160,4 @@ def neighbourhood(map_data: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
     is_inside = ((cell >= 0) & (cell < num_cells)).all(-1)
     x, y = cell.clamp(0, num_cells - 1).unbind(-1)
     is_wall = map_data.flatten(1).gather(1, (y * num_cells + x).flatten(1)).view(x.shape)
-    return is_wall & is_inside, cell + 0.5
+    return is_wall & is_inside, cell.float() + 0.5

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torch_mars.envs.core import State
-from torch_mars.envs.options import at_least, between, more_than
+from torch_mars.envs.options import at_least, between, more_than, within_reason
 
 TITLE = "JaxNav"
 TASKS = {f"jaxnav_{w}x{w}x{n}a": {"map_size": w, "num_agents": n} for n, w in enumerate((7, 9, 11, 13), 2)}
@@ -23,7 +23,7 @@ def other_task(name: str) -> dict | None:
 
     Every size has one name: digits are ASCII, without leading zeros.
     """
-    match = re.fullmatch(r"jaxnav_([1-9][0-9]*)x\1x([1-9][0-9]*)a", name)
+    match = re.fullmatch(r"jaxnav_([1-9][0-9]{0,8})x\1x([1-9][0-9]{0,8})a", name)
     return {"map_size": int(match[1]), "num_agents": int(match[2])} if match else None
 
 
@@ -60,6 +60,16 @@ def global_features(num_agents: int, map_size: int) -> dict[str, int]:
     }
 
 
+def most_robots(map_size: int, fill: float) -> int:
+    """For how many robots starts and goals are found on nearly every second map, far from where none would fit.
+
+    They lie 0.9 m apart and away from walls: found by trial, a bit less than every second cell of small maps takes one,
+    and fewer of large ones, where many have to be lucky at once.
+    """
+    inner = map_size - 2
+    return max(1, int(min(0.4 * inner**2, 3 * inner) * min(1.0, 0.4 / max(fill, 0.4))))
+
+
 @dataclass(frozen=True)
 class Options:
     """What `make` may override, by the original's names; m, s, rad."""
@@ -82,9 +92,13 @@ class Options:
     max_w_acc: float = 1.0
 
     def __post_init__(self):
+        within_reason(self)
         at_least(self, 1, "num_agents", "max_steps")
         between(self, 5, MOST_CELLS, "map_size")
         between(self, 0, 1, "fill", "rew_lambda")
+        if self.num_agents > (most := most_robots(self.map_size, self.fill)):
+            filled = f"a map of {self.map_size} x {self.map_size} cells, of which up to {self.fill:.0%} are walls,"
+            raise ValueError(f"num_agents is {self.num_agents}; {filled} has places for at most {most} robots")
         at_least(self, -ROBOT_RADIUS, "lidar_thresh")
         more_than(self, 0, "goal_radius", "max_v", "max_w", "max_v_acc", "max_w_acc")
 

@@ -23,15 +23,14 @@ of it so far).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from torch_mars.envs.core import BatchedEnv
+from torch_mars.envs.core import FURTHEST, BatchedEnv, check_index, check_values
 from torch_mars.envs.mpe.task import (
     ACCELERATION,
     AGENT_RADIUS,
@@ -70,10 +69,15 @@ class SimpleSpread(BatchedEnv):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.num_agents * size,), np.float32)
 
-        self._thrusts = torch.tensor(THRUSTS, device=self.device)
+        self._thrusts = torch.tensor(THRUSTS, dtype=torch.float32, device=self.device)
         self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
         others = [j for i in range(self.num_agents) for j in range(self.num_agents) if j != i]
         self._others = torch.tensor(others, dtype=torch.int64, device=self.device)  # of agent 0, of agent 1, ...
+
+    def admitted(self, state: SpreadState, given: Collection[str]) -> SpreadState:
+        places = (-FURTHEST, FURTHEST)
+        check_values(state, given, agent_pos=places, agent_vel=places, landmark_pos=places)
+        return state
 
     # ---- reset ----
 
@@ -94,15 +98,17 @@ class SimpleSpread(BatchedEnv):
         force = self._thrust(actions) + self._contact(state.agent_pos)
         agent_pos = state.agent_pos + DT * state.agent_vel  # the old velocity: thrust moves an agent a step later
         agent_vel = (1 - DAMPING) * state.agent_vel + DT * force
+        # actions may be as large as float32: so that distances are never infinite, there is an end of the plane
+        agent_pos, agent_vel = (x.clamp_(-FURTHEST, FURTHEST) for x in (agent_pos, agent_vel))
         state = dataclasses.replace(state, agent_pos=agent_pos, agent_vel=agent_vel)
 
         touching = self._touching(agent_pos)
         nearest = _apart(state.landmark_pos, agent_pos)[2].amin(2)  # distance from each landmark to its nearest agent
         team_reward = -nearest.sum(1, keepdim=True)
         ratio = self.options.local_ratio
-        reward = (1 - ratio) * team_reward - ratio * touching
+        reward = (1 - ratio) * team_reward - ratio * touching.float()
         metrics = {
-            "collisions": touching.sum(1) / 2,
+            "collisions": touching.sum(1).float() / 2,
             "coverage": (nearest < AGENT_RADIUS).float().mean(1),
             "distance": nearest.mean(1) / self.max_steps,
         }
@@ -120,7 +126,7 @@ class SimpleSpread(BatchedEnv):
         """Sum of the forces [B, N, 2] with which the others push each agent away; zero between equal positions."""
         x, y, distance = _apart(position, position)
         divisor = torch.where(distance > 0, distance, 1.0)  # an agent and itself: no 0 / 0
-        overlap = F.softplus(TOUCH - distance, beta=1 / CONTACT_MARGIN)
+        overlap = _softplus((TOUCH - distance) / CONTACT_MARGIN) * CONTACT_MARGIN
         push = CONTACT_FORCE * overlap / divisor
         return torch.stack([(push * x).sum(2), (push * y).sum(2)], -1)
 
@@ -147,7 +153,13 @@ class SimpleSpread(BatchedEnv):
     def draw(self, state: SpreadState, index: int = 0, trail: Sequence[SpreadState] = ()) -> np.ndarray:
         from torch_mars.envs.mpe.draw import draw
 
+        check_index(state, index)
         return draw(state, index)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """As torch's, but of functions that round every element alike: the same in batches of any size."""
+    return torch.where(x > 20, x, x.exp().log1p())
 
 
 def _apart(to: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:

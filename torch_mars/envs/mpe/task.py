@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torch_mars.envs.core import State
-from torch_mars.envs.options import at_least, between, one_of
+from torch_mars.envs.options import at_least, between, one_of, within_reason
 
 TITLE = "MPE"
 TASKS = {f"simple_spread_{n}ag": {"num_agents": n} for n in (3, 5, 10)}
 EXTENSIONS: dict[str, dict] = {}
 
+MOST_AGENTS = 1000  # N: a global state is 6 N^2 numbers, 24 MB
 AGENT_RADIUS = 0.15
 LANDMARK_RADIUS = 0.05  # drawn only: landmarks collide with nothing
 TOUCH = 2 * AGENT_RADIUS  # distance below which two agents touch
@@ -48,7 +49,9 @@ class Options:
     raw_actions: bool = False  # the action space is [-1, 1] instead of [0, 1]; the rules are the same
 
     def __post_init__(self):
-        at_least(self, 1, "num_agents", "max_steps")
+        within_reason(self)
+        at_least(self, 1, "max_steps")
+        between(self, 1, MOST_AGENTS, "num_agents")
         one_of(self, ("action_type",), "continuous", "discrete")
         between(self, 0, 1, "local_ratio")
 

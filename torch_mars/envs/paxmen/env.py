@@ -31,14 +31,14 @@ on one board, so at most N a board).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops, where_rows
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, where_rows
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.paxmen import loops
 from torch_mars.envs.paxmen.layouts import NUM_LAYOUTS, ROOM_CELLS, board
@@ -85,6 +85,16 @@ class PaxMen(BatchedEnv):
         self._window = constant(self.board.window).flatten(0, 1)
         self._tables = loops.tables(self.board)
 
+    def admitted(self, state: PaxMenState, given: Collection[str]) -> PaxMenState:
+        """Dots may lie in walls, where nobody finds them, but within the board."""
+        board = (0, self.board.grid_size - 1)
+        check_values(state, given, layout=(0, NUM_LAYOUTS - 1), dot_pos=board)
+        is_inside = ((state.agent_pos >= 0) & (state.agent_pos < self.board.grid_size)).all(2)
+        place = torch.where(is_inside[..., None], state.agent_pos, 0)  # a wall
+        if (self._cell(state.layout, place) == self.board.num_cells).any():
+            raise ValueError(OFF_THE_FLOOR)
+        return state
+
     # ---- reset ----
 
     def initial_state(self, rng: Tensor) -> PaxMenState:
@@ -128,7 +138,7 @@ class PaxMen(BatchedEnv):
         agent_pos, dot_active = (
             x.clone(memory_format=torch.contiguous_format) for x in (state.agent_pos, state.dot_active)
         )
-        gain, counts = torch.empty(actions.shape), torch.empty(3, len(actions), dtype=torch.int64)
+        gain, counts = torch.empty_like(actions, dtype=torch.float32), actions.new_empty(3, len(actions))
         changed = (agent_pos, dot_active, gain, counts)
         loops.advance(self._tables, *arrays(state.layout, actions, state.dot_pos, *changed))
         dots_eaten, boards_cleared, rooms_eaten_in = counts
@@ -168,7 +178,7 @@ class PaxMen(BatchedEnv):
         is_here = self._flat(state.agent_pos)[:, :, None] == self._flat(state.dot_pos)[:, None]  # [B, N, D]
         eats = is_here & state.dot_active[:, None] & (actions == EAT)[..., None]
         eaters = eats.sum(1)
-        share = torch.where(eats, 1.0 / eaters.clamp(min=1)[:, None], 0.0).sum(2)
+        share = torch.where(eats, 1.0 / eaters.clamp(min=1).float()[:, None], 0.0).sum(2)
         return share, eaters > 0
 
     def _newly_eaten_in(self, was_active: Tensor, is_eaten: Tensor) -> Tensor:
@@ -185,8 +195,9 @@ class PaxMen(BatchedEnv):
         """
         num_cells = self.board.num_cells
         if runs_in_loops(state.layout):
-            obs = torch.empty(*state.agent_pos.shape[:2], WINDOW * WINDOW)
-            global_state = torch.empty(len(obs), num_cells)
+            shape = (*state.agent_pos.shape[:2], WINDOW * WINDOW)
+            obs = torch.empty(shape, dtype=torch.float32, device=self.device)
+            global_state = torch.empty(len(obs), num_cells, dtype=torch.float32, device=self.device)
             seen = (state.layout, state.agent_pos, state.dot_pos, state.dot_active)
             if not loops.perceive(self._tables, *arrays(*seen, obs, global_state)):
                 raise ValueError(OFF_THE_FLOOR)
@@ -219,6 +230,7 @@ class PaxMen(BatchedEnv):
         """The board, with every agent's window outlined if `show_windows`; nothing is shown of `trail`."""
         from torch_mars.envs.paxmen.draw import draw
 
+        check_index(state, index)
         return draw(self.board, state, index, show_windows)
 
     def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:
@@ -229,6 +241,7 @@ class PaxMen(BatchedEnv):
     def draw_text(self, state: PaxMenState, index: int = 0) -> str:
         from torch_mars.envs.paxmen.draw import draw_text
 
+        check_index(state, index)
         return draw_text(self.board, state, index)
 
     def _flat(self, position: Tensor) -> Tensor:

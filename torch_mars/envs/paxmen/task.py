@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torch_mars.envs.core import State
-from torch_mars.envs.options import at_least
+from torch_mars.envs.options import at_least, within_reason
 
 TITLE = "PaxMen"
 TASKS = {f"paxmen_{n}a": {"num_agents": n} for n in (4, 5, 6)}
@@ -34,8 +34,9 @@ class Options:
     max_steps: int | None = None  # steps; None: 100, 115, 130 for 4, 5, 6 agents
 
     def __post_init__(self):
+        within_reason(self)
         if self.num_agents not in MAX_STEPS:
-            raise ValueError(f"num_agents is {self.num_agents!r}; PaxMen has boards for 4, 5 and 6")
+            raise ValueError(f"num_agents is {self.num_agents}; PaxMen has boards for 4, 5 and 6")
         at_least(self, 1, "max_steps")
 
 

@@ -54,7 +54,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops, where_rows
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, where_rows
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.rng import distinct, integers
 from torch_mars.envs.rware import loops
@@ -110,9 +110,9 @@ class Warehouse(BatchedEnv):
         count, c, plan = len(rng), self.options, self.layout
         if runs_in_loops(rng):
             rng = rng.clone()
-            agent_pos = torch.empty(count, c.num_agents, 2, dtype=torch.int64)
-            agent_dir = torch.empty(count, c.num_agents, dtype=torch.int64)
-            request_queue = torch.empty(count, c.request_queue_size, dtype=torch.int64)
+            agent_pos = torch.empty(count, c.num_agents, 2, dtype=torch.int64, device=rng.device)
+            agent_dir = torch.empty(count, c.num_agents, dtype=torch.int64, device=rng.device)
+            request_queue = torch.empty(count, c.request_queue_size, dtype=torch.int64, device=rng.device)
             loops.initial_state(self._tables, *arrays(rng, agent_pos, agent_dir, request_queue))
         else:
             cell, rng = distinct(rng, c.num_agents, self.num_cells)
@@ -129,6 +129,7 @@ class Warehouse(BatchedEnv):
         )
 
     def admitted(self, state: WarehouseState, given: Collection[str]) -> WarehouseState:
+        check_values(state, given)
         plan = self.layout
         highest = state.agent_pos.new_tensor([plan.rows - 1, plan.columns - 1])
         _within(state.agent_pos, highest, "agent_pos", f"the {plan.rows} x {plan.columns} cells (row, column)")
@@ -158,7 +159,8 @@ class Warehouse(BatchedEnv):
         """What `advance` does, faster on CPU."""
         names = ("agent_pos", "agent_dir", "is_carrying", "shelf_grid", "request_queue", "rng")
         new = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in names}
-        deliveries, is_collision = torch.empty(len(actions)), torch.empty(len(actions), dtype=torch.bool)
+        deliveries = torch.empty(len(actions), dtype=torch.float32, device=actions.device)
+        is_collision = torch.empty(len(actions), dtype=torch.bool, device=actions.device)
         loops.advance(self._tables, *arrays(actions, *new.values(), deliveries, is_collision))
         return dataclasses.replace(state, **new), deliveries, is_collision
 
@@ -210,7 +212,7 @@ class Warehouse(BatchedEnv):
     def _deliver(self, state: WarehouseState) -> tuple[WarehouseState, Tensor]:
         """Goal after goal: a requested shelf that is on it pays, and another is requested in its place."""
         grid, queue, rng = state.shelf_grid.flatten(1), state.request_queue, state.rng
-        deliveries = torch.zeros(len(queue), device=queue.device)
+        deliveries = torch.zeros(len(queue), dtype=torch.float32, device=queue.device)
         for goal in self._goals:
             is_delivered = queue == (grid[:, goal, None] - 1)
             pays = is_delivered.any(1)
@@ -237,8 +239,8 @@ class Warehouse(BatchedEnv):
     def perceive(self, state: WarehouseState) -> tuple[Tensor, Tensor, Tensor]:
         if runs_in_loops(state.agent_pos):
             shape = state.agent_dir.shape
-            obs = torch.empty(*shape, sum(OBSERVED.values()))
-            mask = torch.empty(*shape, len(TURNS), dtype=torch.bool)
+            obs = torch.empty(*shape, sum(OBSERVED.values()), dtype=torch.float32, device=self.device)
+            mask = torch.empty(*shape, len(TURNS), dtype=torch.bool, device=self.device)
             seen = (state.agent_pos, state.agent_dir, state.is_carrying, state.shelf_grid, state.request_queue)
             loops.perceive(self._tables, *arrays(*seen, obs, mask))
         else:
@@ -286,11 +288,13 @@ class Warehouse(BatchedEnv):
         """The floor from above; nothing is shown of `trail`."""
         from torch_mars.envs.rware.draw import draw
 
+        check_index(state, index)
         return draw(self.layout, self.max_steps, state, index)
 
     def draw_text(self, state: WarehouseState, index: int = 0) -> str:
         from torch_mars.envs.rware.draw import draw_text
 
+        check_index(state, index)
         return draw_text(self.layout, self.max_steps, state, index)
 
     def draw_observation(self, obs: Tensor, agent: int) -> np.ndarray:

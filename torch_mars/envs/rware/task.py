@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torch_mars.envs.core import State
-from torch_mars.envs.options import at_least
+from torch_mars.envs.options import at_least, between, within_reason
 
 TITLE = "RWARE"
 SIZES = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5), "xlarge": (4, 5)}  # blocks: rows, columns
@@ -55,6 +55,7 @@ OBSERVED = {
 CARRYING, HEADING, HIGHWAY, OTHERS, SHELVES = (
     sum(list(OBSERVED.values())[:i]) for i in range(1, len(OBSERVED))
 )  # fmt: skip
+MOST_ROBOTS = 1000  # and requests: each robot looks at all others
 MOST_SHELVES = 2**15 - 2  # what shelf_grid can number
 
 
@@ -70,8 +71,10 @@ class Options:
     max_steps: int = 500
 
     def __post_init__(self):
+        within_reason(self)
         at_least(self, 1, "shelf_rows", "shelf_columns", "column_height", "num_agents", "request_queue_size")
         at_least(self, 1, "max_steps")
+        between(self, 1, MOST_ROBOTS, "num_agents", "request_queue_size")
         if self.shelf_columns % 2 == 0:
             raise ValueError(
                 f"shelf_columns is {self.shelf_columns}; it must be odd: the goals lie below the middle one"

@@ -42,7 +42,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.rng import normal, uniform
 from torch_mars.envs.search_and_rescue import loops
@@ -72,22 +72,9 @@ class SearchAndRescue(BatchedEnv):
 
     def admitted(self, state: SearchState, given: Collection[str]) -> SearchState:
         """As it is: nothing follows from other fields."""
-        largest = torch.finfo(torch.float32).max
-        bounds = {
-            "searcher_pos": (0, 1),
-            "searcher_heading": (0, float(np.float32(FULL_TURN))),
-            "searcher_speed": (-largest, largest),
-            "target_pos": (0, 1),
-            "target_vel": (-largest, largest),
-        }
-        for name, (low, high) in bounds.items():
-            values = getattr(state, name)
-            possible = (values >= low) & (values <= high)
-            if not possible.all():
-                allowed = "finite" if low < 0 else f"between {low:g} and {high:g}"
-                raise ValueError(f"{name} holds {values[~possible][0].item():g}; it must be {allowed}")
-        if (state.step < 0).any():
-            raise ValueError(f"step holds {int(state.step.min())}; it must be 0 or more")
+        turn = float(np.float32(FULL_TURN))
+        bounds = {"searcher_pos": (0, 1), "searcher_heading": (0, turn), "target_pos": (0, 1), "step": (0, math.inf)}
+        check_values(state, given, **bounds)
         return state
 
     # ---- reset ----
@@ -103,7 +90,7 @@ class SearchAndRescue(BatchedEnv):
             searcher_heading=heading * FULL_TURN,
             searcher_speed=c.searcher_min_speed + (c.searcher_max_speed - c.searcher_min_speed) * speed,
             target_pos=target_pos.reshape(count, T, 2),
-            target_vel=torch.zeros(count, T, 2, device=rng.device),
+            target_vel=torch.zeros(count, T, 2, dtype=torch.float32, device=rng.device),
             target_found=torch.zeros(count, T, dtype=torch.bool, device=rng.device),
         )
 
@@ -119,7 +106,7 @@ class SearchAndRescue(BatchedEnv):
     def _advance_in_loops(self, state: SearchState, actions: Tensor) -> tuple[SearchState, Tensor]:
         """What `advance` does, faster on CPU."""
         moving = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in MOVING}
-        rng, reward = state.rng.clone(), torch.empty(actions.shape[:2])
+        rng, reward = state.rng.clone(), torch.empty_like(state.searcher_speed)
         noise = loops.noise(rng.numpy(), self.num_targets)
         loops.advance(self.numbers, noise, *arrays(actions, state.step, *moving.values(), reward))
         return dataclasses.replace(state, rng=rng, **moving), reward
@@ -188,7 +175,7 @@ class SearchAndRescue(BatchedEnv):
     def perceive(self, state: SearchState) -> tuple[Tensor, Tensor, None]:
         """The global state is a view of the observations. On CPU by `loops.perceive`, the same faster."""
         if runs_in_loops(state.step):
-            obs = torch.empty(*state.searcher_heading.shape, self.observation_size)
+            obs = state.searcher_heading.new_empty(*state.searcher_heading.shape, self.observation_size)
             loops.perceive(self.numbers, *arrays(*(getattr(state, name) for name in SEEN), obs))
             return obs, obs.flatten(1), None
         c = self.options
@@ -248,6 +235,7 @@ class SearchAndRescue(BatchedEnv):
         """The arena with the searchers' cones; their rays and circles of contact on demand; nothing of `trail`."""
         from torch_mars.envs.search_and_rescue.draw import draw
 
+        check_index(state, index)
         obs = self.observation(state)[index] if show_rays else None
         return draw(self.options, state, index, obs, show_contact)
 

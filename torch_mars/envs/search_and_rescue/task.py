@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torch_mars.envs.core import State
-from torch_mars.envs.options import at_least, between
+from torch_mars.envs.options import at_least, between, within_reason
 
 TITLE = "Search & Rescue"
 _SIZES = ((2, 20), (4, 40), (8, 40))
@@ -23,7 +23,7 @@ def other_task(name: str) -> dict | None:
 
     Every size has one name: digits are ASCII, without leading zeros.
     """
-    match = re.fullmatch(r"search_and_rescue_([1-9][0-9]*)x([1-9][0-9]*)", name)
+    match = re.fullmatch(r"search_and_rescue_([1-9][0-9]{0,8})x([1-9][0-9]{0,8})", name)
     return {"num_searchers": int(match[1]), "num_targets": int(match[2])} if match else None
 
 
@@ -32,6 +32,7 @@ CHANNELS = ("searchers", "found", "missing")
 SHARED = ("targets_remaining", "time")
 NOTHING = -1.0  # what a ray reads that meets nothing
 SMALLEST_RANGE = 1e-6  # of sight
+MOST = 1000  # searchers, targets, rays: 1000 searchers with 1000 rays see 12 MB of numbers
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Options:
     shared_reward: bool = False  # whether every searcher is paid the team's sum
 
     def __post_init__(self):
-        at_least(self, 1, "num_searchers", "num_targets", "max_steps", "num_vision")
+        within_reason(self)
+        at_least(self, 1, "max_steps")
+        between(self, 1, MOST, "num_searchers", "num_targets", "num_vision")
         between(self, 0, 1, "target_contact_range", "searcher_max_rotate", "searcher_max_accelerate", "view_angle")
         between(self, 0, 1, "searcher_min_speed", "target_acc_std", "target_vel_max")
         between(self, self.searcher_min_speed, 1, "searcher_max_speed")

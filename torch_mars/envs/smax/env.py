@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, arrays, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.rng import uniform
 from torch_mars.envs.smax import loops, opponents
 from torch_mars.envs.smax.opponents import FAR, NOBODY
@@ -123,7 +123,7 @@ class SMAX(BatchedEnv):
         self._table = constant([[getattr(kind, name) for kind in UNIT_TYPES] for name in Kinds._fields])  # [7, types]
         self._of_type = of_type = Kinds(*self._table)
         shown = (of_type.max_health, of_type.cooldown, of_type.sight_range, of_type.attack_range)
-        one_hot = torch.eye(NUM_TYPES, device=self.device)
+        one_hot = torch.eye(NUM_TYPES, dtype=torch.float32, device=self.device)
         self._seen_of_type = torch.cat([one_hot, torch.stack(shown, 1)], 1)  # [types, 10]
         self._nowhere = FAR * constant([[2.0 + i, 0.0] for i in range(U)])  # of unit i when dead
         self._directions = constant(DIRECTIONS).T  # [2, 5]
@@ -140,6 +140,9 @@ class SMAX(BatchedEnv):
             self._types = constant(self.scenario.types, torch.int64)
 
     def admitted(self, state: SMAXState, given: Collection[str]) -> SMAXState:
+        places = (-FURTHEST, FURTHEST)
+        bounds = {"enemy_last_attacked": (NOBODY, self.num_agents - 1)}
+        check_values(state, given, unit_positions=places, enemy_default_target=places, **bounds)
         types, attacks = state.unit_types, state.prev_attack_actions
         known = (types >= 0) & (types < NUM_TYPES)
         if not known.all():
@@ -167,11 +170,11 @@ class SMAX(BatchedEnv):
             unit_alive=is_alive.T.contiguous(),
             unit_health=self._of_type.max_health[types],
             unit_types=types,
-            unit_weapon_cooldowns=torch.zeros(B, U, device=rng.device),
-            prev_movement_actions=torch.zeros(B, U, 2, device=rng.device),
+            unit_weapon_cooldowns=torch.zeros(B, U, dtype=torch.float32, device=rng.device),
+            prev_movement_actions=torch.zeros(B, U, 2, dtype=torch.float32, device=rng.device),
             prev_attack_actions=torch.zeros(B, U, dtype=torch.int64, device=rng.device),
-            enemy_default_target=torch.zeros(B, E, 2, device=rng.device),
-            enemy_last_attacked=torch.full((B, E), NOBODY, device=rng.device),
+            enemy_default_target=torch.zeros(B, E, 2, dtype=torch.float32, device=rng.device),
+            enemy_last_attacked=torch.full((B, E), NOBODY, dtype=torch.int64, device=rng.device),
         )
 
     # ---- step ----
@@ -321,9 +324,9 @@ class SMAX(BatchedEnv):
     def _reward(self, before: Units, after: Units, kinds: Kinds, ally_lives: Tensor, enemy_lives: Tensor) -> Tensor:
         """Of the team, [B]."""
         c, N = self.options, self.num_agents
-        bonus = c.won_battle_bonus * (ally_lives & ~enemy_lives)
+        bonus = c.won_battle_bonus * (ally_lives & ~enemy_lives).float()
         if c.use_self_play_reward:
-            return bonus - c.won_battle_bonus * (enemy_lives & ~ally_lives)
+            return bonus - c.won_battle_bonus * (enemy_lives & ~ally_lives).float()
         lost = (after.health[N:] - before.health[N:]) / kinds.max_health[N:]
         return sum(lost).abs() / self.num_enemies + bonus
 
@@ -332,10 +335,10 @@ class SMAX(BatchedEnv):
     def perceive(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor | None]:
         """Observation, global state and mask; on CPU by `loops.perceive`, the same faster."""
         B, N, U = len(state.step), self.num_agents, self.num_units
-        obs = torch.empty(B, N, self.observation_size, device=self.device)
+        obs = torch.empty(B, N, self.observation_size, dtype=torch.float32, device=self.device)
         mask = torch.empty(B, N, FIRST_ATTACK + self.num_enemies, dtype=torch.bool, device=self.device)
         if runs_in_loops(obs):
-            global_state = torch.empty(B, self.state_space.shape[0])
+            global_state = torch.empty(B, self.state_space.shape[0], dtype=torch.float32, device=self.device)
             units = (state.unit_positions, state.unit_alive, state.unit_health, state.unit_types)
             orders = (state.unit_weapon_cooldowns, state.prev_movement_actions, state.prev_attack_actions)
             seen = loops.Seen(*arrays(*units, *orders))
@@ -408,6 +411,7 @@ class SMAX(BatchedEnv):
         """The field, with reach and sight of the allies if `show_ranges`; nothing is shown of `trail`."""
         from torch_mars.envs.smax.draw import draw
 
+        check_index(state, index)
         return draw(self, state, index, show_ranges)
 
 

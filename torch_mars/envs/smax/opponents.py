@@ -96,7 +96,7 @@ def _closest(distance: Tensor, is_candidate: Tensor) -> tuple[Tensor, Tensor]:
 def _number(is_candidate: Tensor) -> tuple[Tensor, Tensor]:
     """Lowest number of a candidate, and whether there is one: [E, N, B] -> [E, B]."""
     count = is_candidate.shape[1]
-    from_the_end = torch.arange(count, 0, -1.0, device=is_candidate.device)[:, None]
+    from_the_end = torch.arange(count, 0, -1.0, dtype=torch.float32, device=is_candidate.device)[:, None]
     best = (is_candidate * from_the_end).amax(1)
     return (count - best).long(), best > 0
 

@@ -72,7 +72,7 @@ def facing_positions(rng: Tensor, num_allies: int, num_enemies: int) -> tuple[Te
     """The fixed scenarios: allies about (8, 16), enemies about (24, 16). [B, N + E, 2] and the keys moved on."""
     noise, rng = _noise(rng, num_allies + num_enemies)
     is_enemy = torch.arange(num_allies + num_enemies, device=rng.device) >= num_allies
-    x = torch.where(is_enemy, FIELD_SIZE * 3 / 4, FIELD_SIZE / 4)
+    x = FIELD_SIZE / 4 + FIELD_SIZE / 2 * is_enemy.float()
     return torch.stack([x, torch.full_like(x, CENTRE)], 1) + noise, rng
 
 
@@ -115,7 +115,7 @@ def _surrounding_positions(rng: Tensor, team_size: int) -> tuple[Tensor, Tensor,
     inside, rng = _noise(rng, team_size)
     nearness, rng = uniform(rng, 4)
     corner = torch.arange(4, device=rng.device)
-    corners = torch.stack([corner // 2, corner % 2], 1) * FIELD_SIZE
+    corners = torch.stack([corner // 2, corner % 2], 1).float() * FIELD_SIZE
     group_places = nearness[..., None] * CENTRE + (1 - nearness[..., None]) * corners  # [B, 4, 2]
     group, rng = integers(rng, team_size, 4)
     outside, rng = _noise(rng, team_size)

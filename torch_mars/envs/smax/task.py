@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torch_mars.envs.core import State
-from torch_mars.envs.options import at_least, one_of
+from torch_mars.envs.options import at_least, one_of, within_reason
 from torch_mars.envs.smax.scenarios import SCENARIOS, UNIT_TYPES
 
 TITLE = "SMAX"
@@ -45,6 +45,7 @@ class Options:
     action_type: str = "discrete"  # or "continuous"
 
     def __post_init__(self):
+        within_reason(self)
         one_of(self, ("scenario",), *SCENARIOS)
         at_least(self, 1, "max_steps")
         one_of(self, ("attack_mode",), "closest", "random")
