@@ -116,7 +116,7 @@ class Disk:
         """What a power cut does to the files of a run."""
         for target, old in self.replaced.items():
             if old is None:
-                self.real["unlink"](target)
+                Path(target).unlink(missing_ok=True)
             else:
                 Path(target).write_bytes(old)
         for path in {*self.sizes, *map(str, metrics_files())}:

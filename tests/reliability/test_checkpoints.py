@@ -1,6 +1,7 @@
 """Checkpoints and policies from anywhere: what is damaged or does not fit is refused before anything is changed."""
 
 import copy
+import functools
 import random
 import shutil
 

@@ -84,7 +84,7 @@ def killed(place, fatal, is_power_cut):
         Disk(fatal, is_power_cut).attach()
         mars.main([*RUN, "--run-dir", str(place)])
 
-    assert in_child(work) == -9
+    assert in_child(work, Path(f"{place}-said")) == -9, Path(f"{place}-said").read_text()
     configs = list(Path(place).glob("*/*/*/config.yaml"))
     return configs[0].parent if configs else None
 
@@ -106,6 +106,7 @@ def test_a_run_killed_at_a_write_a_sync_or_a_rename_goes_on_to_the_bit(is_power_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("is_power_cut", [False, True])
 def test_at_every_write_sync_and_rename(is_power_cut, whole, tmp_path):
     folder, count = whole
