@@ -326,7 +326,7 @@ class BatchedEnv(ABC):
                     f"action {wrong} is outside the action space; allowed are 0 to {self.action_space.n - 1}"
                 )
         # one pass: whatever is not finite leaves a sum that is not; only then is each looked at
-        elif not self.takes_any_action and not math.isfinite(actions.sum()):
+        elif not self.takes_any_action and not math.isfinite(actions.sum().item()):
             wrong = (~actions.isfinite()).nonzero()
             if len(wrong):
                 b, agent, *place = wrong[0].tolist()
