@@ -239,7 +239,7 @@ class TaskParallelEnv(_Face):
 class BatchedParallelEnv(_Face):
     """B environments of a task: the dictionaries of `TaskParallelEnv`, of tensors [B, ...] on the device.
 
-    What is handed out are views of the tensors of `engine` (a `BatchedEnv`), not copies. Environments whose episode
+    What is handed out are views of what `engine` (a `BatchedEnv`) hands out, not copies. Environments whose episode
     ended start the next one within the same step, so agents never leave; `infos[agent]` has `action_mask` [B, A] where
     actions can be forbidden, and after a step `final_obs` [B, O], `final_state` [B, S] (before any such restart),
     `episode_return`, `episode_length` and the environment's metrics [B]. Nothing waits for the device.
