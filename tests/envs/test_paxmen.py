@@ -178,7 +178,10 @@ def assert_equal_fields(left, right, where):
 
 @pytest.mark.parametrize("position", [(0, 0), (-1, 5), (10**9, 3), (20, 45)])
 def test_an_agent_off_the_floor_is_an_error(position):
-    env = one_situation(agent_pos=np.array([position] * 4))
+    with pytest.raises(ValueError, match="off the floor"):
+        one_situation(agent_pos=np.array([position] * 4))
+    env = one_situation()
+    env.state.agent_pos[:] = torch.tensor(position)  # past the check of what comes from outside
     with pytest.raises(ValueError, match="off the floor"):
         env.observe()
     with pytest.raises(ValueError, match="off the floor"):

@@ -21,7 +21,8 @@ HOWS = ("all", "one", "mixed", "shuffled", "scaled", "swapped")
 @contextmanager
 def as_tensors():
     """All rules in the form of tensors, as elsewhere than on CPU."""
-    modules = [m for name, m in sys.modules.items() if name.startswith("torch_mars.envs.") and "runs_in_loops" in vars(m)]
+    rooms = [module for name, module in sys.modules.items() if name.startswith("torch_mars.envs.")]
+    modules = [module for module in rooms if "runs_in_loops" in vars(module)]
     kept = [module.runs_in_loops for module in modules]
     for module in modules:
         module.runs_in_loops = lambda tensor: False

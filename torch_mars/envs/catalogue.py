@@ -21,7 +21,7 @@ from typing import Any
 
 from torch_mars.envs import modules
 from torch_mars.envs.core import BatchedEnv
-from torch_mars.envs.options import allowed, make_options
+from torch_mars.envs.options import allowed, make_options, shown
 
 # folders, in the order in which their tasks are listed
 FOLDERS = ("paxmen", "aerojax", "jaxnav", "search_and_rescue", "connector", "mpe", "rware", "smax")
@@ -93,7 +93,7 @@ def known(name: str | Task) -> Task:
         return _typed.get(name) or _in_module(name, *_parted(name))
     if task := _registered.get(name) or _of_package(name):
         return task
-    raise ValueError(f"unknown task {name!r}; {allowed(name, tasks())}")
+    raise ValueError(f"unknown task {shown(name)}; {allowed(name, tasks())}")
 
 
 def find(task: str | Task | type[BatchedEnv]) -> Task:
@@ -137,10 +137,10 @@ def _parted(name: str) -> tuple[str, str]:
     """Module or path, and what is named in it."""
     source, _, inside = name.rpartition(":")
     if source == RESERVED or source.startswith(RESERVED + ":"):
-        raise ValueError(f"{name!r}: the prefix '{RESERVED}:' is kept for environments of PettingZoo, "
+        raise ValueError(f"{shown(name)}: the prefix '{RESERVED}:' is kept for environments of PettingZoo, "
                          "which cannot be trained on yet")  # fmt: skip
     if not source or not inside:
-        raise ValueError(f"{name!r} is no task; one of your own is typed as my_module:MyEnvironment")
+        raise ValueError(f"{shown(name)} is no task; one of your own is typed as my_module:MyEnvironment")
     return source, inside
 
 
@@ -148,13 +148,13 @@ def _in_module(task: str, source: str, name: str) -> Task:
     """What an imported module calls `name`."""
     module = modules.imported(source)
     if module is None:
-        own = f"task {task!r} is of a module of somebody's own"
+        own = f"task {shown(task)} is of a module of somebody's own"
         raise ValueError(f"{own}, and only what you type is imported: add --env {task}")
     if name in _registered and name in _own_names(module):
         return dataclasses.replace(_registered[name], name=task)
     environment = getattr(module, name, None)
     if not (isinstance(environment, type) and issubclass(environment, BatchedEnv)):
-        raise ValueError(f"module {source} has no environment {name!r}; {_offers(module, name)}")
+        raise ValueError(f"module {source} has no environment {shown(name)}; {_offers(module, name)}")
     return Task(task, _family_of(_checked(environment)), {}, environment)
 
 
@@ -197,7 +197,7 @@ def register(name: str, environment: type[BatchedEnv], options: Mapping[str, Any
         ValueError: a name that cannot be one, no such class, or options that it does not have.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise ValueError(f"{name!r} cannot be the name of a task; use letters, digits, '_', '-' and '.'")
+        raise ValueError(f"{shown(name)} cannot be the name of a task; use letters, digits, '_', '-' and '.'")
     if _of_package(name) or name in TASKS:
         raise ValueError(f"task {name!r} is one of the package; give yours another name")
     make_options(_checked(environment).Options, dict(options or {}))
@@ -207,7 +207,9 @@ def register(name: str, environment: type[BatchedEnv], options: Mapping[str, Any
 def _checked(environment: Any) -> type[BatchedEnv]:
     """ValueError unless it is a class that can be made."""
     if not (isinstance(environment, type) and issubclass(environment, BatchedEnv)):
-        raise ValueError(f"{environment!r} is no environment: it must be a subclass of torch_mars.envs.core.BatchedEnv")
+        raise ValueError(
+            f"{shown(environment)} is no environment: it must be a subclass of torch_mars.envs.core.BatchedEnv"
+        )
     if missing := sorted(environment.__abstractmethods__):
         raise ValueError(f"{environment.__name__} is not complete: it lacks {', '.join(missing)}")
     if not dataclasses.is_dataclass(getattr(environment, "Options", None)):

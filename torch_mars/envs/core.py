@@ -326,7 +326,7 @@ class BatchedEnv(ABC):
                     f"action {wrong} is outside the action space; allowed are 0 to {self.action_space.n - 1}"
                 )
         # one pass: whatever is not finite leaves a sum that is not; only then is each looked at
-        elif not self.takes_any_action and not math.isfinite(actions.sum()):
+        elif not self.takes_any_action and not math.isfinite(actions.sum().item()):
             wrong = (~actions.isfinite()).nonzero()
             if len(wrong):
                 b, agent, *place = wrong[0].tolist()
@@ -459,11 +459,12 @@ def check_index(state: Any, index: Any) -> None:
 
 
 def direction_of(y: Tensor, x: Tensor) -> Tensor:
-    """atan2 of float32, rad, the same for an environment in batches of any size.
+    """atan2, rad, the same for an environment in batches of any size.
 
-    PyTorch's own rounds differently in vector instructions and in what is left over beside them.
+    PyTorch's vector instructions round it in another way than what is left over beside them is rounded. Numbers that do
+    not lie side by side are all taken one by one.
     """
-    return torch.atan2(y.double(), x.double()).float()
+    return torch.atan2(*torch.stack([y, x], -1).unbind(-1))
 
 
 # ---- masked work ----

@@ -82,8 +82,11 @@ _KINDS = {
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays as Python's, which do not overflow in what is computed of them."""
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    """NumPy's numbers and arrays, and whatever else is real, as Python's numbers, with which tensors compute."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
+    return float(value) if is_real else value
 
 
 def _is_a(kind: Any, value: Any) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from torch_mars.envs.core import BatchedEnv, TimeStep, may_look
 from torch_mars.envs.engine import Engine
-from torch_mars.envs.options import allowed
+from torch_mars.envs.options import allowed, shown, whole
 from torch_mars.envs.window import Window
 
 FRAMES_PER_SECOND = 10
@@ -47,7 +47,7 @@ class _Face(ParallelEnv):
 
     def _known(self, agent: str) -> str:
         if agent not in self.possible_agents:
-            raise KeyError(f"unknown agent {agent!r}; {allowed(agent, self.possible_agents)}")
+            raise KeyError(f"unknown agent {shown(agent)}; {allowed(agent, self.possible_agents)}")
         return agent
 
     def _check_agents(self, actions: Mapping) -> None:
@@ -58,7 +58,7 @@ class _Face(ParallelEnv):
             return
         for agent in actions:
             if agent not in self.agents:
-                raise ValueError(f"action for unknown agent {agent!r}; {allowed(agent, self.agents)}")
+                raise ValueError(f"action for unknown agent {shown(agent)}; {allowed(agent, self.agents)}")
         missing = [agent for agent in self.agents if agent not in actions]
         raise ValueError(f"no action for {', '.join(missing)}; every agent in `agents` must act")
 
@@ -70,7 +70,7 @@ class _Face(ParallelEnv):
         return f"finite arrays of shape {list(space.shape)} from {low} to {high}"
 
     def _refuse(self, agent: str, action: Any) -> ValueError:
-        return ValueError(f"action of {agent} is {action!r}; allowed are {self._allowed_actions()}")
+        return ValueError(f"action of {agent} is {shown(action)}; allowed are {self._allowed_actions()}")
 
 
 class TaskParallelEnv(_Face):
@@ -101,7 +101,7 @@ class TaskParallelEnv(_Face):
         self.metadata["render_modes"] = ["human", "rgb_array"] + (["ansi"] if has_text else [])
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             modes = self.metadata["render_modes"]
-            raise ValueError(f"unknown render_mode {render_mode!r}; {allowed(str(render_mode), [None, *modes])}")
+            raise ValueError(f"unknown render_mode {shown(render_mode)}; {allowed(str(render_mode), [None, *modes])}")
         self.render_mode = render_mode
         self._has_started = False
         self._window: Window | None = None
@@ -113,7 +113,7 @@ class TaskParallelEnv(_Face):
             observations and infos, by agent.
         """
         if seed is not None:
-            seed = operator.index(seed)
+            seed = whole(seed)
         elif not self._has_started:
             seed = secrets.randbits(63)
         outcome = self.engine.reset(seed)
@@ -239,7 +239,7 @@ class TaskParallelEnv(_Face):
 class BatchedParallelEnv(_Face):
     """B environments of a task: the dictionaries of `TaskParallelEnv`, of tensors [B, ...] on the device.
 
-    What is handed out are views of the tensors of `engine` (a `BatchedEnv`), not copies. Environments whose episode
+    What is handed out are views of what `engine` (a `BatchedEnv`) hands out, not copies. Environments whose episode
     ended start the next one within the same step, so agents never leave; `infos[agent]` has `action_mask` [B, A] where
     actions can be forbidden, and after a step `final_obs` [B, O], `final_state` [B, S] (before any such restart),
     `episode_return`, `episode_length` and the environment's metrics [B]. Nothing waits for the device.
@@ -262,7 +262,7 @@ class BatchedParallelEnv(_Face):
             observations [B, O] and infos, by agent.
         """
         if seed is not None:
-            seed = operator.index(seed)
+            seed = whole(seed)
         elif self._time_step is None:
             seed = secrets.randbits(63)
         self._time_step = self.engine.reset(seed)
@@ -299,7 +299,7 @@ class BatchedParallelEnv(_Face):
         """The global state: float32 [B, S]."""
         if self._time_step is None:
             raise ValueError("state() before reset(): call reset() first")
-        return self._time_step.state
+        return self.engine.observe().state
 
     def _by_agent(self, tensor: Tensor) -> dict[str, Tensor]:
         """Views along the axis N of a tensor [B, N, ...]."""

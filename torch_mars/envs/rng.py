@@ -78,6 +78,7 @@ def keys(seed: int | Sequence[int], count: int, device: torch.device | str = "cp
     Raises:
         ValueError: a seed that is no whole number, or seeds that cannot share the environments equally.
     """
+    count = whole(count, "count")
     is_sequence = isinstance(seed, Sequence | np.ndarray | Tensor) and not isinstance(seed, str | bytes)
     seeds = [whole(s) for s in seed] if is_sequence and getattr(seed, "ndim", 1) else [whole(seed)]
     if not seeds or count % len(seeds):
@@ -90,7 +91,7 @@ def bits(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`count` words of 64 random bits, int64 [..., count], behind keys [...]; and the keys moved past them."""
     # `| 0` changes nothing, but hides the multiplication from torch.compile, which would do it with wider integers
     counter = (torch.arange(1, count + 1, device=key.device) | 0) * _GOLDEN
-    return mix(key.unsqueeze(-1) + counter), key + signed(count * GOLDEN)
+    return mix(key.unsqueeze(-1) + counter), key + signed(int(count) * GOLDEN)
 
 
 def uniform(key: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,7 @@ def _log_ndtr(x: Tensor) -> Tensor:
     if not x.requires_grad:
         return torch.special.log_ndtr(x)
     value = x.detach()
-    far = 0.7978845608028654 / torch.special.erfcx(value.clamp(max=0) * -0.5**0.5)  # (2 / pi)^(1/2)
+    far = 0.7978845608028654 / torch.special.erfcx(value.clamp(max=0) * -(0.5**0.5))  # (2 / pi)^(1/2)
     near = torch.exp(-0.5 * value.square()) * 0.3989422804014327 / torch.special.ndtr(value.clamp(min=-1))
     slope = torch.where(value < 0, far, near)
     return torch.special.log_ndtr(value) + slope * (x - value)

@@ -122,8 +122,8 @@ class Options:
     max_ally_slots: int = 7
 
     def __post_init__(self):
-        at_least(self, 1, "max_steps")
         within_reason(self)
+        at_least(self, 1, "n_allies", "n_enemies", "max_steps", "substeps")
         between(self, 1, MOST_OF_A_TEAM, "n_allies", "n_enemies")
         between(self, 1, MOST_SUBSTEPS, "substeps")
         at_least(self, 0.01, "v_floor")

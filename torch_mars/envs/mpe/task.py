@@ -50,7 +50,7 @@ class Options:
 
     def __post_init__(self):
         within_reason(self)
-        at_least(self, 1, "max_steps")
+        at_least(self, 1, "num_agents", "max_steps")
         between(self, 1, MOST_AGENTS, "num_agents")
         one_of(self, ("action_type",), "continuous", "discrete")
         between(self, 0, 1, "local_ratio")

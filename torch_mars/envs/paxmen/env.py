@@ -138,7 +138,7 @@ class PaxMen(BatchedEnv):
         agent_pos, dot_active = (
             x.clone(memory_format=torch.contiguous_format) for x in (state.agent_pos, state.dot_active)
         )
-        gain, counts = torch.empty_like(actions, dtype=torch.float32), actions.new_empty(3, len(actions))
+        gain, counts = actions.new_empty(actions.shape, dtype=torch.float32), actions.new_empty(3, len(actions))
         changed = (agent_pos, dot_active, gain, counts)
         loops.advance(self._tables, *arrays(state.layout, actions, state.dot_pos, *changed))
         dots_eaten, boards_cleared, rooms_eaten_in = counts

@@ -106,7 +106,7 @@ class SearchAndRescue(BatchedEnv):
     def _advance_in_loops(self, state: SearchState, actions: Tensor) -> tuple[SearchState, Tensor]:
         """What `advance` does, faster on CPU."""
         moving = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in MOVING}
-        rng, reward = state.rng.clone(), torch.empty_like(state.searcher_speed)
+        rng, reward = state.rng.clone(), actions.new_empty(actions.shape[:2])
         noise = loops.noise(rng.numpy(), self.num_targets)
         loops.advance(self.numbers, noise, *arrays(actions, state.step, *moving.values(), reward))
         return dataclasses.replace(state, rng=rng, **moving), reward

@@ -57,7 +57,7 @@ class Options:
 
     def __post_init__(self):
         within_reason(self)
-        at_least(self, 1, "max_steps")
+        at_least(self, 1, "num_searchers", "num_targets", "max_steps", "num_vision")
         between(self, 1, MOST, "num_searchers", "num_targets", "num_vision")
         between(self, 0, 1, "target_contact_range", "searcher_max_rotate", "searcher_max_accelerate", "view_angle")
         between(self, 0, 1, "searcher_min_speed", "target_acc_std", "target_vel_max")
