@@ -280,7 +280,7 @@ def test_many_more_texts_are_read_or_refused(text):
     check_any(text)
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(CONTENTS)
 def test_what_we_write_we_read(content):
     try:

@@ -14,6 +14,7 @@ stands on the command line, never for what a file says.
 import argparse
 import ast
 import dataclasses
+import functools
 import inspect
 import math
 import numbers
@@ -162,6 +163,7 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
     return parser
 
 
+@functools.cache  # reading the source of a class takes long
 def field_docs(args_type: type) -> dict[str, dict[str, str]]:
     """Heading -> field name -> the string written under the field; the lesson's own first, then what it inherits."""
     groups: dict[str, dict[str, str]] = {}
@@ -447,6 +449,7 @@ def require(args: Any, name: str, holds: bool, allowed_values: str) -> None:
 # ---- helpers ----
 
 
+@functools.cache
 def _kinds(args_type: type) -> dict[str, type]:
     """Field name -> int, float, bool, str or dict."""
     kinds = {}
