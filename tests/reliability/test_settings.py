@@ -12,12 +12,70 @@ from torch_mars.run import settings as run_settings
 LESSONS = {"mappo": mappo, "maspo": maspo, "mars": mars}
 WHOLE = "total_steps num_envs num_seeds seed rollout_length epochs minibatches hidden_size eval_every eval_episodes"
 WHOLE = [name.replace("_", "-") for name in f"{WHOLE} checkpoint_every".split()]
-REAL = "actor-lr critic-lr entropy-coef value-coef value-clip gamma gae-lambda adam-eps max-grad-norm critic-gain".split()
+REAL = (
+    "actor-lr critic-lr entropy-coef value-coef value-clip gamma gae-lambda adam-eps max-grad-norm critic-gain".split()
+)
 TEXTS = ["device", "name", "run-dir", "preset", "config", "resume", "env"]
-NO_WHOLE = ["010", "-010", "0x10", "0b1", "0o7", "1_", "_1", "1__0", "1e400", "1e-400", "nan", "inf", "-inf", "１０", "٣", "1.5", "1e-1"]
-NO_WHOLE += [" 5", "5 ", "5\n", "", " ", "five", "[5]", "5k5", "kM", "4MM", "1,000", "1 000", "+", "-", ".", "5.", "9" * 5000, "x" * 5000]
+NO_WHOLE = [
+    "010",
+    "-010",
+    "0x10",
+    "0b1",
+    "0o7",
+    "1_",
+    "_1",
+    "1__0",
+    "1e400",
+    "1e-400",
+    "nan",
+    "inf",
+    "-inf",
+    "１０",
+    "٣",
+    "1.5",
+    "1e-1",
+]
+NO_WHOLE += [
+    " 5",
+    "5 ",
+    "5\n",
+    "",
+    " ",
+    "five",
+    "[5]",
+    "5k5",
+    "kM",
+    "4MM",
+    "1,000",
+    "1 000",
+    "+",
+    "-",
+    ".",
+    "5.",
+    "9" * 5000,
+    "x" * 5000,
+]
 NO_WHOLE += ["-1", "1e99", str(2**63), str(10**90), "None", "true", "!!int 5", "5;ls", "$(ls)", "1e1e1", "--5", "²"]
-NO_REAL = ["nan", "-nan", "inf", "-inf", "1e400", "0x1p3", "1_", "1__0.5", "", " ", " 1", "1 ", "０.５", "one", "[1]", "1,5", "-1", "-1e-9"]
+NO_REAL = [
+    "nan",
+    "-nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "0x1p3",
+    "1_",
+    "1__0.5",
+    "",
+    " ",
+    " 1",
+    "1 ",
+    "０.５",
+    "one",
+    "[1]",
+    "1,5",
+    "-1",
+    "-1e-9",
+]
 NO_REAL += ["9" * 5000, "x" * 5000, "1e", "e5", ".", "+", "--1", "01.5", "1/2", "None", "true", "1e1.5"]
 BAD = [
     # more than any machine has
@@ -138,7 +196,9 @@ def test_home_is_a_folder_whoever_says_it(monkeypatch, tmp_path):
 
 # ---- any command line ----
 
-FLAGS = st.sampled_from([*WHOLE, *REAL, *TEXTS, "env-options", "expand", "contract", "additive-clip", "cuda-graphs", "eval-greedy"])
+FLAGS = st.sampled_from(
+    [*WHOLE, *REAL, *TEXTS, "env-options", "expand", "contract", "additive-clip", "cuda-graphs", "eval-greedy"]
+)
 VALUES = st.one_of(
     st.integers(-5, 300).map(str), st.integers().map(str), st.floats().map(str), st.text(max_size=6),
     st.sampled_from([*NO_WHOLE, *NO_REAL, "paxmen_4a", "cpu", "ours", "paper", "{max_steps: 5}", "40M"]),

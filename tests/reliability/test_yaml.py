@@ -150,7 +150,9 @@ def test_all_bad_settings_files_are_refused_by_every_command(text, door, capsys,
     check_settings(text, door, capsys, monkeypatch, tmp_path)
 
 
-@pytest.mark.parametrize("text", [*REFUSED[::7], "5", "[1]", "{max_steps: .nan}", "{max_steps: '5'}", "{max_steps: yes}", ""])
+@pytest.mark.parametrize(
+    "text", [*REFUSED[::7], "5", "[1]", "{max_steps: .nan}", "{max_steps: '5'}", "{max_steps: yes}", ""]
+)
 def test_options_on_the_command_line_are_read_alike(text, capsys, monkeypatch, tmp_path):
     if "\0" not in text and len(text) < 100_000:  # which no system hands over
         refusal(mars.main, [*SMALL, f"--env-options={text}"], capsys, monkeypatch, tmp_path)
