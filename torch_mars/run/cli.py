@@ -28,6 +28,7 @@ _WHOLE = re.compile(r"([-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]+)?(?:[eE][-+
 _NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 LARGEST_SEED = 2**63 - 1
 LONGEST_WORD, LONGEST_SENTENCE = 300, 4000  # characters
+LONGEST_PATH = 4096  # bytes
 LONGEST_NAME = 230  # bytes: a file's name may have 255, and while it is written it has more
 
 
@@ -248,10 +249,17 @@ def whole(value: Any, name: str, least: int = 0, most: int = LARGEST_SEED) -> in
 
 
 def expanded(path: str) -> str:
-    """A path with `~` and `~name` as the home folders that they mean. UsageError where there is none."""
+    """A path with `~` and `~name` as the home folders that they mean.
+
+    Raises:
+        UsageError: there is no such home, or no file can have such a name.
+    """
     found = os.path.expanduser(path)
     if found.startswith("~"):
         raise UsageError(f"there is no home folder {short(found)}; if it is the name of a file, write ./{short(found)}")
+    bytes_of_names = [len(os.fsencode(name)) for name in found.split(os.sep)]
+    if "\0" in found or max(bytes_of_names) > 255 or sum(bytes_of_names) + len(bytes_of_names) > LONGEST_PATH:
+        raise UsageError(f"no file has the name {shown(found)}")
     return found
 
 

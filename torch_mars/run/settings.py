@@ -14,6 +14,7 @@ stands on the command line, never for what a file says.
 import argparse
 import ast
 import dataclasses
+import functools
 import inspect
 import math
 import numbers
@@ -32,6 +33,7 @@ from torch_mars import envs
 from torch_mars.envs.options import allowed, make_options
 from torch_mars.run.cli import (
     LARGEST_SEED,
+    LONGEST_PATH,
     Parser,
     UsageError,
     check_device,
@@ -68,7 +70,6 @@ _MOST = {
 }
 _MOST_STEPS = 2**31  # of an update, over all seeds
 _LONGEST_NAME = 200  # bytes: a folder's name may have 255, and begins with the time
-_LONGEST_TEXT = 4096  # bytes, of a path
 ABOUT = ("lesson", "method")  # in a run's config.yaml besides its settings: what trained it, and how that is shown
 
 
@@ -162,6 +163,7 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
     return parser
 
 
+@functools.cache  # reading the source of a class takes long
 def field_docs(args_type: type) -> dict[str, dict[str, str]]:
     """Heading -> field name -> the string written under the field; the lesson's own first, then what it inherits."""
     groups: dict[str, dict[str, str]] = {}
@@ -447,6 +449,7 @@ def require(args: Any, name: str, holds: bool, allowed_values: str) -> None:
 # ---- helpers ----
 
 
+@functools.cache
 def _kinds(args_type: type) -> dict[str, type]:
     """Field name -> int, float, bool, str or dict."""
     kinds = {}
@@ -503,8 +506,8 @@ def _text(name: str, value: Any) -> str:
         raise ValueError("it is empty; give a value or leave it out")
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError(f"{shown(value)} is no text of whole characters (UTF-8)")
-    if len(value.encode()) > _LONGEST_TEXT:
-        raise ValueError(f"{shown(value)} has more than {_LONGEST_TEXT} bytes")
+    if len(value.encode()) > LONGEST_PATH:
+        raise ValueError(f"{shown(value)} has more than {LONGEST_PATH} bytes")
     return expanded(value) if name in _PATHS else value
 
 
