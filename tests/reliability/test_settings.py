@@ -174,7 +174,7 @@ def test_the_config_of_a_run_is_no_contradiction(tmp_path):
     """It says all settings, also those whose place another takes."""
     import yaml
 
-    settings = {name: value for name, value in vars(parse(mars, ["--additive-clip", "0.2"])).items()}
+    settings = vars(parse(mars, ["--additive-clip", "0.2"]))
     settings = {name: value for name, value in settings.items() if name not in ("config", "resume")}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"lesson": "mars", **settings}))
     assert parse(mars, ["--config", str(tmp_path / "config.yaml")]).additive_clip == 0.2

@@ -16,10 +16,11 @@ from torch_mars.run import metrics
 from torch_mars.run.cli import UsageError, note, short
 from torch_mars.run.files import CHECKPOINT, LARGEST, LOCK, POLICY, hold, is_held, let_go, load_checkpoint
 from torch_mars.run.metrics import METRICS
-from torch_mars.run.reading import read_bytes
+from torch_mars.run.reading import folders_with, read_bytes
 from torch_mars.run.record import EVALUATIONS
 from torch_mars.run.yamls import read_yaml
 
+MOST_LOOKED_AT, DEEPEST = 200_000, 12  # files, and levels below a folder that is searched for runs
 PATIENCE = 60.0  # seconds: as long as a training may take to save itself after its command was killed
 Nested = dict[str, dict[str, dict[str, dict[str, dict[str, Any]]]]]
 
@@ -204,13 +205,14 @@ def find_runs(paths: Iterable[str | Path]) -> list[SavedRun]:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
         path = path.parent if path.is_file() else path
-        configs = [path / "config.yaml"] if (path / "config.yaml").exists() else sorted(path.rglob("config.yaml"))
-        is_run = len(configs) == 1 and configs[0].parent == path
+        folders, has_seen_all = folders_with("config.yaml", path, MOST_LOOKED_AT, DEEPEST)
+        if not has_seen_all:
+            raise UsageError(f"{path}: too much lies there to look through for runs; give a folder nearer to them")
         files = (METRICS, EVALUATIONS, CHECKPOINT)
-        runs = [config for config in configs if any((config.parent / name).exists() for name in files)]
+        runs = [folder / "config.yaml" for folder in folders if any((folder / name).exists() for name in files)]
         if not runs:
             raise UsageError(f"{path}: there is no run in it (a folder with config.yaml, {METRICS}, {EVALUATIONS})")
-        for run in [open_run(path)] if is_run else runs_among(runs):
+        for run in [open_run(path)] if folders == [path] else runs_among(runs):
             found[run.folder.resolve()] = run
     return list(found.values())
 

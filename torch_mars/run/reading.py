@@ -1,5 +1,7 @@
-"""Files from anywhere, opened with care: no pipe is waited for, no device is read without end."""
+"""Files from anywhere, opened with care: no pipe is waited for, no device and no disk is read without end."""
 
+import collections
+import itertools
 import os
 import stat
 from pathlib import Path
@@ -13,6 +15,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_SMALL = 2**20  # bytes that are asked for where a file does not say how many it has
 
 
 def read_bytes(path: str | Path, limit: int) -> bytes:
@@ -28,7 +31,7 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
         with open(descriptor, "rb") as file:
             about = os.fstat(descriptor)
             _check_regular(about, name)  # nobody put something else in its place
-            content = b"" if about.st_size > limit else file.read(limit + 1)
+            content = b"" if about.st_size > limit else file.read(min(limit, max(about.st_size, _SMALL)) + 1)
             if max(about.st_size, len(content)) > limit:  # in /proc a size is no size
                 raise UsageError(f"cannot read {name}: it has more than {limit:,} bytes")
             return content
@@ -42,3 +45,33 @@ def _check_regular(about: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(about.st_mode):
         kind = _KINDS.get(stat.S_IFMT(about.st_mode), "something else")
         raise UsageError(f"cannot read {name}: it is {kind}, not a file")
+
+
+def folders_with(name: str, path: Path, most: int, deepest: int) -> tuple[list[Path], bool]:
+    """Folders at or below `path` that hold a file of this name, which may be asked of the root of a disk.
+
+    Args:
+        most: files and folders that are looked at.
+        deepest: levels below `path`. No link is followed, and nothing looked for below a folder that was found.
+
+    Returns:
+        the folders, those near the top first; whether all were looked at.
+    """
+    waiting, found, left = collections.deque([(path, 0)]), [], most
+    while waiting and left > 0:
+        folder, depth = waiting.popleft()
+        entries = some_entries(folder, left)
+        left -= len(entries)
+        if any(entry.name == name for entry in entries):
+            found.append(folder)
+        elif depth < deepest:
+            waiting += [(Path(entry.path), depth + 1) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return found, left > 0
+
+
+def some_entries(folder: Path, most: int) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(itertools.islice(entries, most))
+    except OSError:  # nothing that is ours to look into
+        return []

@@ -10,9 +10,7 @@ Axes: P training seeds of a run, B environments, N agents, O observation, A acti
 """
 
 import argparse
-import collections
 import difflib
-import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import allowed
 from torch_mars.run import files
 from torch_mars.run.cli import UsageError, as_path, check_device, short, whole
+from torch_mars.run.reading import folders_with, some_entries
 from torch_mars.run.settings import task_of_run, typed_task
 
 TEAMS = Path(__file__).parent
@@ -292,33 +291,10 @@ def find(path: str | Path) -> Path:
         raise UsageError(f"no run or checkpoint at {short(path)}{_hint(path)}")
     if os.path.exists(path / "config.yaml"):
         raise UsageError(f"run {path} has no policy yet: it ended before its first checkpoint")
-    inside = _runs_in(path)
+    inside = folders_with("config.yaml", path, MOST_LOOKED_AT, DEEPEST)[0]
     if inside:
         raise UsageError(f"{path} is not a run, but holds {len(inside)}; the latest is {max(inside, key=_modified)}")
     raise UsageError(f"{path} is not a run: it has neither {files.POLICY} nor {files.CHECKPOINT}")
-
-
-def _runs_in(path: Path) -> list[Path]:
-    """Runs in a folder, where runs lie: near its top, and among not too many others. It may be the root of a disk."""
-    waiting, found = collections.deque([(path, 0)]), []
-    left = MOST_LOOKED_AT
-    while waiting and left > 0:
-        folder, depth = waiting.popleft()
-        entries = _some_entries(folder, left)
-        left -= len(entries)
-        if any(entry.name == "config.yaml" for entry in entries):
-            found.append(folder)
-        elif depth < DEEPEST:
-            waiting += [(Path(entry.path), depth + 1) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    return found
-
-
-def _some_entries(folder: Path, most: int) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(itertools.islice(entries, most))
-    except OSError:  # nothing that is ours to look into
-        return []
 
 
 def _modified(folder: Path) -> float:
@@ -357,7 +333,7 @@ def _hint(path: Path) -> str:
         return f", which is the name of a task{known}; runs are folders like runs/<task>/<algorithm>/<time>-<name>"
     if not os.path.isdir(path.parent):
         return f"; there is no folder {short(path.parent)} either"
-    names = [entry.name for entry in _some_entries(path.parent, MOST_NAMES)]
+    names = [entry.name for entry in some_entries(path.parent, MOST_NAMES)]
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {path.parent / near[0]}?" if near else ""
 
