@@ -80,26 +80,55 @@ NO_REAL += ["9" * 5000, "x" * 5000, "1e", "e5", ".", "+", "--1", "01.5", "1/2", 
 BAD = [
     # more than any machine has
     *(["--rollout-length", "1000000007"], ["--num-envs", "1", "--rollout-length", "1000000007", "--minibatches", "2"]),
-    *(["--num-seeds", "1e9"], ["--seed", str(2**63 - 1), "--num-seeds", "3"], ["--seed", str(2**63 - 2), "--num-seeds", "3"]),
+    *(["--num-seeds", "1e9"], ["--seed", str(2**63 - 1), "--num-seeds", "3"]),
+    *(["--seed", str(2**63 - 2), "--num-seeds", "3"],),
     *(["--num-envs", "16777216", "--rollout-length", "1000000"], ["--num-seeds", "10000", "--num-envs", "65536"]),
     *(["--num-envs", "999983", "--rollout-length", "2", "--minibatches", "7"], ["--minibatches", "2147483647"]),
     # contradictions
-    *(["--total-steps", "10"], ["--minibatches", "5", "--rollout-length", "16"], ["--config", "a.yaml", "--resume", "b"]),
+    *(["--total-steps", "10"], ["--minibatches", "5", "--rollout-length", "16"]),
+    *(["--config", "a.yaml", "--resume", "b"],),
     # empty, as where a variable of the shell is not set
     *([f"--{name}="] for name in (*TEXTS, "env-options", "total-steps", "actor-lr")),
     *([f"--{name}", "  "] for name in TEXTS),
     # names
-    *(["--name", name] for name in (".", "..", "a/b", "a\\b", "a ", " a", "a.", "a\nb", "a\tb", "\x1b[1m", "a\0", "\udcff", "x" * 201)),
+    *(
+        ["--name", name]
+        for name in (
+            ".", "..", "a/b", "a\\b", "a ", " a", "a.", "a\nb", "a\tb", "\x1b[1m", "a\0", "\udcff", "x" * 201,
+        )
+    ),
     *(["--name", name] for name in ("ü" * 101, "x" * 10_000, "\u202e", "\u200b")),
-    *([f"--{flag}", value] for flag in ("run-dir", "config", "resume") for value in ("\udcff", "a\0b", "x" * 300, "x/" * 2100)),
+    *(
+        [f"--{flag}", value]
+        for flag in ("run-dir", "config", "resume") for value in ("\udcff", "a\0b", "x" * 300, "x/" * 2100)
+    ),
     *([f"--{flag}", "~nobody_has_this_name/x"] for flag in ("run-dir", "config", "resume")),
-    *(["--env", name] for name in ("\udcff", "x" * 5000, "nothing:Here", "x" * 5000 + ":Env", "/dev/zero.py:Env", "/:x", ":", "a:", ":b")),
-    *(["--env", name] for name in ("paxmen_4a\n", "Paxmen_4a", "~nobody/x.py:Env", "../x", "x.py", "a" * 300 + ".py:Env", "\x1b[1m")),
-    *(["--device", name] for name in ("cpu:7", "cpu:1", "cuda:99", "cuda:-1", "cuda:x", "meta", "tpu", "5", "x" * 5000, "cuda:" + "9" * 30, "\udcff")),
+    *(
+        ["--env", name]
+        for name in (
+            "\udcff", "x" * 5000, "nothing:Here", "x" * 5000 + ":Env", "/dev/zero.py:Env", "/:x", ":", "a:",
+            ":b",
+        )
+    ),
+    *(
+        ["--env", name]
+        for name in (
+            "paxmen_4a\n", "Paxmen_4a", "~nobody/x.py:Env", "../x", "x.py", "a" * 300 + ".py:Env", "\x1b[1m",
+        )
+    ),
+    *(
+        ["--device", name]
+        for name in (
+            "cpu:7", "cpu:1", "cuda:99", "cuda:-1", "cuda:x", "meta", "tpu", "5", "x" * 5000, "cuda:" + "9" * 30,
+            "\udcff",
+        )
+    ),
     *(["--preset", name] for name in ("theirs", "Paper", "x" * 5000)),
     # no flags
-    *(["stray"], [""], ["--"], ["--", "x"], ["-x"], ["--expandd", "1"], ["--no-such"], ["--" + "x" * 5000], ["--num-envs"], ["--cuda-graphs=1"]),
-    *(["\udcff"], ["x" * 100_000], ["--\udcff=1"], ["--num-envs", "4", "5"], ["--no-num-envs"], ["@file"], ["--eval-greedy", "yes"]),
+    *(["stray"], [""], ["--"], ["--", "x"], ["-x"], ["--expandd", "1"], ["--no-such"], ["--" + "x" * 5000]),
+    *(["--num-envs"], ["--cuda-graphs=1"]),
+    *(["\udcff"], ["x" * 100_000], ["--\udcff=1"], ["--num-envs", "4", "5"], ["--no-num-envs"], ["@file"]),
+    *(["--eval-greedy", "yes"],),
 ]  # fmt: skip
 ONE_OF_TWO = [
     (mars, ["--expand", "2", "--additive-clip", "0.2"]),
@@ -206,7 +235,7 @@ VALUES = st.one_of(
 WORDS = st.one_of(
     st.tuples(FLAGS, VALUES).map(lambda pair: [f"--{pair[0]}={pair[1]}"]),
     st.tuples(FLAGS, VALUES).map(lambda pair: [f"--{pair[0]}", pair[1]]),
-    VALUES.filter(lambda text: text != "-h").map(lambda text: [text]),
+    VALUES.filter(lambda text: text not in ("-h", "--help")).map(lambda text: [text]),
 )
 LINES = st.lists(WORDS, max_size=4).map(lambda groups: [word for group in groups for word in group])
 

@@ -29,27 +29,35 @@ def bomb(start: str, line: str) -> str:
 
 REFUSED = [
     # read in another way than it looks
-    *("a: 010", "a: -010", "a: 00", "a: 1:30", "a: 1:30:10", "a: 1:30.5", "a: 0x10", "a: 0b11", "a: 1__0", "a: 1_", "a: -1_0_"),
-    *("a: 2024-01-01", "a: 2001-12-14t21:59:43.10-05:00", "[2024-01-01]", "2024-01-01: a", "a: =", "a: !!timestamp 2024-01-01"),
+    *("a: 010", "a: -010", "a: 00", "a: 1:30", "a: 1:30:10", "a: 1:30.5", "a: 0x10", "a: 0b11", "a: 1__0", "a: 1_"),
+    *("a: -1_0_",),
+    *("a: 2024-01-01", "a: 2001-12-14t21:59:43.10-05:00", "[2024-01-01]", "2024-01-01: a", "a: ="),
+    *("a: !!timestamp 2024-01-01",),
     # kinds that no setting has
     *("a: !!set {b}", "a: !!binary aGVsbG8=", "a: !!omap [b: 1]", "a: !!pairs [b: 1]", "a: !own b", "a: !<x:y> b"),
     *("a: !!python/object/apply:os.system [ls]", "a: !!python/name:os.system ''", "!!python/tuple [1]"),
     *("a: !!int x", "a: !!int [1]", "a: !!float x", "a: !!float {}", "a: !!bool maybe", "a: !!map x", "a: !!seq x"),
     *("a: !!str [x]", "a: !!null [x]", "a: !!float ４", "a: !!int ４"),
     # doubled
-    *("a: 1\na: 2", "{a: 1, a: 2}", "b: {a: 1, c: 3, a: 2}", "a: 1\n'a': 2", "b: [{a: 1, a: 1}]", "<<: {a: 1}\n<<: {b: 1}"),
+    *("a: 1\na: 2", "{a: 1, a: 2}", "b: {a: 1, c: 3, a: 2}", "a: 1\n'a': 2", "b: [{a: 1, a: 1}]"),
+    *("<<: {a: 1}\n<<: {b: 1}",),
     # names that are no texts
     *("1: 2", "1.5: 2", "true: 2", "on: 3", "null: 3", "~: 3", "? [a]\n: b", "? {a: 1}\n: b", "&a {*a : 1}", ".nan: 1"),
     # endless
-    *(bomb("[x, x, x]", "[{}]"), bomb("{x: 1}", "{{<<: [{}]}}"), bomb("[x]", "{{y: [{}]}}"), bomb("{x: 1}", "{{? [{}] : 1}}")),
+    *(bomb("[x, x, x]", "[{}]"), bomb("{x: 1}", "{{<<: [{}]}}"), bomb("[x]", "{{y: [{}]}}")),
+    *(bomb("{x: 1}", "{{? [{}] : 1}}"),),
     *("&a [*a]", "&a {b: *a}", "a: &a [1, [2, [*a]]]", "a: &a {<<: *a}", "a: &a {<<: [*a]}"),
     *("[" * 100_000, "{" * 100_000, "- " * 50_000, "? " * 50_000, "[" * 21 + "]" * 21, "{a: " * 21 + "}" * 21),
-    *("\n".join(" " * i + "a:" for i in range(300)), "a: " * 100, "[" + "1," * 60_000 + "]", "a: [" + "{b: 1}," * 10_000 + "]"),
+    *("\n".join(" " * i + "a:" for i in range(300)), "a: " * 100, "[" + "1," * 60_000 + "]"),
+    *("a: [" + "{b: 1}," * 10_000 + "]",),
     *("a: " + "9" * 5000, "a: " + "9" * 101, "a: 1." + "0" * 200, "a: 1.0e+400", "a: -1.0e+400", "a: !!float 1e999"),
     # no yaml
-    *("a: [1", "a: {b", "a: 'x", 'a: "x', "a: b: c", "a:\n- 1\nb", "\ta: 1", "a:\tb: c", "a: *b", "*a", "a: @b", "a: `b", "%x"),
-    *("--- 1\n--- 2", "a: 1\n---\nb: 2", "a: 1\n...\nb: 2", "%YAML 3.0\n--- 1", "a: !!", "a: !<", "a: |x", 'a: "\\q"', 'a: "\\U99999999"'),
-    *("a: \0", "a: \x07", "a: \x1b[31m", "a: \x7f", "a: \udcff", "a: \ufffe", "]", "}", ",", "a: ]", "<<: 5", "<<: [5]", "a: &1\n b: *2"),
+    *("a: [1", "a: {b", "a: 'x", 'a: "x', "a: b: c", "a:\n- 1\nb", "\ta: 1", "a:\tb: c", "a: *b", "*a", "a: @b"),
+    *("a: `b", "%x"),
+    *("--- 1\n--- 2", "a: 1\n---\nb: 2", "a: 1\n...\nb: 2", "%YAML 3.0\n--- 1", "a: !!", "a: !<", "a: |x"),
+    *('a: "\\q"', 'a: "\\U99999999"'),
+    *("a: \0", "a: \x07", "a: \x1b[31m", "a: \x7f", "a: \udcff", "a: \ufffe", "]", "}", ",", "a: ]", "<<: 5"),
+    *("<<: [5]", "a: &1\n b: *2"),
     "x" * (yamls.MOST_BYTES + 1),
 ]  # fmt: skip
 READ = [
@@ -112,17 +120,28 @@ CONFIG_DOORS = {
     "experiment": (experiment.main, GRID),
 }
 SETTINGS = [
-    *("seed: 010", "seed: 1:30", "num_envs: 4\nnum-envs: 8", "num_envs: 4\nnum_envs: 4", "name: !!set {a}", "name: ''", "name: ' '"),
-    *("name: true", "name: 1.5", "name: [a]", "name: {a: b}", "name: a/b", "name: ..", "name: 'a\\b'", 'name: "a\\nb"', 'name: "\\e[1m"'),
-    *("name: 'a '", f"name: {'x' * 300}", f"name: {'ü' * 150}", 'name: "\\uD800"', 'run_dir: "a\\0b"', "run_dir: ~nobody_has_this_name/x"),
-    *(f"run_dir: {'x/' * 3000}", "env: 5", f"env: {'x' * 3000}", "env: ''", "env: [paxmen_4a]", "device: 0", "device: cpu:7", "device: ''"),
-    *("total_steps: 1.5", "total_steps: .nan", "total_steps: .inf", "total_steps: 1e400", "total_steps: '１０'", "total_steps: 1e18"),
-    *("hidden_size: 1e9", "hidden_size: 0", "hidden_size: [8]", "num_seeds: 1e9", "num_seeds: true", "epochs: ''", "epochs: ' 5'"),
-    *("actor_lr: .inf", "actor_lr: .nan", "actor_lr: '1e400'", "actor_lr: true", "actor_lr: '0x1p3'", "actor_lr: '1_'", "actor_lr: [1]"),
-    *(bomb("[x]", "[{}]"), "hidden_size: " + "[" * 15 + "]" * 15, "env_options: 5", "env_options: '{a'", "env_options: {max_stepz: 3}"),
-    *("env_options: {max_steps: 010}", "env_options: {max_steps: [1]}", "env_options: '{max_steps: 1, max_steps: 2}'", "env_options: {1: 2}"),
-    *("lesson_: mars", "resume: there", "config: there", "- a", "5", "text", "preset: theirs", "preset: ''", "gamma: 1.5", "cuda_graphs: 1"),
-    *("seed: 9223372036854775808", "seed: -1", "seed: 1e20", "minibatches: 1000000007", "checkpoint_every: 0", "critic_gain: .inf"),
+    *("seed: 010", "seed: 1:30", "num_envs: 4\nnum-envs: 8", "num_envs: 4\nnum_envs: 4", "name: !!set {a}"),
+    *("name: ''", "name: ' '"),
+    *("name: true", "name: 1.5", "name: [a]", "name: {a: b}", "name: a/b", "name: ..", "name: 'a\\b'"),
+    *('name: "a\\nb"', 'name: "\\e[1m"'),
+    *("name: 'a '", f"name: {'x' * 300}", f"name: {'ü' * 150}", 'name: "\\uD800"', 'run_dir: "a\\0b"'),
+    *("run_dir: ~nobody_has_this_name/x",),
+    *(f"run_dir: {'x/' * 3000}", "env: 5", f"env: {'x' * 3000}", "env: ''", "env: [paxmen_4a]", "device: 0"),
+    *("device: cpu:7", "device: ''"),
+    *("total_steps: 1.5", "total_steps: .nan", "total_steps: .inf", "total_steps: 1e400", "total_steps: '１０'"),
+    *("total_steps: 1e18",),
+    *("hidden_size: 1e9", "hidden_size: 0", "hidden_size: [8]", "num_seeds: 1e9", "num_seeds: true", "epochs: ''"),
+    *("epochs: ' 5'",),
+    *("actor_lr: .inf", "actor_lr: .nan", "actor_lr: '1e400'", "actor_lr: true", "actor_lr: '0x1p3'"),
+    *("actor_lr: '1_'", "actor_lr: [1]"),
+    *(bomb("[x]", "[{}]"), "hidden_size: " + "[" * 15 + "]" * 15, "env_options: 5", "env_options: '{a'"),
+    *("env_options: {max_stepz: 3}",),
+    *("env_options: {max_steps: 010}", "env_options: {max_steps: [1]}"),
+    *("env_options: '{max_steps: 1, max_steps: 2}'", "env_options: {1: 2}"),
+    *("lesson_: mars", "resume: there", "config: there", "- a", "5", "text", "preset: theirs", "preset: ''"),
+    *("gamma: 1.5", "cuda_graphs: 1"),
+    *("seed: 9223372036854775808", "seed: -1", "seed: 1e20", "minibatches: 1000000007", "checkpoint_every: 0"),
+    *("critic_gain: .inf",),
 ]  # fmt: skip
 
 
@@ -159,8 +178,9 @@ def test_options_on_the_command_line_are_read_alike(text, capsys, monkeypatch, t
 
 
 @pytest.mark.parametrize(
-    "text", ["family: 5", "family: [a]", "tasks: 5", "tasks: {paxmen_4a: 5}", "algorithms: [mars]", "algorithms: {mars: x}",
-             "tasks: {paxmen_4a: {algorithms: 3}}", "famly: {}", "family: {seed: 010}", "family: {}\nfamily: {}", "[", "5"]
+    "text", ["family: 5", "family: [a]", "tasks: 5", "tasks: {paxmen_4a: 5}", "algorithms: [mars]", "algorithms: 1",
+             "algorithms: {mars: x}", "tasks: {paxmen_4a: {algorithms: 3}}", "famly: {}", "family: {seed: 010}",
+             "family: {}\nfamily: {}", "[", "5"]
 )  # fmt: skip
 def test_a_bad_file_of_an_environment_is_one_sentence(text, monkeypatch, tmp_path):
     (tmp_path / "paxmen.yaml").write_text(text)
@@ -246,7 +266,9 @@ SCALARS = st.one_of(
 )  # fmt: skip
 CONTENTS = st.dictionaries(
     st.text(max_size=6),
-    st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+    st.recursive(
+        SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_size=6,
 )  # fmt: skip
 SYNTAX = st.text(alphabet="ab01:-_[]{},&*!|>'\"#%@?.~ \n\t<=xe\\", max_size=60)
