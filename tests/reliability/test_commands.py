@@ -199,7 +199,7 @@ BAD_CALLS = [
     *(
         {"path": path}
         for path in (
-            None, 5, 1.5, [], {}, object(), "", b"", b"\xff", "a\0b", "x" * 5000, "/", Path("/proc"), "nothing",
+            None, 5, 1.5, [], {}, Path, "", b"", b"\xff", "a\0b", "x" * 5000, "/", Path("/proc"), "nothing",
         )
     ),
     *(
