@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         # and with them PyTorch, for which a list of commands need not wait
-        from torch_mars.envs.options import allowed
-        from torch_mars.run.cli import shown
+        from torch_mars.envs.options import allowed, shown
 
         return _refuse(f"unknown command {shown(name)}; {allowed(name, COMMANDS)}")
     return train(rest) if name == "train" else importlib.import_module(f"torch_mars.{name}").main(rest)

@@ -9,7 +9,6 @@ import decimal
 import operator
 import os
 import re
-import reprlib
 import shlex
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from torch_mars.envs.options import allowed
+from torch_mars.envs.options import allowed, shown
 
 _LESSONS = Path(__file__).resolve().parents[1] / "algos"
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -121,22 +120,6 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 # ---- words ----
-
-
-_SHOWN = reprlib.Repr()
-_SHOWN.maxstring = _SHOWN.maxother = 60
-_SHOWN.maxlevel = 3
-
-
-def shown(value: Any, limit: int = 80) -> str:
-    """A value as a sentence quotes it: short, whatever it is, and never written out before."""
-    if isinstance(value, int) and abs(value) >= 10**60:
-        return f"a whole number of {value.bit_length()} bits"
-    try:
-        text = _SHOWN.repr(value)
-    except Exception:  # whatever a stranger's __repr__ raises
-        text = f"something of type {type(value).__name__}"
-    return short(text, limit)
 
 
 def short(text: Any, limit: int = 200) -> str:
