@@ -351,7 +351,7 @@ def device_named(device: Any) -> torch.device:
     """
     try:
         found = torch.device(device) if isinstance(device, str | torch.device) else None
-        if found is not None and found.type != "meta" and (found.type != "cpu" or not found.index):
+        if found is not None and (found.type != "cpu" or not found.index):
             torch.empty(0, device=found)  # whether it is there
             return found
     except (RuntimeError, AssertionError, NotImplementedError, ImportError):  # as each kind of device says it is not

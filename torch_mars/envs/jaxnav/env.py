@@ -93,8 +93,8 @@ class JaxNav(BatchedEnv):
         self.lidar = Lidar(self.num_agents, c.map_size, self.device)
         self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
         reach = torch.linspace(0, MAX_RANGE, LAST + 1, dtype=torch.float32, device="cpu")  # of every sample
-        is_close = (reach <= ROBOT_RADIUS + c.lidar_thresh).to(self.device)
-        self._closest = torch.arange(LAST + 1, device=self.device)[is_close].amax()  # the last that is too close
+        is_close = reach <= ROBOT_RADIUS + c.lidar_thresh
+        self._closest = is_close.nonzero().amax().to(self.device)  # the last sample that counts as too close
 
     # ---- reset ----
 
