@@ -19,6 +19,9 @@ from torch_mars.protocol import saved, trainings
 from torch_mars.run import boards, cli, files, metrics, screen
 
 
+SLOW = pytest.mark.slow
+
+
 def line(place, updates, *more):
     return [*TINY.split(), "--total-steps", str(updates * STEPS), "--run-dir", str(place), *map(str, more)]
 
@@ -129,7 +132,7 @@ def test_a_lost_terminal_saves_as_every_other_end_does(number, tmp_path):
 
 def test_nohup_means_that_a_closed_terminal_does_not_matter(tmp_path):
     ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
-    running = process(tmp_path, 30, **ignore)
+    running = process(tmp_path, 12, **ignore)
     wait_for_updates(tmp_path, running, 1)
     running.send_signal(signal.SIGHUP)
     assert running.wait(timeout=60) == 0 and saved.open_run(the_run(tmp_path)).is_finished()
@@ -202,7 +205,9 @@ def limited_files(size):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
-@pytest.mark.parametrize("size", [100, 2000, 15_000, 40_000, 120_000])
+@pytest.mark.parametrize(
+    "size", [100, 2000, 15_000, pytest.param(40_000, marks=SLOW), pytest.param(120_000, marks=SLOW)]
+)
 def test_a_full_disk_is_one_sentence_and_what_was_saved_goes_on(size, tmp_path):
     def work():
         limited_files(size)
@@ -458,7 +463,7 @@ def test_where_every_seed_has_diverged_training_ends(tmp_path, monkeypatch):
 
 def test_too_little_memory_is_told_before_anything_is_made(tmp_path):
     with pytest.raises(cli.UsageError, match=r"needs about [\d,]+ MB, and [\d,]+ MB are free; fewer --num-envs"):
-        mars.main(line(tmp_path / "runs", 1, "--num-envs", 10**8, "--total-steps", 10**11))
+        mars.main(line(tmp_path / "runs", 1, "--num-envs", 2**24, "--rollout-length", 100, "--total-steps", 2 * 10**9))
     assert not (tmp_path / "runs").exists()
 
 
