@@ -18,7 +18,6 @@ from torch_mars.algos import mars
 from torch_mars.protocol import saved, trainings
 from torch_mars.run import boards, cli, files, metrics, screen
 
-
 SLOW = pytest.mark.slow
 
 

@@ -165,9 +165,9 @@ class Actor(nn.Module):
         self.action_shape = () if self.is_discrete else (outputs,)
         self.network = Network(env.num_agents + env.observation_size, hidden, outputs, 0.01, generators)
         if not self.is_discrete:
-            self.log_std = nn.Parameter(torch.zeros(len(generators), outputs))
-            self.register_buffer("low", torch.as_tensor(env.action_space.low), persistent=False)
-            self.register_buffer("high", torch.as_tensor(env.action_space.high), persistent=False)
+            self.log_std = nn.Parameter(torch.zeros(len(generators), outputs, dtype=torch.float32, device="cpu"))
+            self.register_buffer("low", torch.from_numpy(env.action_space.low), persistent=False)
+            self.register_buffer("high", torch.from_numpy(env.action_space.high), persistent=False)
 
     def forward(self, obs: Tensor, mask: Tensor | None) -> Categorical | TanhNormal:
         """obs [P, ..., N, N + O], mask [P, ..., N, A] or None."""
@@ -193,7 +193,7 @@ class Actor(nn.Module):
 
 def with_ids(obs: Tensor) -> Tensor:
     """[..., N, O] -> [..., N, N + O]: each agent's id, one-hot, in front of what it sees."""
-    agent_id = torch.eye(obs.shape[-2], device=obs.device).expand(*obs.shape[:-1], -1)
+    agent_id = torch.eye(obs.shape[-2], dtype=obs.dtype, device=obs.device).expand(*obs.shape[:-1], -1)
     return torch.cat([agent_id, obs], -1)
 
 
@@ -417,7 +417,10 @@ def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dic
     key = rng.keys([rng.derive(s, "actions") for s in seeds], P, env.device)
     ts = env.reset(seed=seeds)
     is_over = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
-    result = {name: torch.zeros(env.num_envs, device=env.device) for name in ("episode_return", *env.metrics)}
+    result = {
+        name: torch.zeros(env.num_envs, dtype=torch.float32, device=env.device)
+        for name in ("episode_return", *env.metrics)
+    }
     for _ in range(env.max_steps):
         obs = with_ids(ts.obs.view(P, -1, N, env.observation_size))
         mask = None if ts.action_mask is None else ts.action_mask.view(P, -1, N, ts.action_mask.shape[-1])

@@ -378,11 +378,14 @@ class BestWeights:
 
     def __init__(self, network: torch.nn.Module):
         self.weights = {name: weight.clone() for name, weight in network.state_dict().items()}
-        self.returns = torch.full((len(next(iter(self.weights.values()))),), -torch.inf)
+        self.returns = torch.full(
+            (len(next(iter(self.weights.values()))),), -torch.inf, dtype=torch.float32, device="cpu"
+        )
 
     def consider(self, network: torch.nn.Module, episode_return: list[list[float]]) -> None:
         """Take over the weights of the seeds whose mean return [P lists] is no worse than before."""
-        returns = torch.tensor([statistics.fmean(values) for values in episode_return])
+        means = [statistics.fmean(values) for values in episode_return]
+        returns = torch.tensor(means, dtype=torch.float32, device="cpu")
         is_better = returns >= self.returns
         self.returns = torch.where(is_better, returns, self.returns)
         for name, weight in network.state_dict().items():
@@ -415,7 +418,7 @@ class GoodWeights:
             torch._foreach_copy_([kept for _, kept in self.pairs], [weight for weight, _ in self.pairs])
             return
         for weight, kept in self.pairs:
-            chosen = torch.tensor(is_good, device=weight.device).view(-1, *[1] * (weight.dim() - 1))
+            chosen = torch.tensor(is_good, dtype=torch.bool, device=weight.device).view(-1, *[1] * (weight.dim() - 1))
             kept.copy_(torch.where(chosen, weight, kept))
             weight.copy_(kept)
 

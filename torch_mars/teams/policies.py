@@ -89,7 +89,7 @@ class Policy:
         self._actor = trained.actor(env, [place])
         self.agents, self._observation_size, self._action_space = env.agents, env.observation_size, env.action_space
         self._needs_mask = env.reset().action_mask is not None
-        self._agent_id = torch.eye(env.num_agents, device=self.device)
+        self._agent_id = torch.eye(env.num_agents, dtype=torch.float32, device=self.device)
         self._key = rng.keys([rng.derive(seed, "actions")], 1, self.device)
 
     def __call__(self, obs: Any, mask: Any = None) -> Any:
