@@ -384,6 +384,16 @@ def test_missing_metrics_are_told(tmp_path, capsys):
     assert "6 of 6 lines are lost; 3 evaluations were found in evaluations.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", ["{", "5", '{"paxmen": {"paxmen_4a": {"mars": {"run_0": {"step_0": 5}}}}}'])
+def test_evaluations_that_are_damaged_as_well_are_told_and_kept(content, tmp_path, capsys):
+    folder = trained(tmp_path, 3)
+    (folder / "metrics.jsonl").unlink()
+    (folder / "evaluations.json").write_text(content)
+    assert mars.main(["--resume", str(folder), "--total-steps", str(4 * STEPS)]) == 0
+    assert "evaluations.json is damaged, too; the file as it was is evaluations-damaged.json" in capsys.readouterr().err
+    assert (folder / "evaluations-damaged.json").read_text() == content
+
+
 # ---- one of many ----
 
 

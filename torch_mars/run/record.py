@@ -47,7 +47,7 @@ from torch_mars.run.files import (
     to_json,
     write_whole,
 )
-from torch_mars.run.metrics import METRICS, Log, Past
+from torch_mars.run.metrics import METRICS, Log, Past, encoded, parse
 from torch_mars.run.reading import read_bytes
 from torch_mars.run.settings import RunArgs
 
@@ -176,19 +176,25 @@ class Run:
         if not self.past.problem:
             return []
         known = {(r["seed"], r["update"]) for r in self.past.records if r["kind"] == "evaluation"}
-        found = []
+        path, found = self.folder / EVALUATIONS, []
         try:
-            nested = json.loads(read_bytes(self.folder / EVALUATIONS, LARGEST))
-            runs = nested[envs.family(self.args.env)][self.args.env][self.algorithm]
+            content = read_bytes(path, LARGEST)
+        except UsageError:  # there was no evaluation yet, or it is gone, too: the sentence on the metrics says how many
+            return []
+        try:
+            runs = json.loads(content)[envs.family(self.args.env)][self.args.env][self.algorithm]
             for seed in self.seeds:
                 for name, values in runs[f"run_{seed}"].items():
                     update = values["step_count"] // self.steps_per_update if name.startswith("step_") else 0
                     if 0 < update < self.first_update and (seed, update) not in known:
                         head = {"kind": "evaluation", "seed": seed, "update": update, "step": values["step_count"]}
                         lists = {name: value for name, value in values.items() if isinstance(value, list)}
-                        found.append({**head, "seconds": values["elapsed_time"], **lists})
-        except (UsageError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-            pass  # damaged, too, or not there yet
+                        record = parse(encoded([{**head, "seconds": values["elapsed_time"], **lists}]))
+                        found += [record] if record else []
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            kept = path.with_name("evaluations-damaged.json")
+            write_whole(kept, content)  # the next evaluation writes the file anew
+            self.say(f"note: {path} is damaged, too; the file as it was is {kept.name}")
         return found
 
     def _config(self) -> dict[str, Any]:
