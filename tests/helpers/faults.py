@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from torch_mars.run import metrics
 
 TINY = "--env paxmen_4a --num-envs 2 --rollout-length 16 --hidden-size 8 --eval-episodes 2 --device cpu"
@@ -52,6 +54,23 @@ def in_child(work: Callable[[], int | None], out: Path | None = None, kill_after
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
+
+
+def assert_same(one, other, place=""):
+    """Checkpoints that are equal to the bit, but for clocks and the folders that they name."""
+    assert type(one) is type(other), place
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), place
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for name in one:
+            assert_same(one[name], other[name], f"{place}.{name}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), place
+        for i in range(len(one)):
+            assert_same(one[i], other[i], f"{place}.{i}")
+    elif not place.endswith(("seconds", "run_dir")):
+        assert one == other, place
 
 
 class Disk:

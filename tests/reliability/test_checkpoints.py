@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from faults import STEPS, TINY
+from faults import STEPS, TINY, assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,22 +80,6 @@ def test_a_changed_byte_of_an_older_file_is_found_or_does_not_matter(name, run, 
             found += 1
         content[place] = old
     assert found > 50
-
-
-def assert_same(one, other):
-    assert type(one) is type(other)
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for name in one:
-            assert_same(one[name], other[name])
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other)
-        for ours, theirs in zip(one, other):
-            assert_same(ours, theirs)
-    else:
-        assert one == other
 
 
 def test_a_checksum_is_no_hindrance_to_other_readers(run):

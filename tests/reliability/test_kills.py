@@ -5,8 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
-from faults import STEPS, TINY, Disk, in_child
+from faults import STEPS, TINY, Disk, assert_same, in_child
 
 from torch_mars.algos import mars
 from torch_mars.protocol import saved
@@ -47,21 +46,6 @@ def timeless(folder):
 def evaluations(folder):
     runs = saved.open_run(folder).evaluations()
     return {n: {s: {k: v for k, v in e.items() if k != "elapsed_time"} for s, e in r.items()} for n, r in runs.items()}
-
-
-def assert_same(one, other, place=""):
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), place
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), place
-        for name in one:
-            assert_same(one[name], other[name], f"{place}.{name}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), place
-        for i in range(len(one)):
-            assert_same(one[i], other[i], f"{place}.{i}")
-    elif not place.endswith(("seconds", "run_dir")):
-        assert one == other, place
 
 
 def ends_like(folder, whole):

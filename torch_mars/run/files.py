@@ -145,7 +145,7 @@ def hold(path: Path, what: str, patience: float = 0.0) -> "BaseFileLock":
         except filelock.Timeout:
             if time.monotonic() >= deadline:
                 raise RunError(f"another process is {what}; wait for it or stop it") from None
-        except (OSError, NotImplementedError) as error:
+        except (OSError, NotImplementedError) as error:  # the second: older versions, where a system has no locks
             reason = getattr(error, "strerror", None) or error
             raise RunError(f"no lock can be had: {reason}: {path}") from None
         if not has_said:
