@@ -29,7 +29,7 @@ from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, State, TimeStep
 from torch_mars.nn import optimizers, speed
-from torch_mars.nn.diagnostics import over_minibatches, ratio_diagnostics
+from torch_mars.nn.diagnostics import of_episodes, of_update
 from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.nn.layers import Linear
 from torch_mars.run import record, screen, settings
@@ -147,9 +147,8 @@ class Network(nn.Module):
         self.head = Linear(hidden, outputs, gain, generators)
 
     def forward(self, x: Tensor) -> Tensor:
-        portions = speed.cache_sized(x.flatten(1, -2))
-        outputs = [self.head(self.hidden_2(self.hidden_1(rows))) for rows in portions]
-        return torch.cat(outputs, 1).view(*x.shape[:-1], -1)
+        rows = x.flatten(1, -2)
+        return self.head(self.hidden_2(self.hidden_1(rows))).view(*x.shape[:-1], -1)
 
 
 class Actor(nn.Module):
@@ -220,6 +219,9 @@ class Learner:
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.critic_lr, **adam)
         self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
 
+    def parameters(self) -> list[Tensor]:
+        return [*self.actor.parameters(), *self.critic.parameters()]
+
     def state_dict(self) -> dict:
         parts = ("actor", "critic", "actor_optimizer", "critic_optimizer")
         return {**{part: getattr(self, part).state_dict() for part in parts}, "key": self.key}
@@ -245,6 +247,7 @@ class Rollout:
             return torch.zeros(shape, dtype=dtype, device=env.device)
 
         self.obs = zeros(P, T + 1, B, N, env.observation_size)
+        self.is_independent = args.independent
         self.is_obs = args.independent or env.state_is_obs  # the critic sees nothing else: `state` is a view of obs
         if self.is_obs:
             self.state = self.obs if args.independent else self.obs.flatten(3)
@@ -261,9 +264,15 @@ class Rollout:
         self.info = {name: zeros(P, T, B) for name in ("episode_return", "episode_length", *env.metrics)}
 
 
-@torch.no_grad()
 def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
     """Fill the rollout with T steps of the environments from where they are."""
+    noise, learner.key = learner.actor.noise(learner.key, *rollout.log_prob.shape[1:])
+    speed.in_shares(functools.partial(collect_share, learner.actor), env, noise, rollout)
+
+
+@torch.no_grad()
+def collect_share(actor: Actor, env: BatchedEnv, noise: Tensor, rollout: Rollout) -> None:
+    """The same for some of the environments, given the policy's random numbers."""
     P, T, B, N = rollout.log_prob.shape
 
     def see(ts: TimeStep, t: int) -> None:
@@ -272,22 +281,21 @@ def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
             rollout.state[:, t] = ts.state.view(P, B, -1)
 
     ts = env.observe()
-    noise, learner.key = learner.actor.noise(learner.key, T, B, N)
     for t in range(T):
         see(ts, t)
         mask = None if ts.action_mask is None else ts.action_mask.view(P, B, N, -1)
         if mask is not None:
             rollout.mask[:, t] = mask
-        policy = learner.actor(with_ids(rollout.obs[:, t]), mask)
+        policy = actor(with_ids(rollout.obs[:, t]), mask)
         action = policy.sample(noise[:, t])
         rollout.action[:, t], rollout.log_prob[:, t] = action, policy.log_prob(action)
 
-        ts = env.step(learner.actor.to_env(action))
+        ts = env.step(actor.to_env(action))
         rollout.reward[:, t] = ts.reward[:, : rollout.reward.shape[-1]].view(P, B, -1)
         rollout.is_done[:, t] = (ts.terminated | ts.truncated).view(P, B)
         rollout.is_truncated[:, t] = ts.truncated.view(P, B)
         if rollout.final_state is not None:
-            final = ts.final_obs if learner.critic.is_independent else ts.final_state
+            final = ts.final_obs if rollout.is_independent else ts.final_state
             rollout.final_state[:, t] = final.view(P, B, *final.shape[1:])
         for name, values in rollout.info.items():
             values[:, t] = ts.info[name].view(P, B)
@@ -317,10 +325,12 @@ def compute_gae(reward: Tensor, value: Tensor, is_done: Tensor, gamma: float, ga
 @torch.no_grad()
 def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor]:
     """Advantages [P, T, B, 1 or N] and the values at collection, alike; their sum is the value target."""
-    value = learner.critic(rollout.state)
+
+    value = speed.in_portions(learner.critic, rollout.state)
     reward = rollout.reward
     if args.bootstrap_truncation:  # what the time limit cut off belongs to the last reward
-        reward = reward + args.gamma * learner.critic(rollout.final_state) * rollout.is_truncated[..., None]
+        final_value = speed.in_portions(learner.critic, rollout.final_state)
+        reward = reward + args.gamma * final_value * rollout.is_truncated[..., None]
     advantage = compute_gae(reward, value, rollout.is_done[..., None], args.gamma, args.gae_lambda)
     return advantage, value[:, :-1]
 
@@ -345,49 +355,44 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
     return x.flatten(0, 2).index_select(0, rows.flatten()).view(*rows.shape, *x.shape[3:])
 
 
+def losses(rows: Tensor, normalised: Tensor, noise: Tensor | None, whole: tuple, learner: Learner, args: Args):
+    """What environment steps `rows` [P, rows] add to the loss of a minibatch, and what is to be known of each."""
+    rollout, value, target = whole
+    P, T, B, N = rollout.log_prob.shape
+    rows_seen = rows + B * torch.arange(P, device=rows.device)[:, None]  # of what is seen there are T + 1 steps
+    mask = None if rollout.mask is None else take(rollout.mask, rows)
+    policy = learner.actor(with_ids(take(rollout.obs, rows_seen)), mask)
+    log_ratio = policy.log_prob(take(rollout.action, rows)) - take(rollout.log_prob, rows)
+    log_ratio.retain_grad()  # the objective's force on each sample
+    objective = policy_objective(log_ratio, normalised.expand_as(log_ratio), args).mean(2)
+    entropy = policy.entropy(noise).mean(2)
+    actor_loss = -objective - args.entropy_coef * entropy
+    new_value = learner.critic(take(rollout.state, rows_seen))
+    errors = value_loss(new_value, take(value, rows), take(target, rows), args.value_clip)
+    critic_loss = args.value_coef * errors.mean(2)
+    loss = (actor_loss + critic_loss).sum() * (args.minibatches / (T * B))  # no weight is in both, no seed in another's
+    return loss, {"actor_loss": actor_loss, "critic_loss": critic_loss, "entropy": entropy, "log_ratio": log_ratio}
+
+
 def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner, args: Args) -> dict[str, Tensor]:
     """`epochs` passes over the rollout in minibatches of whole environment steps; diagnostics [P] by name."""
     P, T, B, N = rollout.log_prob.shape
-    seed = torch.arange(P, device=advantage.device)[:, None]
-    target = advantage + value
+    first = T * B * torch.arange(P, device=advantage.device)[:, None]  # row of each seed
+    loss = functools.partial(losses, whole=(rollout, value, advantage + value), learner=learner, args=args)
     noise, seen = None, []
     for _ in range(args.epochs):
         order, learner.key = rng.permutation(learner.key, T * B)
-        for rows in (seed * T * B + order).chunk(args.minibatches, 1):
-            rows_seen = rows + seed * B  # of what is seen there are T + 1 steps
-            mask = None if rollout.mask is None else take(rollout.mask, rows)
-            policy = learner.actor(with_ids(take(rollout.obs, rows_seen)), mask)
-            log_ratio = policy.log_prob(take(rollout.action, rows)) - take(rollout.log_prob, rows)
-            normalised = normalise(take(advantage, rows)).expand_as(log_ratio)
-            objective = policy_objective(log_ratio, normalised, args).mean((1, 2))
+        for rows in (first + order).chunk(args.minibatches, 1):
+            normalised = normalise(take(advantage, rows))
             if not learner.actor.is_discrete:  # a Categorical's entropy is exact, a TanhNormal's estimated
                 noise, learner.key = learner.actor.noise(learner.key, rows.shape[1], N)
-            entropy = policy.entropy(noise).mean((1, 2))
-            actor_loss = -objective - args.entropy_coef * entropy
-            new_value = learner.critic(take(rollout.state, rows_seen))
-            errors = value_loss(new_value, take(value, rows), take(target, rows), args.value_clip)
-            critic_loss = args.value_coef * errors.mean((1, 2))
-
-            log_ratio.retain_grad()  # the objective's force on each sample
-            (actor_loss + critic_loss).sum().backward()  # no weight is in both losses, no seed in another's
-            seen.append(
-                {
-                    "actor_loss": actor_loss.detach(),
-                    "critic_loss": critic_loss.detach(),
-                    "entropy": entropy.detach(),
-                    "actor_grad_norm": optimizers.apply_gradients(learner.actor_optimizer, args.max_grad_norm),
-                    "critic_grad_norm": optimizers.apply_gradients(learner.critic_optimizer, args.max_grad_norm),
-                    **ratio_diagnostics(log_ratio.detach(), ratio_range(args), log_ratio.grad),
-                }
-            )
-    return over_minibatches({name: torch.stack([one[name] for one in seen]) for name in seen[0]})
-
-
-def episode_means(rollout: Rollout) -> dict[str, Tensor]:
-    """Mean over the episodes that ended in the rollout, for each seed [P]; nan where none did."""
-    count = rollout.is_done.sum((1, 2))
-    sums = {name: torch.where(rollout.is_done, values, 0).sum((1, 2)) for name, values in rollout.info.items()}
-    return {"episodes": count, **{name: total / count for name, total in sums.items()}}
+            of_rows = speed.differentiate(loss, (rows, normalised, noise), N, learner.parameters())
+            norms = {
+                "actor_grad_norm": optimizers.apply_gradients(learner.actor_optimizer, args.max_grad_norm),
+                "critic_grad_norm": optimizers.apply_gradients(learner.critic_optimizer, args.max_grad_norm),
+            }
+            seen.append({**of_rows, **norms})
+    return of_update(seen, ratio_range(args))
 
 
 Carry = tuple[State, Tensor]  # of the environments, and the keys of the policy's random numbers
@@ -401,7 +406,7 @@ def iteration(
     collect(rollout, env, learner)
     advantage, value = advantages(rollout, learner, args)
     diagnostics = update(rollout, advantage, value, learner, args)
-    return (env.state, learner.key), {**episode_means(rollout), **diagnostics}
+    return (env.state, learner.key), {**of_episodes(rollout.is_done, rollout.info), **diagnostics}
 
 
 # ---- evaluation ----

@@ -6,6 +6,7 @@ rules, no task names (`torch_mars.envs.make` does) and no PettingZoo (`torch_mar
 Axes: B environments, N agents, O observation, S global state, A actions.
 """
 
+import copy
 import dataclasses
 import math
 from abc import ABC, abstractmethod
@@ -254,6 +255,20 @@ class BatchedEnv(ABC):
         if self.state is None:
             self.reset()
         return {name: tensor.clone() for name, tensor in fields_of(self.state).items()}
+
+    # ---- some of the environments by themselves ----
+
+    def share(self, rows: Tensor) -> "BatchedEnv":
+        """The environments `rows` [B'] from where they are, with a State of their own, until `join`."""
+        share = copy.copy(self)
+        share.num_envs, share._keys = len(rows), self._keys[rows]
+        share.state = tree_map(lambda field: field[rows], self.state)
+        return share
+
+    def join(self, shares: Sequence["BatchedEnv"], rows: Sequence[Tensor]) -> None:
+        """Go on from where `shares` are, which hold the environments `rows` each: together all."""
+        order = torch.cat(list(rows)).argsort()
+        self.state = tree_map(lambda *fields: torch.cat(fields)[order], *(share.state for share in shares))
 
     # ---- the frame of a step: the same for tensors [B, ...] and for the arrays of one environment ----
 

@@ -1,7 +1,13 @@
 """What is logged of an update besides its losses: how far the ratios went, what had no force, what was skipped."""
 
+import functools
+
+import numpy as np
 import torch
 from torch import Tensor
+
+from torch_mars.envs import pool
+from torch_mars.envs.core import may_look
 
 QUANTILES = {"ratio_q001": 0.001, "ratio_q01": 0.01, "ratio_q50": 0.5, "ratio_q99": 0.99, "ratio_q999": 0.999}
 
@@ -19,16 +25,22 @@ def ratio_diagnostics(
     """
     ratio = log_ratio.exp()
     is_outside = (ratio < allowed[0]) | (ratio > allowed[1])
-    ordered = log_ratio.flatten(1).sort(1).values
-    last = ordered.shape[1] - 1
+    last = log_ratio[0].numel() - 1
+    ranks = {"log_ratio_max": last, "log_ratio_min": 0, **{name: round(q * last) for name, q in QUANTILES.items()}}
+    ordered = _in_order(log_ratio.flatten(1), list(ranks.values()))
     return {
-        "log_ratio_max": ordered[:, last],
-        "log_ratio_min": ordered[:, 0],
-        **{name: ordered[:, round(q * last)] for name, q in QUANTILES.items()},
+        **{name: ordered[:, rank] for name, rank in ranks.items()},
         "approx_kl": (torch.expm1(log_ratio) - log_ratio).mean((1, 2)),
         "frac_outside": is_outside.float().mean((1, 2)),
         **({} if force is None else {"frac_no_force": (force == 0).float().mean((1, 2))}),
     }
+
+
+def _in_order(values: Tensor, ranks: list[int]) -> Tensor:
+    """Values [P, M], in ascending order at least at these ranks, nan last; on CPU in a quarter of a sort's time."""
+    if may_look(values):
+        return torch.from_numpy(np.partition(values.numpy(), ranks, 1))
+    return values.sort(1).values
 
 
 def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -48,3 +60,37 @@ def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
         "first_max_abs_log_ratio": torch.maximum(largest[0], -smallest[0]),  # before any step: rounding only
         "skipped_steps": is_skipped.sum(0),
     }
+
+
+def of_update(seen: list[dict[str, Tensor]], allowed: tuple[float, float]) -> dict[str, Tensor]:
+    """What is logged of an update, [P] each.
+
+    Args:
+        seen: of every minibatch what is known of its rows, [P, rows] by name, among it `log_ratio` and its gradient,
+            the force, [P, rows, N]; and what is known of all of it, [P] by name.
+        allowed: smallest and largest ratio inside the range.
+    """
+    tasks = [functools.partial(_of_minibatch, of_rows, allowed) for of_rows in seen]
+    found = pool.run(tasks) if may_look(seen[0]["log_ratio"]) else [task() for task in tasks]
+    return over_minibatches({name: torch.stack([one[name] for one in found]) for name in found[0]})
+
+
+def _of_minibatch(of_rows: dict[str, Tensor], allowed: tuple[float, float]) -> dict[str, Tensor]:
+    of_rows = dict(of_rows)
+    ratios = ratio_diagnostics(of_rows.pop("log_ratio"), allowed, of_rows.pop("log_ratio_grad"))
+    return {
+        **{name: value.flatten(1).mean(1) if value.dim() > 1 else value for name, value in of_rows.items()},
+        **ratios,
+    }
+
+
+def of_episodes(is_done: Tensor, info: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean over the episodes that ended in a rollout, for each seed [P]; nan where none did.
+
+    Args:
+        is_done: bool [P, T, B], an episode ended in this step.
+        info: [P, T, B] by name, of which count what stands where an episode ended.
+    """
+    count = is_done.sum((1, 2))
+    sums = {name: torch.where(is_done, values, 0).sum((1, 2)) for name, values in info.items()}
+    return {"episodes": count, **{name: total / count for name, total in sums.items()}}

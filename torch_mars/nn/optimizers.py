@@ -5,23 +5,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import like
+from torch_mars.envs.core import like, may_look
 
 
 def apply_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
     """Clip each seed's gradient to `max_norm` and step; the norms [P]. Where one is not finite, no weight moves."""
     parameters = optimizer.param_groups[0]["params"]
-    norm = sum(p.grad.flatten(1).square().sum(1) for p in parameters).sqrt()
+    gradient = torch.cat([p.grad.flatten(1) for p in parameters], 1)  # of each seed one vector
+    norm = torch.linalg.vector_norm(gradient, dim=1)
     is_finite, scale = norm.isfinite(), torch.where(norm > max_norm, max_norm / norm, 1.0)
-    before = [p.detach().clone() for p in parameters]
-    for p in parameters:
-        p.grad = torch.where(like(is_finite, p), p.grad * like(scale, p), 0.0)
-    optimizer.step()
-    with torch.no_grad():  # Adam's momentum moves weights even where the gradient is 0
-        for p, old in zip(parameters, before):
-            p.copy_(torch.where(like(is_finite, p), p, old))
+    gradient = torch.where(is_finite[:, None], gradient * scale[:, None], 0.0)
+    for p, part in zip(parameters, gradient.split([p[0].numel() for p in parameters], 1)):
+        p.grad = part.view(p.shape).contiguous()
+    if may_look(norm) and is_finite.all():
+        optimizer.step()
+    else:
+        _step_seeds(optimizer, parameters, is_finite)
     optimizer.zero_grad()
     return norm
+
+
+def _step_seeds(optimizer: torch.optim.Optimizer, parameters: list[Tensor], moves: Tensor) -> None:
+    """A step of the seeds that move [P]: Adam's momentum moves weights even where the gradient is 0."""
+    before = [p.detach().clone() for p in parameters]
+    optimizer.step()
+    with torch.no_grad():
+        for p, old in zip(parameters, before):
+            p.copy_(torch.where(like(moves, p), p, old))
 
 
 def load(adam: torch.optim.Optimizer, content: dict[str, Any]) -> None:

@@ -1,6 +1,13 @@
-"""What makes training fast on the machine at hand and belongs to no method: memory and CUDA graphs."""
+"""What makes training fast on the machine at hand and belongs to no method: memory, threads and CUDA graphs.
 
+On a CPU a minibatch is the sum of portions that stay in the cache, each a task of the pool (`torch_mars.envs.pool`),
+and a rollout is shares of the environments. Both are cut by their own size, so that no number depends on how many
+threads there are.
+"""
+
+import copy
 import ctypes
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -9,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import tree_map
-from torch_mars.nn.layers import is_leaving
+from torch_mars.envs import pool
+from torch_mars.envs.core import BatchedEnv, tree_map
 from torch_mars.run.cli import RunError
 
-CACHED_ROWS = 4096  # of a layer's output with 128 columns: 2 MB, so that the next layer finds them in the cache
+PORTION = 5120  # samples of a minibatch that a thread takes at once: layers of 128 columns with 2.6 MB
+SHARE = 256  # agents that a thread takes through a rollout, at least
 
 
 def prepare(device: str) -> None:
@@ -21,6 +29,8 @@ def prepare(device: str) -> None:
     device = torch.device(device)
     if device.type == "cpu":
         keep_freed_memory()
+        pool.num_threads()
+        torch.set_num_threads(1)
     elif device.index is not None:
         torch.cuda.set_device(device)  # streams and graphs are made on the current one
 
@@ -42,11 +52,101 @@ def keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def cache_sized(rows: Tensor) -> tuple[Tensor, ...]:
-    """Rows [P, R, ...] in the portions in which a network should take them: on a GPU, or when exported, all at once."""
-    if rows.device.type != "cpu" or is_leaving():
-        return (rows,)
-    return rows.split(max(1, CACHED_ROWS // rows.shape[0]), 1)
+# ---- the pool ----
+
+
+def portions(x: Tensor, samples: int) -> list[slice]:
+    """Of the R rows of x [P, R, ...], slices that a network takes at once: what stays in the cache; on a GPU all.
+
+    Args:
+        samples: of the network's input in one row of one seed.
+    """
+    seeds, rows = x.shape[:2]
+    count = max(1, round(seeds * rows * samples / PORTION)) if x.device.type == "cpu" else 1
+    size = -(-rows // count)
+    return [slice(first, first + size) for first in range(0, rows, size)]
+
+
+def in_portions(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`network(x)` for x [P, R, ..., inputs], side by side for portions of its R rows."""
+    samples = x[0, 0].numel() // x.shape[-1]
+    return _joined(pool.run([functools.partial(network, x[:, part]) for part in portions(x, samples)]))
+
+
+def differentiate(
+    loss: Callable[..., tuple[Tensor, dict[str, Tensor]]],
+    minibatch: tuple[Tensor | None, ...],
+    samples: int,
+    parameters: list[Tensor],
+) -> dict[str, Tensor]:
+    """Put the gradient of a minibatch's loss into `grad` of the parameters: the sum over its portions, in their order.
+
+    Args:
+        loss: from a portion of everything in the minibatch to its part of the loss, and what is to be known of every
+            row, [P, rows, ...] by name.
+        minibatch: [P, R, ...] each, or None.
+        samples: as in `portions`.
+
+    Returns:
+        What is to be known of the rows, detached: [P, R, ...] by name. Where it retains its gradient, that, too, as
+        "<name>_grad".
+    """
+
+    def one(part: slice) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        value, seen = loss(*(x if x is None else x[:, part] for x in minibatch))
+        grads = torch.autograd.grad(value, parameters)
+        retained = {f"{name}_grad": x.grad for name, x in seen.items() if x.retains_grad}
+        return grads, {**{name: x.detach() for name, x in seen.items()}, **retained}
+
+    grads, seen = zip(*pool.run([functools.partial(one, part) for part in portions(minibatch[0], samples)]))
+    for parameter, *of_portions in zip(parameters, *grads):
+        parameter.grad = functools.reduce(torch.add, of_portions)
+    return {name: _joined([of_portion[name] for of_portion in seen]) for name in seen[0]}
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def in_shares(function: Callable[..., None], env: BatchedEnv, *others: Any) -> None:
+    """`function(env, *others)`, which steps the environments, for shares of them side by side; on a GPU at once.
+
+    Args:
+        others: tensors [P, T, B, ...] for P * B environments, or dictionaries or objects that hold such. A share's part
+            of them is the same memory.
+    """
+    seeds, _, columns = next(x for x in others if isinstance(x, Tensor)).shape[:3]
+    count = min(columns, max(1, env.num_envs * env.num_agents // SHARE)) if env.device.type == "cpu" else 1
+    if count == 1:
+        function(env, *others)
+        return
+    shares = [slice(columns * i // count, columns * (i + 1) // count) for i in range(count)]
+    number = torch.arange(env.num_envs).view(seeds, columns)
+    rows = [number[:, share].flatten() for share in shares]
+    envs = [env.share(of_share) for of_share in rows]
+    pool.run(
+        [
+            functools.partial(function, share_env, *(_columns(x, share) for x in others))
+            for share_env, share in zip(envs, shares)
+        ]
+    )
+    env.join(envs, rows)
+
+
+def _columns(x: Any, share: slice) -> Any:
+    """Of every tensor [P, T, B, ...] in a tree of dictionaries and objects the part of the environments `share`."""
+    if isinstance(x, Tensor):
+        return x[:, :, share]
+    if isinstance(x, dict):
+        return {name: _columns(value, share) for name, value in x.items()}
+    if hasattr(x, "__dict__"):
+        part = copy.copy(x)
+        vars(part).update(_columns(vars(x), share))
+        return part
+    return x
+
+
+# ---- CUDA graphs ----
 
 
 class CudaGraph:
