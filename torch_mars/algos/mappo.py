@@ -19,8 +19,8 @@ Axes: P seeds trained side by side, T steps of a rollout, B environments per see
 N for rewards per agent. Every weight has a leading P axis; seeds share nothing but the process.
 """
 
-import functools
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, State, TimeStep
 from torch_mars.nn import optimizers, speed
-from torch_mars.nn.diagnostics import of_episodes, of_update
+from torch_mars.nn.diagnostics import of_episodes, of_minibatch, over_minibatches
 from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.nn.layers import Linear
 from torch_mars.run import record, screen, settings
@@ -64,6 +64,10 @@ class Args(RunArgs):
     """first seed"""
     cuda_graphs: bool = True
     """whether a GPU replays each iteration as one CUDA graph: the same numbers, several times faster"""
+    matmul_precision: str = "highest"
+    """of float32 products: highest; high: TF32 on a GPU; medium: also bfloat16, where a processor has it"""
+    compile: bool = False
+    """whether a CPU's losses and gradients are compiled first, if there is a C++ compiler: faster after a while"""
     # ---- learning ----
     rollout_length: int = 128
     """steps of every environment between two updates"""
@@ -147,8 +151,7 @@ class Network(nn.Module):
         self.head = Linear(hidden, outputs, gain, generators)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.flatten(1, -2)
-        return self.head(self.hidden_2(self.hidden_1(rows))).view(*x.shape[:-1], -1)
+        return self.head(self.hidden_2(self.hidden_1(x.flatten(1, -2)))).view(*x.shape[:-1], -1)
 
 
 class Actor(nn.Module):
@@ -219,9 +222,6 @@ class Learner:
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.critic_lr, **adam)
         self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
 
-    def parameters(self) -> list[Tensor]:
-        return [*self.actor.parameters(), *self.critic.parameters()]
-
     def state_dict(self) -> dict:
         parts = ("actor", "critic", "actor_optimizer", "critic_optimizer")
         return {**{part: getattr(self, part).state_dict() for part in parts}, "key": self.key}
@@ -247,7 +247,6 @@ class Rollout:
             return torch.zeros(shape, dtype=dtype, device=env.device)
 
         self.obs = zeros(P, T + 1, B, N, env.observation_size)
-        self.is_independent = args.independent
         self.is_obs = args.independent or env.state_is_obs  # the critic sees nothing else: `state` is a view of obs
         if self.is_obs:
             self.state = self.obs if args.independent else self.obs.flatten(3)
@@ -267,11 +266,11 @@ class Rollout:
 def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
     """Fill the rollout with T steps of the environments from where they are."""
     noise, learner.key = learner.actor.noise(learner.key, *rollout.log_prob.shape[1:])
-    speed.in_shares(functools.partial(collect_share, learner.actor), env, noise, rollout)
+    speed.in_shares(partial(collect_share, learner), env, noise, rollout)
 
 
 @torch.no_grad()
-def collect_share(actor: Actor, env: BatchedEnv, noise: Tensor, rollout: Rollout) -> None:
+def collect_share(learner: Learner, env: BatchedEnv, noise: Tensor, rollout: Rollout) -> None:
     """The same for some of the environments, given the policy's random numbers."""
     P, T, B, N = rollout.log_prob.shape
 
@@ -286,16 +285,16 @@ def collect_share(actor: Actor, env: BatchedEnv, noise: Tensor, rollout: Rollout
         mask = None if ts.action_mask is None else ts.action_mask.view(P, B, N, -1)
         if mask is not None:
             rollout.mask[:, t] = mask
-        policy = actor(with_ids(rollout.obs[:, t]), mask)
+        policy = learner.actor(with_ids(rollout.obs[:, t]), mask)
         action = policy.sample(noise[:, t])
         rollout.action[:, t], rollout.log_prob[:, t] = action, policy.log_prob(action)
 
-        ts = env.step(actor.to_env(action))
+        ts = env.step(learner.actor.to_env(action))
         rollout.reward[:, t] = ts.reward[:, : rollout.reward.shape[-1]].view(P, B, -1)
         rollout.is_done[:, t] = (ts.terminated | ts.truncated).view(P, B)
         rollout.is_truncated[:, t] = ts.truncated.view(P, B)
         if rollout.final_state is not None:
-            final = ts.final_obs if rollout.is_independent else ts.final_state
+            final = ts.final_obs if learner.critic.is_independent else ts.final_state
             rollout.final_state[:, t] = final.view(P, B, *final.shape[1:])
         for name, values in rollout.info.items():
             values[:, t] = ts.info[name].view(P, B)
@@ -378,21 +377,24 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
     """`epochs` passes over the rollout in minibatches of whole environment steps; diagnostics [P] by name."""
     P, T, B, N = rollout.log_prob.shape
     first = T * B * torch.arange(P, device=advantage.device)[:, None]  # row of each seed
-    loss = functools.partial(losses, whole=(rollout, value, advantage + value), learner=learner, args=args)
-    noise, seen = None, []
+    loss = speed.compiled(losses) if args.compile else losses
+    loss = partial(loss, whole=(rollout, value, advantage + value), learner=learner, args=args)
+    parameters, noise, logged = [*learner.actor.parameters(), *learner.critic.parameters()], None, []
     for _ in range(args.epochs):
         order, learner.key = rng.permutation(learner.key, T * B)
         for rows in (first + order).chunk(args.minibatches, 1):
             normalised = normalise(take(advantage, rows))
             if not learner.actor.is_discrete:  # a Categorical's entropy is exact, a TanhNormal's estimated
                 noise, learner.key = learner.actor.noise(learner.key, rows.shape[1], N)
-            of_rows = speed.differentiate(loss, (rows, normalised, noise), N, learner.parameters())
-            norms = {
-                "actor_grad_norm": optimizers.apply_gradients(learner.actor_optimizer, args.max_grad_norm),
-                "critic_grad_norm": optimizers.apply_gradients(learner.critic_optimizer, args.max_grad_norm),
-            }
-            seen.append({**of_rows, **norms})
-    return of_update(seen, ratio_range(args))
+            seen = speed.differentiate(loss, (rows, normalised, noise), N, parameters)
+            steps = speed.side_by_side(
+                rows.device,
+                actor_grad_norm=partial(optimizers.apply_gradients, learner.actor_optimizer, args.max_grad_norm),
+                critic_grad_norm=partial(optimizers.apply_gradients, learner.critic_optimizer, args.max_grad_norm),
+                seen=partial(of_minibatch, seen, ratio_range(args)),
+            )
+            logged.append({**steps.pop("seen"), **steps})
+    return over_minibatches({name: torch.stack([one[name] for one in logged]) for name in logged[0]})
 
 
 Carry = tuple[State, Tensor]  # of the environments, and the keys of the policy's random numbers
@@ -457,7 +459,7 @@ def train(args: Args, run: record.Run) -> int:
         seeds = seeds_for("environment")
         return envs.make(args.env, args.num_seeds * num_envs, args.device, seeds, **args.env_options)
 
-    speed.prepare(args.device)
+    speed.prepare(args.device, args.matmul_precision)
     env, eval_env = make(args.num_envs), make(args.eval_episodes)
     learner = Learner(args, env, run.seeds)
     best = record.BestWeights(learner.actor)
@@ -468,7 +470,7 @@ def train(args: Args, run: record.Run) -> int:
     good = record.GoodWeights(learner.actor, learner.critic)
     rollout = Rollout(args, env, learner.actor)
 
-    iterate = functools.partial(iteration, env=env, rollout=rollout, learner=learner, args=args)
+    iterate = partial(iteration, env=env, rollout=rollout, learner=learner, args=args)
     if args.cuda_graphs and env.device.type == "cuda":
         iterate = speed.CudaGraph(iterate, run.say)
     for number in run.updates():

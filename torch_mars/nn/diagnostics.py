@@ -1,12 +1,9 @@
 """What is logged of an update besides its losses: how far the ratios went, what had no force, what was skipped."""
 
-import functools
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs import pool
 from torch_mars.envs.core import may_look
 
 QUANTILES = {"ratio_q001": 0.001, "ratio_q01": 0.01, "ratio_q50": 0.5, "ratio_q99": 0.99, "ratio_q999": 0.999}
@@ -62,26 +59,15 @@ def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def of_update(seen: list[dict[str, Tensor]], allowed: tuple[float, float]) -> dict[str, Tensor]:
-    """What is logged of an update, [P] each.
+def of_minibatch(seen: dict[str, Tensor], allowed: tuple[float, float]) -> dict[str, Tensor]:
+    """What is logged of a minibatch, [P] each.
 
     Args:
-        seen: of every minibatch what is known of its rows, [P, rows] by name, among it `log_ratio` and its gradient,
-            the force, [P, rows, N]; and what is known of all of it, [P] by name.
+        seen: what is known of its rows, [P, rows] by name; `log_ratio` and its gradient, the force, [P, rows, N].
         allowed: smallest and largest ratio inside the range.
     """
-    tasks = [functools.partial(_of_minibatch, of_rows, allowed) for of_rows in seen]
-    found = pool.run(tasks) if may_look(seen[0]["log_ratio"]) else [task() for task in tasks]
-    return over_minibatches({name: torch.stack([one[name] for one in found]) for name in found[0]})
-
-
-def _of_minibatch(of_rows: dict[str, Tensor], allowed: tuple[float, float]) -> dict[str, Tensor]:
-    of_rows = dict(of_rows)
-    ratios = ratio_diagnostics(of_rows.pop("log_ratio"), allowed, of_rows.pop("log_ratio_grad"))
-    return {
-        **{name: value.flatten(1).mean(1) if value.dim() > 1 else value for name, value in of_rows.items()},
-        **ratios,
-    }
+    means = {name: of_rows.mean(1) for name, of_rows in seen.items() if of_rows.dim() == 2}
+    return {**means, **ratio_diagnostics(seen["log_ratio"], allowed, seen["log_ratio_grad"])}
 
 
 def of_episodes(is_done: Tensor, info: dict[str, Tensor]) -> dict[str, Tensor]:

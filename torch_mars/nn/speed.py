@@ -8,7 +8,10 @@ threads there are.
 import copy
 import ctypes
 import functools
+import os
+import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,21 +21,35 @@ from torch import Tensor
 
 from torch_mars.envs import pool
 from torch_mars.envs.core import BatchedEnv, tree_map
-from torch_mars.run.cli import RunError
+from torch_mars.run import screen
+from torch_mars.run.cli import RunError, short
+from torch_mars.run.memory import PORTION
 
-PORTION = 5120  # samples of a minibatch that a thread takes at once: layers of 128 columns with 2.6 MB
 SHARE = 256  # agents that a thread takes through a rollout, at least
 
 
-def prepare(device: str) -> None:
-    """Settings of the process, to be made before training."""
+def prepare(device: str, matmul_precision: str = "highest") -> None:
+    """Settings of the process, to be made before training.
+
+    On a CPU, PyTorch's own threads make way for those of the pool, of which there are as many.
+    """
+    torch.set_float32_matmul_precision(matmul_precision)
     device = torch.device(device)
     if device.type == "cpu":
         keep_freed_memory()
-        pool.num_threads()
+        pool.num_threads()  # before there is only one
         torch.set_num_threads(1)
+        if matmul_precision != "highest" and not (matmul_precision == "medium" and has_bfloat16()):
+            screen.say(
+                f"this processor multiplies in full precision: --matmul-precision {matmul_precision} changes nothing"
+            )
     elif device.index is not None:
         torch.cuda.set_device(device)  # streams and graphs are made on the current one
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 numbers by itself, and faster than float32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def keep_freed_memory() -> None:
@@ -108,6 +125,12 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
+def side_by_side(device: torch.device, **tasks: Callable[[], Any]) -> dict[str, Any]:
+    """What independent tasks return, by their names; on a GPU they are called one after another."""
+    results = pool.run(list(tasks.values())) if device.type == "cpu" else [task() for task in tasks.values()]
+    return dict(zip(tasks, results))
+
+
 def in_shares(function: Callable[..., None], env: BatchedEnv, *others: Any) -> None:
     """`function(env, *others)`, which steps the environments, for shares of them side by side; on a GPU at once.
 
@@ -144,6 +167,46 @@ def _columns(x: Any, share: slice) -> Any:
         vars(part).update(_columns(vars(x), share))
         return part
     return x
+
+
+# ---- compiled ----
+
+
+@functools.cache
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function by inductor: compiled when it is first called, for the shape of its first argument.
+
+    Raises:
+        RunError: when called, if nothing can be compiled here.
+    """
+    by_inductor, is_compiling, known = torch.compile(function, dynamic=False), threading.Lock(), set()
+
+    def call(first: Tensor, *others: Any, **named: Any) -> Any:
+        if first.shape in known:
+            return by_inductor(first, *others, **named)
+        with is_compiling:  # by one thread; the others find it done
+            if not known:
+                _find_compiler()
+                screen.say("compiling losses and gradients, which takes a quarter of a minute or more")
+            try:
+                result = by_inductor(first, *others, **named)
+            except Exception as error:
+                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise
+                reason = short(" ".join(str(error).split()))
+                raise RunError(f"--compile: compiling failed ({reason}); leave it out") from error
+            known.add(first.shape)
+            return result
+
+    return call
+
+
+def _find_compiler() -> None:
+    """RunError unless inductor will find the C++ compiler that it needs."""
+    usual = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    compiler = os.environ.get("CXX", usual)
+    if not shutil.which(compiler):
+        raise RunError(f"--compile needs a C++ compiler, and {compiler} is not found; name one in CXX, or leave it out")
 
 
 # ---- CUDA graphs ----

@@ -33,6 +33,7 @@ MAY_DIFFER = (
     "run_dir",
     "device",
     "cuda_graphs",
+    "compile",
     "checkpoint_every",
     "eval_every",
     "eval_episodes",

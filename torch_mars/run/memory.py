@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from torch_mars import envs
+from torch_mars.envs import pool
 from torch_mars.run.cli import UsageError
 
+PORTION = 5120  # samples of a minibatch that a CPU's thread takes at once: layers of 128 columns are 2.6 MB
 _MB = 2**20
 LESS = "fewer --num-envs, --num-seeds or --rollout-length, or more --minibatches, need less"
 
@@ -24,7 +26,8 @@ def needed(args: Any) -> int:
     rollout = P * T * B * (of_step + 6 * 8)  # and what is computed of every step: values, advantages, orders
     rows = P * T * B // args.minibatches
     of_agent = 2 * (N + env.observation_size) + 5 * H + 6 * A
-    minibatch = 4 * rows * (N * of_agent + env.state_size + 5 * H)
+    at_once = min(rows, pool.num_threads() * max(1, PORTION // N)) if args.device.startswith("cpu") else rows
+    minibatch = 4 * at_once * (N * of_agent + env.state_size + 5 * H) + 4 * rows * (2 * N + 4)
     state = sum(tensor.numel() * tensor.element_size() for tensor in env.state_dict().values())
     environments = 4 * P * (B + args.eval_episodes) * (state + 4 * (N * env.observation_size + env.state_size))
     return rollout + minibatch + environments

@@ -49,9 +49,10 @@ from torch_mars.run.files import (
 )
 from torch_mars.run.metrics import METRICS, Log, Past, encoded, parse
 from torch_mars.run.reading import read_bytes
-from torch_mars.run.settings import RunArgs
+from torch_mars.run.settings import ROUNDED, RunArgs
+from torch_mars.run.yamls import read_yaml
 
-EVALUATIONS = "evaluations.json"
+CONFIG, EVALUATIONS = "config.yaml", "evaluations.json"
 LOSSES = ("actor_loss", "critic_loss")  # of a seed that has not diverged they are numbers
 
 
@@ -68,6 +69,8 @@ class Run:
 
     Attributes:
         diverged: seed -> the update in which it ended, as its losses were no numbers any more.
+        rounds_anew: settings by name in which a resumed run computes in another way than before, so that it is not
+            exactly what it would have been; and what they were.
 
     Raises:
         UsageError: another process trains this run, or it cannot be gone on with.
@@ -79,6 +82,7 @@ class Run:
         self.seeds = [args.seed + p for p in range(args.num_seeds)]
         self.first_update, self.seconds_before, self.checkpoint = 1, 0.0, None
         self.diverged: dict[int, int] = {}
+        self.rounds_anew: dict[str, Any] = {}
         self.log: Log | None = None
         self.boards: Boards | None = None
         self.evaluations: list[dict] = []
@@ -113,6 +117,11 @@ class Run:
         self.checkpoint = checkpoint
         self.first_update, self.seconds_before = checkpoint["update"] + 1, checkpoint["seconds"]
         self.diverged = {seed: update for seed, update in checkpoint.get("diverged", {}).items() if seed in self.seeds}
+        before = read_yaml(self.folder / CONFIG)
+        for field in dataclasses.fields(self.args):
+            was = before.get(field.name, field.default)
+            if field.name in ROUNDED and was != getattr(self.args, field.name):
+                self.rounds_anew[field.name] = was
         self.past = Past(self.folder / METRICS, checkpoint["update"], checkpoint.get("metrics"))
 
     def restore(self, **parts: Any) -> None:
@@ -159,7 +168,7 @@ class Run:
                 self._tell_of_damage(aside, len(lost))
             else:
                 self.log, _ = Past(self.folder / METRICS, 0, None).begin([])
-            write_whole(self.folder / "config.yaml", yaml.safe_dump(self._config(), sort_keys=False).encode())
+            write_whole(self.folder / CONFIG, yaml.safe_dump(self._config(), sort_keys=False).encode())
         except (OSError, RunError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"--run-dir: cannot write the run to {self.folder}: {reason}") from None

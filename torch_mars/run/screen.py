@@ -21,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from torch_mars import envs
+from torch_mars.envs import pool
 from torch_mars.run import memory
 from torch_mars.run.cli import lesson_command, quoted
 from torch_mars.run.files import POLICY
@@ -175,10 +176,13 @@ def announce(run: Any, env: Any, ratio_range: tuple[float, float], networks: dic
         "training": f"{args.total_steps:,} steps per seed in {run.last_update} updates of "
         f"{args.num_envs} environments x {args.rollout_length} steps; {seeds}",
         "parameters": f"{counts} (per seed)",
-        "device": args.device + (f", {torch.get_num_threads()} threads" if args.device == "cpu" else ""),
+        "device": args.device + (f", {pool.num_threads()} threads" if args.device == "cpu" else ""),
         "memory": f"about {memory.needed(args) // 2**20:,} MB, besides PyTorch",
         "run": str(run.folder) + (f", resumed after update {run.first_update - 1}" if args.resume else ""),
     }
+    if run.rounds_anew:
+        changed = ", ".join(f"--{name.replace('_', '-')} was {value}" for name, value in run.rounds_anew.items())
+        lines["no longer exact"] = f"{changed}: numbers are rounded in another way from here"
     for name, text in lines.items():
         say(f"{name:>20}  {text}")
 

@@ -51,6 +51,7 @@ _PACKAGE = Path(__file__).parents[1]
 _INSIDE = _PACKAGE / "yaml"  # in an installed wheel, beside which PyYAML's folder has the same name
 YAML_DIRECTORY = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "yaml"  # in a checkout
 PRESETS = ("ours", "paper")
+PRECISIONS = ("highest", "high", "medium")
 _NEWER = ("critic_gain",)  # in our yaml files, but not in a user's lesson that was copied before there was this setting
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
 _PATHS = ("run_dir", "resume", "config")
@@ -325,7 +326,11 @@ def _completed(args: Any) -> Any:
 
 
 # when a run is resumed
-CHANGEABLE = ("total_steps", "eval_every", "eval_episodes", "device", "cuda_graphs", "checkpoint_every")
+CHANGEABLE = (
+    *("total_steps", "eval_every", "eval_episodes", "checkpoint_every"),
+    *("device", "cuda_graphs", "matmul_precision", "compile"),
+)
+ROUNDED = ("device", "matmul_precision", "compile")  # after a change of one, numbers are rounded in another way
 
 
 def _resumed(args_type: type, saved: dict[str, Any], given: dict[str, Any]) -> Any:
@@ -386,6 +391,11 @@ def check(args: Any) -> None:
     gain = getattr(args, "critic_gain", 1.0)
     if not 0 <= gain < math.inf:
         raise UsageError(f"--critic-gain is {gain!r}; it must be 0 or more, and finite")
+    precision = getattr(args, "matmul_precision", "highest")
+    if precision not in PRECISIONS:
+        raise UsageError(f"--matmul-precision is {shown(precision)}; {allowed(precision, PRECISIONS)}")
+    if getattr(args, "compile", False) and not args.device.startswith("cpu"):
+        raise UsageError(f"--compile is for a CPU, and --device is {shown(args.device)}; leave it out")
     for name in ("gamma", "gae_lambda"):
         require(args, name, 0 <= getattr(args, name) <= 1, "it must be between 0 and 1")
     require(args, "seed", 0 <= args.seed <= LARGEST_SEED, "it must be 0 or more (and below 2^63)")
