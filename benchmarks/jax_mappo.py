@@ -1,11 +1,13 @@
 """MAPPO on PaxMen in plain JAX: the network and the schedule of the lessons, as one jitted program per iteration.
 
-    python benchmarks/jax_mappo.py [--num-envs 128] [--num-seeds 1] [--iterations 20]
+    python benchmarks/jax_mappo.py [--num-envs 128] [--num-seeds 1] [--iterations 20] [--as-usual]
 
 What `train_throughput.py` puts beside the lessons, written to be as fast as JAX allows: one program from the rollout's
 first action to the update's last step, starts from a pool (`jax_paxmen.py`), the fastest of JAX's random number
 generators, donated buffers, networks on flat rows, and on CPU in chunks that stay in a core's cache. A test holds its
-update to the lesson's, weight by weight (`tests/test_benchmarks.py`).
+update to the lesson's, weight by weight (`tests/test_benchmarks.py`). `--as-usual` is the same method as one would
+write it first: agents as an axis, a start drawn for every environment in every step, JAX's own generator, whole
+minibatches.
 
 Axes: T steps, B environments, N agents, O observation, S global state.
 """
@@ -31,6 +33,7 @@ CLIP, VALUE_CLIP, VALUE_COEF, ENTROPY_COEF = 0.2, 0.2, 0.5, 0.01
 CPU_CHUNK = 512  # environment steps of a minibatch that go through the networks together
 
 ENV = PaxMen(5)
+AS_USUAL = False
 
 
 class Learner(NamedTuple):
@@ -74,7 +77,9 @@ def log_probs(actor, obs):
     """[B, N, O] -> [B, N, A], with the agent's one-hot id in front of its observation."""
     count, agents, _ = obs.shape
     agent_id = jnp.broadcast_to(jnp.eye(agents), (count, agents, agents))
-    rows = jnp.concatenate([agent_id, obs], -1).reshape(count * agents, -1)  # XLA differentiates flat rows far faster
+    rows = jnp.concatenate([agent_id, obs], -1)
+    if not AS_USUAL:
+        rows = rows.reshape(count * agents, -1)  # XLA differentiates flat rows far faster
     return jax.nn.log_softmax(forward(actor, rows)).reshape(count, agents, -1)
 
 
@@ -94,18 +99,20 @@ def collect(learner: Learner, pool: Pool) -> tuple[Learner, Rollout]:
     key, noise_key, pick_key = jax.random.split(learner.key, 3)
     num_envs = len(learner.env.layout)
     noise = jax.random.uniform(noise_key, (ROLLOUT_LENGTH, num_envs, ENV.num_agents, 1))
-    picks = jax.random.randint(pick_key, (ROLLOUT_LENGTH, num_envs), 0, len(pool.layout))
+    picks = jax.random.randint(pick_key, (ROLLOUT_LENGTH, num_envs), 0, num_envs if AS_USUAL else len(pool.layout))
+    start_keys = jax.random.split(pick_key, ROLLOUT_LENGTH)
 
     def step(env, drawn):
-        noise, pick = drawn
+        noise, pick, start_key = drawn
+        starts = ENV.pool(start_key, num_envs) if AS_USUAL else pool
         obs, state = ENV.perceive(env)
         log_prob = log_probs(learner.params["actor"], obs)
         cumulative = jnp.cumsum(jnp.exp(log_prob), -1)
         action = (cumulative <= noise * cumulative[..., -1:]).sum(-1)
-        env, reward, is_done = ENV.step(env, action, pool, pick)
+        env, reward, is_done = ENV.step(env, action, starts, pick)
         return env, Rollout(obs, state, action, chosen(log_prob, action), reward, is_done)
 
-    env, rollout = jax.lax.scan(step, learner.env, (noise, picks))
+    env, rollout = jax.lax.scan(step, learner.env, (noise, picks, start_keys))
     return learner._replace(env=env, key=key), rollout
 
 
@@ -160,7 +167,7 @@ def adam(learner: Learner, gradients) -> Learner:
 def gradient(params, batch):
     """Of the loss of a minibatch. On CPU as the mean over chunks whose activations stay in a core's cache."""
     rows = len(batch[0])
-    chunk = math.gcd(rows, CPU_CHUNK) if jax.default_backend() == "cpu" else rows
+    chunk = math.gcd(rows, CPU_CHUNK) if jax.default_backend() == "cpu" and not AS_USUAL else rows
     chunks = jax.tree.map(lambda x: x.reshape(rows // chunk, chunk, *x.shape[1:]), batch)
 
     def add(total, chunk):
@@ -182,7 +189,10 @@ def update(learner: Learner, rollout: Rollout, advantage, old_value) -> Learner:
         return adam(learner, {name: clip_norm(g) for name, g in gradients.items()}), None
 
     key, order_key = jax.random.split(learner.key)
-    orders = jnp.argsort(jax.random.bits(order_key, (EPOCHS, rows)))  # jax.random.permutation would sort twice
+    if AS_USUAL:
+        orders = jax.vmap(lambda key: jax.random.permutation(key, rows))(jax.random.split(order_key, EPOCHS))
+    else:
+        orders = jnp.argsort(jax.random.bits(order_key, (EPOCHS, rows)))  # jax.random.permutation would sort twice
     return jax.lax.scan(minibatch, learner._replace(key=key), orders.reshape(EPOCHS * MINIBATCHES, -1))[0]
 
 
@@ -211,7 +221,7 @@ def new_learner(key, pool: Pool, num_envs: int) -> Learner:
 
 def training(num_envs: int, num_seeds: int):
     """A function that trains one iteration and returns its mean reward per step [P]; compiled in its first call."""
-    key = jax.random.key(0, impl="unsafe_rbg")
+    key = jax.random.key(0, impl=None if AS_USUAL else "unsafe_rbg")
     pool = ENV.pool(jax.random.fold_in(key, 1))
     keys = jax.random.split(key, num_seeds)
     learners = [new_learner(k, pool, num_envs) for k in keys]
@@ -236,7 +246,10 @@ def main():
     parser.add_argument("--num-envs", type=int, default=128)
     parser.add_argument("--num-seeds", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--as-usual", action="store_true", help="not tuned")
     options = parser.parse_args()
+    global AS_USUAL
+    AS_USUAL = options.as_usual
     run = training(options.num_envs, options.num_seeds)
     for number in range(1, options.iterations + 1):
         start = time.perf_counter()

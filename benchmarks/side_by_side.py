@@ -8,6 +8,7 @@ drifting machine slows both alike, and what counts is the median ratio of turns 
 Whatever bounds the processes bounds both sides alike, e.g. `taskset -c 0,1 python benchmarks/...`.
 """
 
+import contextlib
 import datetime
 import importlib.util
 import json
@@ -18,7 +19,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,30 @@ def seconds_per_call(call: Callable[[], Any], seconds: float) -> float:
         elapsed = time.perf_counter() - start
         if elapsed >= seconds:
             return elapsed / calls
+
+
+@contextlib.contextmanager
+def neighbours(count: int) -> Iterator[None]:
+    """Meanwhile `count` other programs each keep one core busy, of those that this process may use the last ones."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise SystemExit("--neighbours needs a system on which a process can be bound to a core, such as Linux")
+    cores = sorted(os.sched_getaffinity(0))
+    context = multiprocessing.get_context("spawn")
+    busy = [context.Process(target=_keep_busy, args=(cores[-1 - i % len(cores)],), daemon=True) for i in range(count)]
+    for process in busy:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.join()
+
+
+def _keep_busy(core: int) -> None:
+    os.sched_setaffinity(0, {core})
+    while True:
+        sum(range(10**6))
 
 
 def use_jax_on(device: str) -> None:

@@ -56,11 +56,13 @@ def test_paxmen_in_jax_equals_the_recorded_episodes(num_agents):
             np.testing.assert_array_equal(after.is_active, record["dot_active"][t + 1], err_msg=where)
 
 
-def test_an_update_in_jax_equals_the_lessons(monkeypatch):
+@pytest.mark.parametrize("as_usual", [False, True])
+def test_an_update_in_jax_equals_the_lessons(as_usual, monkeypatch):
     """From the same weights and the same rollout; in one minibatch, so that the order of its rows does not matter."""
     import jax.numpy as jnp
     import jax_mappo
 
+    monkeypatch.setattr(jax_mappo, "AS_USUAL", as_usual)
     monkeypatch.setattr(jax_mappo, "EPOCHS", 1)
     monkeypatch.setattr(jax_mappo, "MINIBATCHES", 1)
     num_envs = 16
