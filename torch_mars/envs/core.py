@@ -69,7 +69,8 @@ class BatchedEnv(ABC):
 
     Where the critic sees what the agents see, say `state_is_obs = True`: learners then keep it once.
 
-    Rules treat every environment by itself and B as free: they are also called with a few rows of the batch.
+    Rules treat every environment by itself and B as free: they are also called with a few rows of the batch, and by
+    several threads at once. So they keep nothing in `self`: what lasts is in the State.
 
     Where they say what nan and infinite actions mean, say `takes_any_action = True`: elsewhere these are refused.
 
