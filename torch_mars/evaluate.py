@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from torch_mars.envs import rng
+from torch_mars.nn import speed
 from torch_mars.protocol.intervals import CONFIDENCE, mean_and_interval
 from torch_mars.run.cli import Parser, check_device, guarded, path_argument, resolve_device, whole_number
 from torch_mars.teams.policies import Trained, add_own, read
@@ -127,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{trained.algorithm.upper()} on {trained.task}, {trained.what}: {trained.path}")
         print(f"mean +- 95% interval over {args.episodes} episodes{' a seed' if len(trained.seeds) > 1 else ''}, "
               f"{actions}\n", flush=True)  # fmt: skip
+    speed.prepare(device)
     found = evaluate(trained, args.episodes, args.seed, args.greedy, device)
     if not args.json:
         print(table(found, trained.seeds, shutil.get_terminal_size((100, 0)).columns))
