@@ -80,7 +80,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.aerojax import opponents, physics, vectors
+from torch_mars.envs import pool
+from torch_mars.envs.aerojax import loops, opponents, physics, vectors
 from torch_mars.envs.aerojax.physics import (
     GRAVITY,
     Motion,
@@ -113,12 +114,13 @@ from torch_mars.envs.aerojax.task import (
     Options,
 )
 from torch_mars.envs.aerojax.vectors import Vector
-from torch_mars.envs.core import FURTHEST, BatchedEnv, check_index, check_values
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.options import LARGEST
 from torch_mars.envs.rng import uniform
 
 UNKNOWN, OWN = 1e9, 2e9  # sorting keys behind every distance
+MOVED = tuple(name for name in loops.Situation._fields if name != "step")  # the fields that a step changes
 SLOWEST = 1e-3  # m/s, in a State: below it there is no direction
 
 
@@ -143,6 +145,9 @@ class AeroJAX(BatchedEnv):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
         self._set_teams()
         self._set_types([*(c.ally_types or [0] * c.n_allies), *(c.enemy_types or [0] * c.n_enemies)])
+        fleet = loops.Fleet(*arrays(*(getattr(self, f"_{name}").cpu() for name in loops.Fleet._fields)))
+        self.numbers = loops.constants(c, self.enemy_slots, self.ally_slots), fleet
+        self._block = loops.environments_at_once(self.num_aircraft)
 
     def _set_teams(self) -> None:
         """Which aircraft are of which side."""
@@ -185,6 +190,8 @@ class AeroJAX(BatchedEnv):
 
     def initial_state(self, rng: Tensor) -> AeroState:
         """Allies in the west flying east, enemies in the east flying west, each in a lane of its own."""
+        if runs_in_loops(rng):
+            return self._initial_state_in_loops(rng)
         c, A = self.options, self.num_aircraft
         count = rng.shape[0]
         draws, rng = uniform(rng, 4 * A)
@@ -212,9 +219,31 @@ class AeroJAX(BatchedEnv):
         detected, _, rng = self._sense(rng, self._geometry(motion_of(state)), state.status == FLYING)
         return dataclasses.replace(state, rng=rng, detected=detected)
 
+    def _initial_state_in_loops(self, rng: Tensor) -> AeroState:
+        """The same, faster on CPU."""
+        count, A = rng.shape[0], self.num_aircraft
+        vector, number, pair = (count, A, 3), (count, A), (count, A, A)
+        state = AeroState(
+            **self.episode_start(rng.clone()),
+            position=torch.empty(vector),
+            velocity=torch.empty(vector),
+            lift_dir=torch.empty(vector),
+            alpha=torch.empty(number),
+            throttle=torch.empty(number),
+            health=torch.empty(number),
+            status=torch.empty(number, dtype=torch.int64),
+            lock_steps=torch.empty(pair, dtype=torch.int64),
+            detected=torch.empty(pair, dtype=torch.bool),
+            under_fire=torch.empty(number, dtype=torch.bool),
+        )
+        pool.in_blocks(loops.initial_state, count, self._block, *self.numbers, _for_loops(state))
+        return state
+
     # ---- step ----
 
     def transition(self, state: AeroState, actions: Tensor):
+        if runs_in_loops(actions):
+            return self._transition_in_loops(state, actions)
         was_alive = state.status == FLYING
         before = motion_of(state)
         controls = self._decide(before, was_alive, actions)
@@ -250,6 +279,16 @@ class AeroJAX(BatchedEnv):
         reward, terminated, metrics = self._outcome(state, was_alive)
         metrics["episode_hits"] = damage[:, self._allies].sum((1, 2))
         return state, reward, terminated, metrics
+
+    def _transition_in_loops(self, state: AeroState, actions: Tensor):
+        """The same, faster on CPU."""
+        count = len(state.step)
+        moved = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in MOVED}
+        state = dataclasses.replace(state, **moved)
+        results = loops.new_results(count, self.num_agents)
+        pool.in_blocks(loops.transition, count, self._block, *self.numbers, _for_loops(state), *arrays(actions), results)
+        metrics = {name: torch.from_numpy(value) for name, value in loops.metrics(results).items()}
+        return state, torch.from_numpy(results.reward), torch.from_numpy(results.terminated), metrics
 
     def _decide(self, motion: Motion, is_alive: Tensor, actions: Tensor) -> Tensor:
         """The controls of all [B, A, 3]: the opponents decide before anybody moves."""
@@ -363,14 +402,21 @@ class AeroJAX(BatchedEnv):
     # ---- what is seen ----
 
     def perceive(self, state: AeroState) -> tuple[Tensor, Tensor, None]:
+        if runs_in_loops(state.step):
+            count = len(state.step)
+            obs = torch.empty(count, self.num_agents, self.observation_size)
+            global_state = torch.empty(count, self.state_size)
+            shown = _for_loops(state), *arrays(obs, global_state)
+            pool.in_blocks(loops.perceive, count, self._block, *self.numbers, *shown)
+            return obs, global_state, None
         motion = motion_of(state)
         return self._observation(state, motion), self._global_state(state, motion), None
 
     def observation(self, state: AeroState) -> Tensor:
-        return self._observation(state, motion_of(state))
+        return self.perceive(state)[0]
 
     def global_state(self, state: AeroState) -> Tensor:
-        return self._global_state(state, motion_of(state))
+        return self.perceive(state)[1]
 
     def _time_left(self, state: AeroState) -> Tensor:
         return 1 - state.step.float() / self.max_steps
@@ -501,9 +547,7 @@ class AeroJAX(BatchedEnv):
     # ---- the rules as loops, pictures ----
 
     def engine(self) -> Engine:
-        from torch_mars.envs.aerojax.loops import AeroJAXLoops
-
-        return AeroJAXLoops(self)
+        return loops.AeroJAXLoops(self)
 
     def draw(self, state: AeroState, index: int = 0, trail: Sequence[AeroState] = ()) -> np.ndarray:
         """With the paths flown in the `trail`."""
@@ -516,6 +560,10 @@ class AeroJAX(BatchedEnv):
         from torch_mars.envs.aerojax.draw import draw_scope
 
         return draw_scope(self, obs)
+
+
+def _for_loops(state: AeroState) -> loops.Situation:
+    return loops.Situation(*arrays(*(getattr(state, name) for name in loops.Situation._fields)))
 
 
 def _pairs(a: Vector, observers: slice = slice(None)) -> Vector:
