@@ -145,7 +145,7 @@ class AeroJAX(BatchedEnv):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
         self._set_teams()
         self._set_types([*(c.ally_types or [0] * c.n_allies), *(c.enemy_types or [0] * c.n_enemies)])
-        fleet = loops.Fleet(*arrays(*(getattr(self, f"_{name}").cpu() for name in loops.Fleet._fields)))
+        fleet = loops.fleet(**{name: getattr(self, f"_{name}").cpu().numpy() for name in loops.FLEET})
         self.numbers = loops.constants(c, self.enemy_slots, self.ally_slots), fleet
         self._block = loops.environments_at_once(self.num_aircraft)
 
@@ -286,7 +286,9 @@ class AeroJAX(BatchedEnv):
         moved = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in MOVED}
         state = dataclasses.replace(state, **moved)
         results = loops.new_results(count, self.num_agents)
-        pool.in_blocks(loops.transition, count, self._block, *self.numbers, _for_loops(state), *arrays(actions), results)
+        pool.in_blocks(
+            loops.transition, count, self._block, *self.numbers, _for_loops(state), *arrays(actions), results
+        )
         metrics = {name: torch.from_numpy(value) for name, value in loops.metrics(results).items()}
         return state, torch.from_numpy(results.reward), torch.from_numpy(results.terminated), metrics
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from torch_mars.envs.aerojax import opponents, vectors
 from torch_mars.envs.aerojax.opponents import Flyer, Target
-from torch_mars.envs.aerojax.physics import GRAVITY, Controls, Motion
+from torch_mars.envs.aerojax.physics import GRAVITY, Motion
 from torch_mars.envs.aerojax.task import (
     AIRCRAFT_FEATURES,
     ALLY_LOSSES,
@@ -50,6 +50,11 @@ _ZERO, _HALF, _ONE, _TWO = map(F, (0, 0.5, 1, 2))
 _GRAVITY, _SPEED_UNIT, _NEVER = map(F, (GRAVITY, SPEED_UNIT, opponents.NEVER))
 UP, DOWN = (_ZERO, _ZERO, _ONE), (_ZERO, _ZERO, -_ONE)
 _TYPE_UNIT = F(TYPE_UNIT)
+_PI, _TURNS_PER_RAD = F(math.pi), F(1 / (2 * math.pi))
+_TURN_0 = F(6.28125)  # a full turn in two parts: whole multiples of the first are exact
+_TURN_1 = F(2 * math.pi - 6.28125)
+_SINE_3, _SINE_5, _SINE_7, _SINE_9, _SINE_11 = (F((-1) ** (n // 2) / math.factorial(n)) for n in range(3, 12, 2))
+_COS_2, _COS_4, _COS_6, _COS_8, _COS_10, _COS_12 = (F((-1) ** (n // 2) / math.factorial(n)) for n in range(2, 13, 2))
 _COURSE = F(math.pi / 6)  # rad, at most, off the way to the middle at a start
 _TINIEST, _TINY = F(1e-9), F(1e-6)
 _THREAT_RANGE, _THREAT_COS, _THREAT_BONUS, _ATA_WEIGHT = (
@@ -69,14 +74,32 @@ _AVOID_TIME, _AVOID_MISS, _AVOID_MISS2 = map(F, (opponents.AVOID_TIME, opponents
 _AVOID_BIAS, _AVOID_MAX = map(F, (opponents.AVOID_BIAS, opponents.AVOID_MAX))
 
 
-class Flight(NamedTuple):
-    """The options of flight for the loops: float32, angles in rad."""
+# What the loops know of the options, and of each aircraft: records, which cost a call nothing.
+CONSTANTS = {
+    **dict.fromkeys(("n_allies", "n_enemies", "enemy_slots", "ally_slots", "max_steps", "substeps"), np.int64),
+    **dict.fromkeys(("lock_min", "lock_max"), np.int64),
+    "is_passive": np.bool_,  # the opponent
+    **dict.fromkeys(("h", "half_h"), F),  # s, of a substep
+    **dict.fromkeys(("roll_step", "alpha_step", "roll", "alpha"), F),  # rad at most, in a substep and in a step
+    **dict.fromkeys(
+        ("engine_gain", "half_rho", "wing_area", "cl_alpha", "cd0", "k_ind", "mass", "weight", "v_floor"), F
+    ),
+    **dict.fromkeys(("alpha_min", "alpha_max", "alpha_stall"), F),  # rad
+    **dict.fromkeys(("n_min", "n_max", "opponent_skill", "half_size", "ceiling", "v0", "collision_range2"), F),
+    "lanes": F,  # the size of the arena beside that for which starts are laid out
+    **dict.fromkeys(("view_range", "close_range", "weapon_range", "comm_range"), F),
+    **dict.fromkeys(("view_across", "view_above", "weapon_across", "weapon_above"), F),  # tangents of half the angles
+    **dict.fromkeys(("damage", "healed"), F),  # in a step; damage for each step of lock
+    **dict.fromkeys(("reward_kill", "reward_death", "reward_win"), F),
+}
+FLEET = ("types", "max_thrust", "max_health", "view_range2", "trim_alpha", "trim_throttle")
 
-    substeps: np.int64
-    h: np.float32  # s, of a substep
+
+class Airframe(NamedTuple):
+    """The CONSTANTS of flight, each in a register."""
+
+    h: np.float32
     half_h: np.float32
-    roll_step: np.float32  # rad in a substep, at most
-    alpha_step: np.float32  # rad in a substep, at most
     engine_gain: np.float32
     half_rho: np.float32
     wing_area: np.float32
@@ -84,59 +107,21 @@ class Flight(NamedTuple):
     cd0: np.float32
     k_ind: np.float32
     mass: np.float32
-    weight: np.float32  # N
+    weight: np.float32
+    v_floor: np.float32
     alpha_min: np.float32
     alpha_max: np.float32
     alpha_stall: np.float32
     n_min: np.float32
     n_max: np.float32
-    v_floor: np.float32
 
 
-class Constants(NamedTuple):
-    """The options for the loops: float32, tangents of half the angles of cones."""
-
-    flight: Flight
-    n_allies: np.int64
-    n_enemies: np.int64
-    enemy_slots: np.int64
-    ally_slots: np.int64
-    max_steps: np.int64
-    is_passive: np.bool_  # the opponent
-    opponent_skill: np.float32
-    roll: np.float32  # rad in a step, at most
-    alpha: np.float32  # rad in a step, at most
-    half_size: np.float32
-    ceiling: np.float32
-    lanes: np.float32  # the size of the arena beside that for which starts are laid out
-    v0: np.float32
-    view_range: np.float32
-    view_across: np.float32
-    view_above: np.float32
-    close_range: np.float32
-    weapon_range: np.float32
-    weapon_across: np.float32
-    weapon_above: np.float32
-    comm_range: np.float32
-    collision_range2: np.float32
-    lock_min: np.int64
-    lock_max: np.int64
-    damage: np.float32  # in a step, for a step of lock
-    healed: np.float32  # in a step
-    reward_kill: np.float32
-    reward_death: np.float32
-    reward_win: np.float32
-
-
-class Fleet(NamedTuple):
-    """What differs between the A aircraft and never changes: float32 [A]."""
-
-    types: np.ndarray
-    max_thrust: np.ndarray  # N
-    max_health: np.ndarray
-    view_range2: np.ndarray  # m^2
-    trim_alpha: np.ndarray  # rad
-    trim_throttle: np.ndarray
+LANES = 8  # aircraft that a processor moves at once
+# the rows of `flights`: where each begins
+_POSITION, _DIRECTION, _LIFT_DIR = (LANES * row for row in (0, 3, 6))
+_SPEED, _ALPHA, _THROTTLE, _COS_ROLL, _SIN_ROLL, _ALPHA_STEP, _COMMAND, _MAX_THRUST, _LOWEST, _ROWS = (
+    LANES * row for row in range(9, 19)
+)
 
 
 class Situation(NamedTuple):
@@ -163,6 +148,7 @@ class Scratch(NamedTuple):
     start: np.ndarray  # float32 [A, 3]: positions before the step
     controls: np.ndarray  # float32 [A, 3]
     is_grounded: np.ndarray  # bool [A]
+    flights: np.ndarray  # float32 [A / LANES, rows * LANES]: how all move in a step
     is_struck: np.ndarray  # bool [A]: in a collision
     direction: np.ndarray  # float32 [A, 3] of the living, as all below
     speed: np.ndarray  # float32 [A]
@@ -191,66 +177,46 @@ LOSSES = tuple(name for names in zip(ENEMY_LOSSES, ALLY_LOSSES) for name in name
 COUNTS = ("allies_alive", "enemies_alive", *LOSSES)
 
 
-def constants(c: Options, enemy_slots: int, ally_slots: int) -> Constants:
-    """The options for the loops."""
-    h = c.dt / c.substeps
-    roll_rate, alpha_rate = math.radians(c.roll_rate), math.radians(c.alpha_rate)
-    flight = Flight(
-        substeps=np.int64(c.substeps),
-        h=F(h),
-        half_h=F(h / 2),
-        roll_step=F(h * roll_rate),
-        alpha_step=F(h * alpha_rate),
-        engine_gain=F(1 - math.exp(-h / c.throttle_tau)),
-        half_rho=F(0.5 * c.rho),
-        wing_area=F(c.wing_area),
-        cl_alpha=F(c.cl_alpha),
-        cd0=F(c.cd0),
-        k_ind=F(c.k_ind),
-        mass=F(c.mass),
-        weight=F(c.mass * GRAVITY),
-        alpha_min=F(math.radians(c.alpha_min)),
-        alpha_max=F(math.radians(c.alpha_max)),
-        alpha_stall=F(math.radians(c.alpha_stall)),
-        n_min=F(c.n_min),
-        n_max=F(c.n_max),
-        v_floor=F(c.v_floor),
+def constants(c: Options, enemy_slots: int, ally_slots: int) -> np.ndarray:
+    """A record of the options, [1] of CONSTANTS."""
+    h, roll_rate, alpha_rate = c.dt / c.substeps, math.radians(c.roll_rate), math.radians(c.alpha_rate)
+    across, above = (
+        (math.tan(math.radians(angle / 2)) for angle in pair)
+        for pair in ((c.view_h, c.weapon_h), (c.view_v, c.weapon_v))
     )
-    view_across, view_above, weapon_across, weapon_above = (
-        F(math.tan(math.radians(angle / 2))) for angle in (c.view_h, c.view_v, c.weapon_h, c.weapon_v)
-    )
-    return Constants(
-        flight=flight,
-        n_allies=np.int64(c.n_allies),
-        n_enemies=np.int64(c.n_enemies),
-        enemy_slots=np.int64(enemy_slots),
-        ally_slots=np.int64(ally_slots),
-        max_steps=np.int64(c.max_steps),
-        is_passive=np.bool_(c.opponent == "passive"),
-        opponent_skill=F(c.opponent_skill),
-        roll=F(roll_rate * c.dt),
-        alpha=F(alpha_rate * c.dt),
-        half_size=F(c.half_size),
-        ceiling=F(c.ceiling),
-        lanes=F(c.half_size / 2000),
-        v0=F(c.v0),
-        view_range=F(c.view_range),
-        view_across=view_across,
-        view_above=view_above,
-        close_range=F(c.close_range),
-        weapon_range=F(c.weapon_range),
-        weapon_across=weapon_across,
-        weapon_above=weapon_above,
-        comm_range=F(c.comm_range),
-        collision_range2=F(c.collision_range**2),
-        lock_min=np.int64(c.lock_min),
-        lock_max=np.int64(c.lock_max),
-        damage=F(c.damage_rate * c.dt),
-        healed=F(c.heal_rate * c.dt),
-        reward_kill=F(c.reward_kill),
-        reward_death=F(c.reward_death),
-        reward_win=F(c.reward_win),
-    )
+    worked_out = {
+        "enemy_slots": enemy_slots,
+        "ally_slots": ally_slots,
+        "is_passive": c.opponent == "passive",
+        "h": h,
+        "half_h": h / 2,
+        "roll_step": h * roll_rate,
+        "alpha_step": h * alpha_rate,
+        "roll": roll_rate * c.dt,
+        "alpha": alpha_rate * c.dt,
+        "engine_gain": 1 - math.exp(-h / c.throttle_tau),
+        "half_rho": 0.5 * c.rho,
+        "weight": c.mass * GRAVITY,
+        "collision_range2": c.collision_range**2,
+        "lanes": c.half_size / 2000,
+        "damage": c.damage_rate * c.dt,
+        "healed": c.heal_rate * c.dt,
+        **{name: math.radians(getattr(c, name)) for name in ("alpha_min", "alpha_max", "alpha_stall")},
+        **dict(zip(("view_across", "weapon_across"), across)),
+        **dict(zip(("view_above", "weapon_above"), above)),
+    }
+    record = np.zeros(1, list(CONSTANTS.items()))
+    for name in CONSTANTS:
+        record[name] = worked_out[name] if name in worked_out else getattr(c, name)
+    return record
+
+
+def fleet(**values: np.ndarray) -> np.ndarray:
+    """Records of what differs between the aircraft and never changes, [A] of FLEET, from float32 [A] by name."""
+    records = np.zeros(len(values["types"]), [(name, F) for name in FLEET])
+    for name in FLEET:
+        records[name] = values[name]
+    return records
 
 
 def new_results(num_envs: int, num_agents: int) -> Results:
@@ -276,8 +242,40 @@ def environments_at_once(aircraft: int) -> int:
 
 
 @compiled
+def larger(a, b):
+    return a if a > b else b
+
+
+@compiled
+def smaller(a, b):
+    return a if a < b else b
+
+
+@compiled
 def clamp(x, low, high):
-    return min(max(x, low), high)
+    return smaller(larger(x, low), high)
+
+
+@compiled
+def cosine_sine(angle):
+    """By the cosine and sine of half of it, which series give."""
+    turns = np.floor(angle * _TURNS_PER_RAD + _HALF)
+    x = clamp(angle - turns * _TURN_0 - turns * _TURN_1, -_PI, _PI) * _HALF
+    x2 = x * x
+    sine = x * (_ONE + x2 * (_SINE_3 + x2 * (_SINE_5 + x2 * (_SINE_7 + x2 * (_SINE_9 + x2 * _SINE_11)))))
+    cosine = _ONE + x2 * (_COS_2 + x2 * (_COS_4 + x2 * (_COS_6 + x2 * (_COS_8 + x2 * (_COS_10 + x2 * _COS_12)))))
+    return (cosine - sine) * (cosine + sine), _TWO * sine * cosine
+
+
+@compiled
+def lane(m, i):
+    """The vector of an aircraft from rows [rows, LANES], flattened."""
+    return m[i], m[i + LANES], m[i + 2 * LANES]
+
+
+@compiled
+def put_lane(m, i, vector):
+    m[i], m[i + LANES], m[i + 2 * LANES] = vector
 
 
 @compiled
@@ -312,6 +310,7 @@ def scratch(aircraft):
         np.empty((aircraft, 3), F),
         np.empty((aircraft, 3), F),
         np.empty(aircraft, np.bool_),
+        np.ones(((aircraft + LANES - 1) // LANES, _ROWS), F),
         np.empty(aircraft, np.bool_),
         np.empty((aircraft, 3), F),
         np.empty(aircraft, F),
@@ -348,7 +347,7 @@ def length(a):
 
 @compiled
 def unit(a):
-    return scale(_ONE / max(length(a), _TINIEST), a)
+    return scale(_ONE / larger(length(a), _TINIEST), a)
 
 
 @compiled
@@ -375,7 +374,7 @@ def velocity_of(motion):
 @compiled
 def body_axes(motion):
     t, n = motion.direction, motion.lift_dir
-    cos, sin = np.cos(motion.alpha), np.sin(motion.alpha)
+    cos, sin = cosine_sine(motion.alpha)
     return add(scale(cos, t), scale(sin, n)), cross(t, n), subtract(scale(cos, n), scale(sin, t))
 
 
@@ -406,7 +405,7 @@ def dynamic_pressure(speed, c):
 @compiled
 def alpha_limits(speed, c):
     alpha_at_1g = c.weight / (dynamic_pressure(speed, c) * c.wing_area * c.cl_alpha)
-    return max(c.n_min * alpha_at_1g, c.alpha_min), min(c.n_max * alpha_at_1g, c.alpha_max)
+    return larger(c.n_min * alpha_at_1g, c.alpha_min), smaller(c.n_max * alpha_at_1g, c.alpha_max)
 
 
 @compiled
@@ -421,39 +420,68 @@ def drag_coefficient(alpha, c):
 
 
 @compiled
-def fly(motion, action, max_thrust, c):
-    aileron, elevator, throttle = action
-    roll = c.roll_step * aileron
-    command = (throttle + _ONE) / _TWO
-    u = Controls(np.cos(roll), np.sin(roll), c.alpha_step * elevator, command, c.engine_gain, max_thrust)
-    is_grounded = False
-    for _ in range(c.substeps):
-        motion = _substep(motion, u, c)
-        is_grounded = is_grounded or motion.position[2] <= _ZERO
-    return motion, is_grounded
+def fly(c, fleet, s, w):
+    """One step of everybody who `was_alive`: `flights` [A / LANES, rows], and `is_grounded`."""
+    for i in range(len(s.status)):
+        if w.was_alive[i]:
+            _board(c, fleet, s, w, i)
+    for group in range(len(w.flights)):
+        for _ in range(c.substeps):
+            _substep(w.flights[group], c)
+    for i in range(len(s.status)):
+        w.is_grounded[i] = w.was_alive[i] and w.flights[i // LANES, _LOWEST + i % LANES] <= _ZERO
 
 
 @compiled
-def _substep(motion, u, c):
-    position, t, speed, n, alpha, throttle = motion
-    low, high = alpha_limits(speed, c)
-    alpha = clamp(alpha + u.alpha_step, low, high)
-    throttle = throttle + u.engine_gain * (u.command - throttle)
-    n = add(scale(u.cos_roll, n), scale(u.sin_roll, cross(t, n)))
+def _board(c, fleet, s, w, i):
+    """How aircraft i flies, and what its pilot does, into its place in `flights`."""
+    m, lane = w.flights[i // LANES], i % LANES
+    motion = motion_of(s, i)
+    roll = c.roll_step * w.controls[i, 0]
+    put_lane(m, _POSITION + lane, motion.position)
+    put_lane(m, _DIRECTION + lane, motion.direction)
+    put_lane(m, _LIFT_DIR + lane, motion.lift_dir)
+    m[_SPEED + lane], m[_ALPHA + lane], m[_THROTTLE + lane] = motion.speed, motion.alpha, motion.throttle
+    m[_COS_ROLL + lane], m[_SIN_ROLL + lane] = np.cos(roll), np.sin(roll)
+    m[_ALPHA_STEP + lane] = c.alpha_step * w.controls[i, 1]
+    m[_COMMAND + lane] = (w.controls[i, 2] + _ONE) / _TWO
+    m[_MAX_THRUST + lane] = fleet[i].max_thrust
+    m[_LOWEST + lane] = F(np.inf)
 
-    pressure_area = dynamic_pressure(speed, c) * c.wing_area
-    thrust = throttle * u.max_thrust
-    lift_acceleration = (pressure_area * lift_coefficient(alpha, c) + thrust * np.sin(alpha)) / c.mass
-    path_acceleration = (thrust * np.cos(alpha) - pressure_area * drag_coefficient(alpha, c)) / c.mass
 
-    a_across = subtract(scale(lift_acceleration, n), scale(_GRAVITY, across(UP, t)))
-    t2 = unit(add(t, scale(c.h / speed, a_across)))
-    speed2 = max(speed + c.h * (path_acceleration - _GRAVITY * (t[2] + t2[2]) / _TWO), c.v_floor)
+@compiled
+def _substep(m, c):
+    """Of LANES aircraft at once: no branches and no calls, so that the compiler makes vector instructions of it."""
+    k = Airframe(
+        c.h, c.half_h, c.engine_gain, c.half_rho, c.wing_area, c.cl_alpha, c.cd0, c.k_ind, c.mass, c.weight, c.v_floor,
+        c.alpha_min, c.alpha_max, c.alpha_stall, c.n_min, c.n_max,
+    )  # fmt: skip
+    for i in range(LANES):
+        position, t, n = lane(m, _POSITION + i), lane(m, _DIRECTION + i), lane(m, _LIFT_DIR + i)
+        speed = m[_SPEED + i]
+        low, high = alpha_limits(speed, k)
+        alpha = clamp(m[_ALPHA + i] + m[_ALPHA_STEP + i], low, high)
+        throttle = m[_THROTTLE + i] + k.engine_gain * (m[_COMMAND + i] - m[_THROTTLE + i])
+        n = add(scale(m[_COS_ROLL + i], n), scale(m[_SIN_ROLL + i], cross(t, n)))
 
-    n = subtract(n, scale(dot(n, t2) / max(_ONE + dot(t, t2), _TINY), add(t, t2)))
-    n = unit(across(n, t2))
-    position = add(position, scale(c.half_h, add(scale(speed, t), scale(speed2, t2))))
-    return Motion(position, t2, speed2, n, alpha, throttle)
+        pressure_area = dynamic_pressure(speed, k) * k.wing_area
+        thrust = throttle * m[_MAX_THRUST + i]
+        cos, sin = cosine_sine(alpha)
+        lift_acceleration = (pressure_area * lift_coefficient(alpha, k) + thrust * sin) / k.mass
+        path_acceleration = (thrust * cos - pressure_area * drag_coefficient(alpha, k)) / k.mass
+
+        a_across = subtract(scale(lift_acceleration, n), scale(_GRAVITY, across(UP, t)))
+        t2 = unit(add(t, scale(k.h / speed, a_across)))
+        speed2 = larger(speed + k.h * (path_acceleration - _GRAVITY * (t[2] + t2[2]) / _TWO), k.v_floor)
+
+        n = subtract(n, scale(dot(n, t2) / larger(_ONE + dot(t, t2), _TINY), add(t, t2)))
+        n = unit(across(n, t2))
+        position = add(position, scale(k.half_h, add(scale(speed, t), scale(speed2, t2))))
+        put_lane(m, _POSITION + i, position)
+        put_lane(m, _DIRECTION + i, t2)
+        put_lane(m, _LIFT_DIR + i, n)
+        m[_SPEED + i], m[_ALPHA + i], m[_THROTTLE + i] = speed2, alpha, throttle
+        m[_LOWEST + i] = smaller(position[2], m[_LOWEST + i])
 
 
 # ---- opponents.py ----
@@ -615,10 +643,10 @@ def _controls(a, me, target, is_guarding, c):
     phi = np.arctan2(dot(a, me.right), lift)
     aileron = clamp(_GAIN_ROLL * phi / c.roll, -limit, limit)
 
-    _, high = alpha_limits(me.speed, c.flight)
-    high = min(high, _ALPHA_FRAC * c.flight.alpha_stall) * limit
-    pressure_area = dynamic_pressure(me.speed, c.flight) * c.flight.wing_area
-    alpha_want = lift * c.flight.mass / (pressure_area * c.flight.cl_alpha)
+    _, high = alpha_limits(me.speed, c)
+    high = min(high, _ALPHA_FRAC * c.alpha_stall) * limit
+    pressure_area = dynamic_pressure(me.speed, c) * c.wing_area
+    alpha_want = lift * c.mass / (pressure_area * c.cl_alpha)
     alpha_want = min(max(alpha_want, _ALPHA_LEAST), high)
     elevator = clamp((alpha_want - me.alpha) / c.alpha, -_ONE, _ONE)
 
@@ -633,9 +661,9 @@ def _controls(a, me, target, is_guarding, c):
 
 
 @compiled
-def initial_state(first, last, c, fleet, states):
+def initial_state(first, last, constants, fleet, states):
     aircraft = states.alpha.shape[1]
-    w = scratch(aircraft)
+    c, w = constants[0], scratch(aircraft)
     for b in range(first, last):
         s = situation(states, b)
         key = s.rng[0]
@@ -649,7 +677,7 @@ def initial_state(first, last, c, fleet, states):
             put(s.position, i, (x, y, F(1000) + F(1000) * u3))
             put(s.velocity, i, (c.v0 * -side * np.cos(course), c.v0 * np.sin(course), _ZERO))
             put(s.lift_dir, i, UP)
-            s.alpha[i], s.throttle[i], s.health[i] = fleet.trim_alpha[i], fleet.trim_throttle[i], fleet.max_health[i]
+            s.alpha[i], s.throttle[i], s.health[i] = fleet[i].trim_alpha, fleet[i].trim_throttle, fleet[i].max_health
             s.status[i], s.under_fire[i] = FLYING, False
             for j in range(aircraft):
                 s.lock_steps[i, j] = 0
@@ -662,10 +690,10 @@ def initial_state(first, last, c, fleet, states):
 
 
 @compiled
-def transition(first, last, c, fleet, states, actions, results):
+def transition(first, last, constants, fleet, states, actions, results):
     """One step of environments `first` to `last - 1`: `states` are moved, `results` written."""
     aircraft = states.alpha.shape[1]
-    w = scratch(aircraft)
+    c, w = constants[0], scratch(aircraft)
     for b in range(first, last):
         s = situation(states, b)
         for i in range(aircraft):
@@ -693,18 +721,19 @@ def _decide(c, s, w, actions):
 
 @compiled
 def _fly(c, fleet, s, w):
+    fly(c, fleet, s, w)
     for i in range(len(s.status)):
-        w.is_grounded[i] = False
         if not w.was_alive[i]:
             continue
-        after, w.is_grounded[i] = fly(motion_of(s, i), split(w.controls, i), fleet.max_thrust[i], c.flight)
-        put(s.position, i, after.position)
+        m, place = w.flights[i // LANES], i % LANES
+        direction, speed = lane(m, _DIRECTION + place), m[_SPEED + place]
+        put(s.position, i, lane(m, _POSITION + place))
         if w.is_grounded[i]:
-            s.position[i, 2] = max(after.position[2], _ZERO)
-        put(s.velocity, i, velocity_of(after))
-        put(s.lift_dir, i, after.lift_dir)
-        s.alpha[i], s.throttle[i] = after.alpha, after.throttle
-        orient(w, i, after)
+            s.position[i, 2] = max(s.position[i, 2], _ZERO)
+        put(s.velocity, i, scale(speed, direction))
+        put(s.lift_dir, i, lane(m, _LIFT_DIR + place))
+        s.alpha[i], s.throttle[i] = m[_ALPHA + place], m[_THROTTLE + place]
+        orient(w, i, Motion(split(s.position, i), direction, speed, split(s.lift_dir, i), s.alpha[i], s.throttle[i]))
 
 
 @compiled
@@ -768,7 +797,7 @@ def _sense(c, fleet, s, w):
         if s.status[i] != FLYING:
             continue
         first, last = (c.n_allies, aircraft) if i < c.n_allies else (0, c.n_allies)
-        position, view_range2 = split(s.position, i), fleet.view_range2[i]
+        position, view_range2 = split(s.position, i), fleet[i].view_range2
         for j in range(first, last):
             r = subtract(split(s.position, j), position)
             distance = length(r)
@@ -813,7 +842,7 @@ def _health(c, fleet, s, w):
     """Take what was `taken`. Those lost in this step are out of every lock and every sensor."""
     aircraft = len(s.status)
     for i in range(aircraft):
-        health = max(min(s.health[i] - w.taken[i] + c.healed, fleet.max_health[i]), _ZERO)
+        health = max(min(s.health[i] - w.taken[i] + c.healed, fleet[i].max_health), _ZERO)
         if s.status[i] == FLYING and health <= _ZERO:
             s.status[i] = SHOT
         is_alive = s.status[i] == FLYING
@@ -859,9 +888,9 @@ def _outcome(c, s, w, results, b):
 
 
 @compiled
-def perceive(first, last, c, fleet, states, obs, state):
+def perceive(first, last, constants, fleet, states, obs, state):
     """What environments `first` to `last - 1` show: obs float32 [B, N, O], state float32 [B, S], the result."""
-    w = scratch(states.alpha.shape[1])
+    c, w = constants[0], scratch(states.alpha.shape[1])
     for b in range(first, last):
         s = situation(states, b)
         orient_all(s, w)
@@ -916,28 +945,28 @@ def _knows(c, s, w, i):
 
 @compiled
 def _ego(c, fleet, s, w, i, row):
-    flight, speed, alpha = c.flight, w.speed[i], s.alpha[i]
-    load = dynamic_pressure(speed, flight) * flight.wing_area * lift_coefficient(alpha, flight)
+    speed, alpha = w.speed[i], s.alpha[i]
+    load = dynamic_pressure(speed, c) * c.wing_area * lift_coefficient(alpha, c)
     wall_ahead, wall_right, wall_behind, wall_left = _walls(c, split(s.position, i), split(w.direction, i))
     features = Ego(
         alive=_ONE,
-        health=s.health[i] / fleet.max_health[i],
+        health=s.health[i] / fleet[i].max_health,
         height=s.position[i, 2] / c.ceiling,
         speed=speed / _SPEED_UNIT,
         nose_up=w.nose[i, 2],
         right_wing_down=-w.right[i, 2],
         upright=w.up[i, 2],
-        alpha=alpha / flight.alpha_max,
+        alpha=alpha / c.alpha_max,
         climb=w.direction[i, 2],
         throttle=s.throttle[i],
-        load=load / (flight.weight * flight.n_max),
+        load=load / (c.weight * c.n_max),
         wall_ahead=wall_ahead,
         wall_right=wall_right,
         wall_behind=wall_behind,
         wall_left=wall_left,
         time_left=_time_left(c, s),
         under_fire=F(s.under_fire[i]),
-        type=fleet.types[i] / _TYPE_UNIT,
+        type=fleet[i].types / _TYPE_UNIT,
     )
     for k in range(EGO_FEATURES):
         row[k] = features[k]
@@ -975,8 +1004,8 @@ def _entities(c, fleet, s, w, i, j, row, place):
         flies_right=dot(direction, split(w.right, i)),
         flies_up=dot(direction, split(w.up, i)),
         faster=(w.speed[j] - w.speed[i]) / _SPEED_UNIT,
-        health=s.health[j] / fleet.max_health[j],
-        type=fleet.types[j] / _TYPE_UNIT,
+        health=s.health[j] / fleet[j].max_health,
+        type=fleet[j].types / _TYPE_UNIT,
         lock=min(F(s.lock_steps[i, j]) / F(c.lock_max), _ONE),
     )
     for k in range(ENTITY_FEATURES):
@@ -1011,11 +1040,11 @@ def _aircraft(c, fleet, s, i, state):
         lift_x=s.lift_dir[i, 0],
         lift_y=s.lift_dir[i, 1],
         lift_z=s.lift_dir[i, 2],
-        alpha=s.alpha[i] / c.flight.alpha_max,
+        alpha=s.alpha[i] / c.alpha_max,
         throttle=s.throttle[i],
-        health=s.health[i] / fleet.max_health[i],
+        health=s.health[i] / fleet[i].max_health,
         lock=min(F(lock_steps) / F(c.lock_max), _ONE),
-        type=fleet.types[i] / _TYPE_UNIT,
+        type=fleet[i].types / _TYPE_UNIT,
     )
     for k in range(AIRCRAFT_FEATURES):
         state[AIRCRAFT_FEATURES * i + k] = features[k]
