@@ -73,7 +73,8 @@ enemies. Sums over the episode: `episode_kills`, `episode_losses`, ..., and `epi
 
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -145,7 +146,7 @@ class AeroJAX(BatchedEnv):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
         self._set_teams()
         self._set_types([*(c.ally_types or [0] * c.n_allies), *(c.enemy_types or [0] * c.n_enemies)])
-        fleet = loops.fleet(**{name: getattr(self, f"_{name}").cpu().numpy() for name in loops.FLEET})
+        fleet = loops.fleet_of(**{name: getattr(self, f"_{name}").cpu().numpy() for name in loops.FLEET})
         self.numbers = loops.constants(c, self.enemy_slots, self.ally_slots), fleet
         self._block = loops.environments_at_once(self.num_aircraft)
 
@@ -222,21 +223,24 @@ class AeroJAX(BatchedEnv):
     def _initial_state_in_loops(self, rng: Tensor) -> AeroState:
         """The same, faster on CPU."""
         count, A = rng.shape[0], self.num_aircraft
-        vector, number, pair = (count, A, 3), (count, A), (count, A, A)
+
+        def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.empty(count, *shape, dtype=dtype)
+
         state = AeroState(
             **self.episode_start(rng.clone()),
-            position=torch.empty(vector),
-            velocity=torch.empty(vector),
-            lift_dir=torch.empty(vector),
-            alpha=torch.empty(number),
-            throttle=torch.empty(number),
-            health=torch.empty(number),
-            status=torch.empty(number, dtype=torch.int64),
-            lock_steps=torch.empty(pair, dtype=torch.int64),
-            detected=torch.empty(pair, dtype=torch.bool),
-            under_fire=torch.empty(number, dtype=torch.bool),
+            position=empty(A, 3),
+            velocity=empty(A, 3),
+            lift_dir=empty(A, 3),
+            alpha=empty(A),
+            throttle=empty(A),
+            health=empty(A),
+            status=empty(A, dtype=torch.int64),
+            lock_steps=empty(A, A, dtype=torch.int64),
+            detected=empty(A, A, dtype=torch.bool),
+            under_fire=empty(A, dtype=torch.bool),
         )
-        pool.in_blocks(loops.initial_state, count, self._block, *self.numbers, _for_loops(state))
+        self._in_loops(loops.initial_state, state)
         return state
 
     # ---- step ----
@@ -282,15 +286,17 @@ class AeroJAX(BatchedEnv):
 
     def _transition_in_loops(self, state: AeroState, actions: Tensor):
         """The same, faster on CPU."""
-        count = len(state.step)
         moved = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in MOVED}
         state = dataclasses.replace(state, **moved)
-        results = loops.new_results(count, self.num_agents)
-        pool.in_blocks(
-            loops.transition, count, self._block, *self.numbers, _for_loops(state), *arrays(actions), results
-        )
-        metrics = {name: torch.from_numpy(value) for name, value in loops.metrics(results).items()}
-        return state, torch.from_numpy(results.reward), torch.from_numpy(results.terminated), metrics
+        results = loops.new_results(len(state.step), self.num_agents)
+        self._in_loops(loops.transition, state, *arrays(actions), results)
+        reward, terminated, ends, counts, hits = map(torch.from_numpy, results)
+        return state, reward, terminated, loops.metrics(ends, counts, hits)
+
+    def _in_loops(self, loop: Callable, state: AeroState, *arguments: Any) -> None:
+        """Run over all environments of a State, in blocks side by side."""
+        fields = loops.Situation(*arrays(*(getattr(state, name) for name in loops.Situation._fields)))
+        pool.in_blocks(loop, len(state.step), self._block, *self.numbers, fields, *arguments)
 
     def _decide(self, motion: Motion, is_alive: Tensor, actions: Tensor) -> Tensor:
         """The controls of all [B, A, 3]: the opponents decide before anybody moves."""
@@ -406,10 +412,9 @@ class AeroJAX(BatchedEnv):
     def perceive(self, state: AeroState) -> tuple[Tensor, Tensor, None]:
         if runs_in_loops(state.step):
             count = len(state.step)
-            obs = torch.empty(count, self.num_agents, self.observation_size)
-            global_state = torch.empty(count, self.state_size)
-            shown = _for_loops(state), *arrays(obs, global_state)
-            pool.in_blocks(loops.perceive, count, self._block, *self.numbers, *shown)
+            obs = state.alpha.new_empty(count, self.num_agents, self.observation_size)
+            global_state = state.alpha.new_empty(count, self.state_size)
+            self._in_loops(loops.perceive, state, *arrays(obs, global_state))
             return obs, global_state, None
         motion = motion_of(state)
         return self._observation(state, motion), self._global_state(state, motion), None
@@ -562,10 +567,6 @@ class AeroJAX(BatchedEnv):
         from torch_mars.envs.aerojax.draw import draw_scope
 
         return draw_scope(self, obs)
-
-
-def _for_loops(state: AeroState) -> loops.Situation:
-    return loops.Situation(*arrays(*(getattr(state, name) for name in loops.Situation._fields)))
 
 
 def _pairs(a: Vector, observers: slice = slice(None)) -> Vector:

@@ -6,14 +6,18 @@ itself (`AeroJAXLoops`, on which `parallel_env("aerojax_*")` runs). Both forms c
 where it matters, and draw the same random numbers: from equal states they are equal up to rounding.
 
 The functions bear the names of their twins in `vectors.py`, `physics.py`, `opponents.py` and `env.py`, where their
-meaning is described, and stand in the same order; most treat one aircraft, number i. Without a twin: `clamp`, `put`,
-`situation`, `room`, `look_around`.
+meaning is described, and stand in the same order; most treat one aircraft, number i. Those lost have no motion here:
+nobody looks at it. Functions without a twin: what torch has or tensors need no function for (`larger`, `smaller`,
+`clamp`, `cosine_sine`, `put`, `lane`, `put_lane`, `situation`, `scratch`), `orient` and `orient_all`, which keep the
+axes that many look along, and `_board`.
 
-Vectors are triples of float32. Those lost have no motion here: nobody looks at it.
+numba checks no index, so none depends on what a State holds; and nothing here raises an error: functions that may
+raise count references, which takes long.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -178,12 +182,9 @@ COUNTS = ("allies_alive", "enemies_alive", *LOSSES)
 
 
 def constants(c: Options, enemy_slots: int, ally_slots: int) -> np.ndarray:
-    """A record of the options, [1] of CONSTANTS."""
+    """A record of the options: [1] of CONSTANTS."""
     h, roll_rate, alpha_rate = c.dt / c.substeps, math.radians(c.roll_rate), math.radians(c.alpha_rate)
-    across, above = (
-        (math.tan(math.radians(angle / 2)) for angle in pair)
-        for pair in ((c.view_h, c.weapon_h), (c.view_v, c.weapon_v))
-    )
+    angles = {"view_across": c.view_h, "view_above": c.view_v, "weapon_across": c.weapon_h, "weapon_above": c.weapon_v}
     worked_out = {
         "enemy_slots": enemy_slots,
         "ally_slots": ally_slots,
@@ -202,8 +203,7 @@ def constants(c: Options, enemy_slots: int, ally_slots: int) -> np.ndarray:
         "damage": c.damage_rate * c.dt,
         "healed": c.heal_rate * c.dt,
         **{name: math.radians(getattr(c, name)) for name in ("alpha_min", "alpha_max", "alpha_stall")},
-        **dict(zip(("view_across", "weapon_across"), across)),
-        **dict(zip(("view_above", "weapon_above"), above)),
+        **{name: math.tan(math.radians(angle / 2)) for name, angle in angles.items()},
     }
     record = np.zeros(1, list(CONSTANTS.items()))
     for name in CONSTANTS:
@@ -211,7 +211,7 @@ def constants(c: Options, enemy_slots: int, ally_slots: int) -> np.ndarray:
     return record
 
 
-def fleet(**values: np.ndarray) -> np.ndarray:
+def fleet_of(**values: np.ndarray) -> np.ndarray:
     """Records of what differs between the aircraft and never changes, [A] of FLEET, from float32 [A] by name."""
     records = np.zeros(len(values["types"]), [(name, F) for name in FLEET])
     for name in FLEET:
@@ -230,15 +230,15 @@ def new_results(num_envs: int, num_agents: int) -> Results:
     )
 
 
-def metrics(results: Results) -> dict[str, np.ndarray]:
-    """What the environment tells of a step, [B] by name."""
-    named = {**dict(zip(ENDS, results.ends)), **dict(zip(COUNTS, results.counts))}
-    return {**named, **{f"episode_{name}": named[name] for name in LOSSES}, "episode_hits": results.hits}
+def metrics(ends: Sequence, counts: Sequence, hits: Any) -> dict[str, Any]:
+    """What the environment tells of a step, by name: from `Results` of a batch, or of one environment."""
+    named = {**dict(zip(ENDS, ends)), **dict(zip(COUNTS, counts))}
+    return {**named, **{f"episode_{name}": named[name] for name in LOSSES}, "episode_hits": hits}
 
 
 def environments_at_once(aircraft: int) -> int:
-    """How many environments are a block of work for a thread, about 200 us."""
-    return max(1, 3200 // (aircraft * (aircraft + 8)))
+    """How many environments are a block of work for a thread: about 200 us of it."""
+    return max(1, 250 // aircraft)
 
 
 @compiled
@@ -364,11 +364,6 @@ def motion_of(s, i):
     speed = length(velocity)
     direction = scale(_ONE / speed, velocity)
     return Motion(split(s.position, i), direction, speed, split(s.lift_dir, i), s.alpha[i], s.throttle[i])
-
-
-@compiled
-def velocity_of(motion):
-    return scale(motion.speed, motion.direction)
 
 
 @compiled
@@ -858,30 +853,27 @@ def _health(c, fleet, s, w):
 @compiled
 def _outcome(c, s, w, results, b):
     counts, ends = results.counts, results.ends
-    for k in range(len(counts)):
-        counts[k, b] = 0
-    for i in range(len(s.status)):
-        is_enemy = i >= c.n_allies
-        if s.status[i] == FLYING:
-            counts[1 if is_enemy else 0, b] += 1
-        elif w.was_alive[i]:
-            for k in range(len(CAUSES)):
-                if s.status[i] == CAUSES[k]:
-                    counts[2 + 2 * k + (0 if is_enemy else 1), b] += 1
-    allies, enemies = counts[0, b], counts[1, b]
-    lost_allies = lost_enemies = 0
+    allies = enemies = lost_allies = lost_enemies = 0
     for k in range(len(CAUSES)):
-        lost_enemies += counts[2 + 2 * k, b]
-        lost_allies += counts[3 + 2 * k, b]
+        counts[2 + 2 * k, b] = counts[3 + 2 * k, b] = 0
+    for i in range(len(s.status)):
+        is_ally, is_alive = i < c.n_allies, s.status[i] == FLYING
+        allies += is_alive and is_ally
+        enemies += is_alive and not is_ally
+        if w.was_alive[i] and not is_alive:
+            lost_allies += is_ally
+            lost_enemies += not is_ally
+            for k in range(len(CAUSES)):
+                counts[2 + 2 * k + is_ally, b] += s.status[i] == CAUSES[k]
+    counts[0, b], counts[1, b] = allies, enemies
     terminated = allies == 0 or enemies == 0
     is_over = terminated or s.step + 1 >= c.max_steps
     won = is_over and allies > enemies
     results.terminated[b] = terminated
     ends[0, b], ends[1, b], ends[2, b] = won, is_over and allies < enemies, is_over and allies == enemies
     reward = c.reward_kill * F(lost_enemies) / F(c.n_enemies) - c.reward_death * F(lost_allies) / F(c.n_allies)
-    reward += c.reward_win * F(won)
     for i in range(c.n_allies):
-        results.reward[b, i] = reward
+        results.reward[b, i] = reward + c.reward_win * F(won)
 
 
 # ---- env.py: what is seen ----
@@ -1080,8 +1072,8 @@ class AeroJAXLoops(LoopEngine):
     def transition(self, actions: np.ndarray):
         results = new_results(1, self.rules.num_agents)
         transition(0, 1, *self.rules.numbers, self._states(), actions[None], results)
-        told = {name: value[0] for name, value in metrics(results).items()}
-        return results.reward[0], results.terminated[0], told
+        told = metrics(results.ends[:, 0].tolist(), results.counts[:, 0].tolist(), results.hits[0])
+        return results.reward[0], bool(results.terminated[0]), told
 
     def perceive(self):
         obs = np.empty((1, self.rules.num_agents, self.rules.observation_size), F)
