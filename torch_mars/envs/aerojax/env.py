@@ -225,7 +225,7 @@ class AeroJAX(BatchedEnv):
         count, A = rng.shape[0], self.num_aircraft
 
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.empty(count, *shape, dtype=dtype)
+            return torch.empty(count, *shape, dtype=dtype, device=rng.device)
 
         state = AeroState(
             **self.episode_start(rng.clone()),
