@@ -89,6 +89,14 @@ TWINS = {
     "jaxnav": ("lidar.py", {"_is_wall"}),
     "rware": ("env.py", {"tables"}),
     "connector": (("boards.py", "env.py"), {"_is_way"}),
+    "aerojax": (
+        ("vectors.py", "physics.py", "opponents.py", "env.py"),
+        {
+            *("constants", "fleet_of", "new_results", "metrics", "environments_at_once", "situation", "scratch"),
+            *("larger", "smaller", "clamp", "cosine_sine", "put", "lane", "put_lane"),
+            *("orient", "orient_all", "_board"),
+        },
+    ),
     "search_and_rescue": (
         "env.py",
         {"numbers", "remainder", "clipped", "noise", "draw_ranks", "cosine_sine", "angle_of"},  # the last of angles.py

@@ -19,8 +19,19 @@ _HALF_WORD = np.uint64(32)
 @compiled
 def next_bits(key):
     """64 random bits, as an int64."""
-    key[()] = np.int64(np.uint64(key[()]) + _GOLDEN)
-    word = np.uint64(key[()])
+    key[()] = key_behind(key[()], 1)
+    return _mix(key[()])
+
+
+@compiled
+def key_behind(key, count):
+    """The key, an int64, moved past `count` numbers."""
+    return np.int64(np.uint64(key) + np.uint64(count) * _GOLDEN)
+
+
+@compiled
+def _mix(key):
+    word = np.uint64(key)
     word = (word ^ (word >> _SHIFT_0)) * _MULTIPLIER_0
     word = (word ^ (word >> _SHIFT_1)) * _MULTIPLIER_1
     return np.int64(word ^ (word >> _SHIFT_2))
@@ -29,7 +40,18 @@ def next_bits(key):
 @compiled
 def next_uniform(key):
     """A float32 in [0, 1), a multiple of 2^-24."""
-    return np.float32(np.uint64(next_bits(key)) >> _BITS_OF_FLOAT) * np.float32(2.0**-24)
+    return _uniform(next_bits(key))
+
+
+@compiled
+def uniform_behind(key, number):
+    """What `next_uniform` would draw from the key, an int64, as number 1, 2, ...: drawn alone, and in any order."""
+    return _uniform(_mix(key_behind(key, number)))
+
+
+@compiled
+def _uniform(bits):
+    return np.float32(np.uint64(bits) >> _BITS_OF_FLOAT) * np.float32(2.0**-24)
 
 
 @compiled

@@ -1,23 +1,29 @@
-"""The rules of AeroJAX once more, as loops over the aircraft of one environment, compiled.
+"""The rules of AeroJAX once more, as loops over the aircraft of one environment after another, compiled.
 
-Equal to the tensors up to float32 rounding from equal states, random numbers included. `parallel_env("aerojax_*")` runs
-on it, and tests hold the two against each other. The functions bear the names of their twins in `vectors.py`,
-`physics.py`, `opponents.py` and `env.py`, where their meaning is described, and stand in the same order; most treat one
-aircraft, number i. What is here only is `clamp`.
+A batch on CPU takes them: what `AeroJAX.transition` and `perceive` do as tensor operations, which other devices and
+torch.compile take, without looking closely at aircraft that are out of each other's reach. So does one environment by
+itself (`AeroJAXLoops`, on which `parallel_env("aerojax_*")` runs). Both forms compute in float32, in the same order
+where it matters, and draw the same random numbers: from equal states they are equal up to rounding.
 
-Vectors are triples of numbers, computed in float64 and stored in the float32 of the State.
+The functions bear the names of their twins in `vectors.py`, `physics.py`, `opponents.py` and `env.py`, where their
+meaning is described, and stand in the same order; most treat one aircraft, number i. Those lost have no motion here:
+nobody looks at it. Functions without a twin: what torch has or tensors need no function for (`larger`, `smaller`,
+`clamp`, `cosine_sine`, `put`, `lane`, `put_lane`, `situation`, `scratch`), `orient` and `orient_all`, which keep the
+axes that many look along, and `_board`.
+
+numba checks no index, so none depends on what a State holds; and nothing here raises an error: functions that may
+raise count references, which takes long.
 """
 
-import dataclasses
 import math
-from collections import namedtuple
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from torch_mars.envs.aerojax import opponents, vectors
 from torch_mars.envs.aerojax.opponents import Flyer, Target
-from torch_mars.envs.aerojax.physics import GRAVITY, Controls, Motion
+from torch_mars.envs.aerojax.physics import GRAVITY, Motion
 from torch_mars.envs.aerojax.task import (
     AIRCRAFT_FEATURES,
     ALLY_LOSSES,
@@ -38,43 +44,95 @@ from torch_mars.envs.aerojax.task import (
     Geometry,
     Options,
 )
-from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.engine import LoopEngine
 from torch_mars.envs.loops import compiled
-from torch_mars.envs.rng_loops import next_uniform
+from torch_mars.envs.rng_loops import key_behind, uniform_behind
 
-_ANGLES = (
-    "alpha_min",
-    "alpha_max",
-    "alpha_stall",
-    "alpha_rate",
-    "roll_rate",
-    "view_h",
-    "view_v",
-    "weapon_h",
-    "weapon_v",
+F = np.float32
+# single precision throughout, as in the tensors: a plain Python number would make it double
+_ZERO, _HALF, _ONE, _TWO = map(F, (0, 0.5, 1, 2))
+_GRAVITY, _SPEED_UNIT, _NEVER = map(F, (GRAVITY, SPEED_UNIT, opponents.NEVER))
+UP, DOWN = (_ZERO, _ZERO, _ONE), (_ZERO, _ZERO, -_ONE)
+_TYPE_UNIT = F(TYPE_UNIT)
+_PI, _TURNS_PER_RAD = F(math.pi), F(1 / (2 * math.pi))
+_TURN_0 = F(6.28125)  # a full turn in two parts: whole multiples of the first are exact
+_TURN_1 = F(2 * math.pi - 6.28125)
+_SINE_3, _SINE_5, _SINE_7, _SINE_9, _SINE_11 = (F((-1) ** (n // 2) / math.factorial(n)) for n in range(3, 12, 2))
+_COS_2, _COS_4, _COS_6, _COS_8, _COS_10, _COS_12 = (F((-1) ** (n // 2) / math.factorial(n)) for n in range(2, 13, 2))
+_COURSE = F(math.pi / 6)  # rad, at most, off the way to the middle at a start
+_TINIEST, _TINY = F(1e-9), F(1e-6)
+_THREAT_RANGE, _THREAT_COS, _THREAT_BONUS, _ATA_WEIGHT = (
+    F(x) for x in (opponents.THREAT_RANGE, opponents.THREAT_COS, opponents.THREAT_BONUS, opponents.ATA_WEIGHT)
 )
-_KINDS = {f.name: f.type for f in dataclasses.fields(Options) if f.type in (int, float)}
-Constants = namedtuple("Constants", _KINDS)  # the numbers of Options, angles in rad
-VERTICAL = (0.0, 0.0, 1.0)
+_GAIN_TURN, _GAIN_ROLL, _ALPHA_FRAC, _BREAK = (
+    F(x) for x in (opponents.GAIN_TURN, opponents.GAIN_ROLL, opponents.ALPHA_FRAC, opponents.BREAK)
+)
+_ALPHA_LEAST = F(-0.05)  # rad, that a pilot asks for
+_V_CRUISE, _V_MIN, _V_MAX, _V_SLOW = map(F, (opponents.V_CRUISE, opponents.V_MIN, opponents.V_MAX, opponents.V_SLOW))
+_ROOF, _FLOOR_SOFT, _FLOOR_HARD = map(F, (opponents.ROOF, opponents.FLOOR_SOFT, opponents.FLOOR_HARD))
+_DIVE_MAX, _PULL_REACT, _PULL_TURN = map(F, (opponents.DIVE_MAX, opponents.PULL_REACT, opponents.PULL_G * GRAVITY))
+_WALL_TURN, _WALL_REACT, _WALL_MARGIN = (
+    F(x) for x in (opponents.WALL_G * GRAVITY, opponents.WALL_REACT, opponents.WALL_MARGIN)
+)
+_AVOID_TIME, _AVOID_MISS, _AVOID_MISS2 = map(F, (opponents.AVOID_TIME, opponents.AVOID_MISS, opponents.AVOID_MISS**2))
+_AVOID_BIAS, _AVOID_MAX = map(F, (opponents.AVOID_BIAS, opponents.AVOID_MAX))
 
 
-class Fleet(NamedTuple):
-    """What differs between the A aircraft and never changes."""
+# What the loops know of the options, and of each aircraft: records, which cost a call nothing.
+CONSTANTS = {
+    **dict.fromkeys(("n_allies", "n_enemies", "enemy_slots", "ally_slots", "max_steps", "substeps"), np.int64),
+    **dict.fromkeys(("lock_min", "lock_max"), np.int64),
+    "is_passive": np.bool_,  # the opponent
+    **dict.fromkeys(("h", "half_h"), F),  # s, of a substep
+    **dict.fromkeys(("roll_step", "alpha_step", "roll", "alpha"), F),  # rad at most, in a substep and in a step
+    **dict.fromkeys(
+        ("engine_gain", "half_rho", "wing_area", "cl_alpha", "cd0", "k_ind", "mass", "weight", "v_floor"), F
+    ),
+    **dict.fromkeys(("alpha_min", "alpha_max", "alpha_stall"), F),  # rad
+    **dict.fromkeys(("n_min", "n_max", "opponent_skill", "half_size", "ceiling", "v0", "collision_range2"), F),
+    "lanes": F,  # the size of the arena beside that for which starts are laid out
+    **dict.fromkeys(("view_range", "close_range", "weapon_range", "comm_range"), F),
+    **dict.fromkeys(("view_across", "view_above", "weapon_across", "weapon_above"), F),  # tangents of half the angles
+    **dict.fromkeys(("damage", "healed"), F),  # in a step; damage for each step of lock
+    **dict.fromkeys(("reward_kill", "reward_death", "reward_win"), F),
+}
+FLEET = ("types", "max_thrust", "max_health", "view_range2", "trim_alpha", "trim_throttle")
 
-    types: np.ndarray  # float64 [A]
-    max_thrust: np.ndarray  # N
-    max_health: np.ndarray
-    view_range2: np.ndarray  # m^2
-    trim_alpha: np.ndarray  # rad
-    trim_throttle: np.ndarray
+
+class Airframe(NamedTuple):
+    """The CONSTANTS of flight, each in a register."""
+
+    h: np.float32
+    half_h: np.float32
+    engine_gain: np.float32
+    half_rho: np.float32
+    wing_area: np.float32
+    cl_alpha: np.float32
+    cd0: np.float32
+    k_ind: np.float32
+    mass: np.float32
+    weight: np.float32
+    v_floor: np.float32
+    alpha_min: np.float32
+    alpha_max: np.float32
+    alpha_stall: np.float32
+    n_min: np.float32
+    n_max: np.float32
+
+
+LANES = 8  # aircraft that a processor moves at once
+# the rows of `flights`: where each begins
+_POSITION, _DIRECTION, _LIFT_DIR = (LANES * row for row in (0, 3, 6))
+_SPEED, _ALPHA, _THROTTLE, _COS_ROLL, _SIN_ROLL, _ALPHA_STEP, _COMMAND, _MAX_THRUST, _LOWEST, _ROWS = (
+    LANES * row for row in range(9, 19)
+)
 
 
 class Situation(NamedTuple):
-    """The State fields, moved in place."""
+    """The State fields that rules look at, [B, ...]; or of one environment, without the batch axis."""
 
-    rng: np.ndarray
-    step: np.ndarray
+    rng: np.ndarray  # of one environment: [1]
+    step: np.ndarray  # of one environment: a number
     position: np.ndarray
     velocity: np.ndarray
     lift_dir: np.ndarray
@@ -87,17 +145,192 @@ class Situation(NamedTuple):
     under_fire: np.ndarray
 
 
+class Scratch(NamedTuple):
+    """What is worked out about one environment after another."""
+
+    was_alive: np.ndarray  # bool [A]: before the step
+    start: np.ndarray  # float32 [A, 3]: positions before the step
+    controls: np.ndarray  # float32 [A, 3]
+    is_grounded: np.ndarray  # bool [A]
+    flights: np.ndarray  # float32 [A / LANES, rows * LANES]: how all move in a step
+    is_struck: np.ndarray  # bool [A]: in a collision
+    direction: np.ndarray  # float32 [A, 3] of the living, as all below
+    speed: np.ndarray  # float32 [A]
+    nose: np.ndarray  # float32 [A, 3]
+    right: np.ndarray  # float32 [A, 3]
+    up: np.ndarray  # float32 [A, 3]
+    in_weapon: np.ndarray  # bool [A, A]
+    taken: np.ndarray  # float32 [A]: damage
+    knows: np.ndarray  # bool [A]: whom an ally knows of
+    key: np.ndarray  # float32 [A]: its distance from all
+    order: np.ndarray  # int64 [A]: whom it sees in its slots
+
+
+class Results(NamedTuple):
+    """What comes of a step beside the State."""
+
+    reward: np.ndarray  # float32 [B, N]
+    terminated: np.ndarray  # bool [B]
+    ends: np.ndarray  # bool [3, B]: won, lost, draw
+    counts: np.ndarray  # int64 [len(COUNTS), B]
+    hits: np.ndarray  # float32 [B]: damage dealt to enemies
+
+
+ENDS = ("won", "lost", "draw")
+LOSSES = tuple(name for names in zip(ENEMY_LOSSES, ALLY_LOSSES) for name in names)  # of CAUSES, one after another
+COUNTS = ("allies_alive", "enemies_alive", *LOSSES)
+
+
+def constants(c: Options, enemy_slots: int, ally_slots: int) -> np.ndarray:
+    """A record of the options: [1] of CONSTANTS."""
+    h, roll_rate, alpha_rate = c.dt / c.substeps, math.radians(c.roll_rate), math.radians(c.alpha_rate)
+    angles = {"view_across": c.view_h, "view_above": c.view_v, "weapon_across": c.weapon_h, "weapon_above": c.weapon_v}
+    worked_out = {
+        "enemy_slots": enemy_slots,
+        "ally_slots": ally_slots,
+        "is_passive": c.opponent == "passive",
+        "h": h,
+        "half_h": h / 2,
+        "roll_step": h * roll_rate,
+        "alpha_step": h * alpha_rate,
+        "roll": roll_rate * c.dt,
+        "alpha": alpha_rate * c.dt,
+        "engine_gain": 1 - math.exp(-h / c.throttle_tau),
+        "half_rho": 0.5 * c.rho,
+        "weight": c.mass * GRAVITY,
+        "collision_range2": c.collision_range**2,
+        "lanes": c.half_size / 2000,
+        "damage": c.damage_rate * c.dt,
+        "healed": c.heal_rate * c.dt,
+        **{name: math.radians(getattr(c, name)) for name in ("alpha_min", "alpha_max", "alpha_stall")},
+        **{name: math.tan(math.radians(angle / 2)) for name, angle in angles.items()},
+    }
+    record = np.zeros(1, list(CONSTANTS.items()))
+    for name in CONSTANTS:
+        record[name] = worked_out[name] if name in worked_out else getattr(c, name)
+    return record
+
+
+def fleet_of(**values: np.ndarray) -> np.ndarray:
+    """Records of what differs between the aircraft and never changes, [A] of FLEET, from float32 [A] by name."""
+    records = np.zeros(len(values["types"]), [(name, F) for name in FLEET])
+    for name in FLEET:
+        records[name] = values[name]
+    return records
+
+
+def new_results(num_envs: int, num_agents: int) -> Results:
+    """To be written to."""
+    return Results(
+        reward=np.empty((num_envs, num_agents), F),
+        terminated=np.empty(num_envs, np.bool_),
+        ends=np.empty((len(ENDS), num_envs), np.bool_),
+        counts=np.empty((len(COUNTS), num_envs), np.int64),
+        hits=np.empty(num_envs, F),
+    )
+
+
+def metrics(ends: Sequence, counts: Sequence, hits: Any) -> dict[str, Any]:
+    """What the environment tells of a step, by name: from `Results` of a batch, or of one environment."""
+    named = {**dict(zip(ENDS, ends)), **dict(zip(COUNTS, counts))}
+    return {**named, **{f"episode_{name}": named[name] for name in LOSSES}, "episode_hits": hits}
+
+
+def environments_at_once(aircraft: int) -> int:
+    """How many environments are a block of work for a thread: about 200 us of it."""
+    return max(1, 250 // aircraft)
+
+
+@compiled
+def larger(a, b):
+    return a if a > b else b
+
+
+@compiled
+def smaller(a, b):
+    return a if a < b else b
+
+
 @compiled
 def clamp(x, low, high):
-    return min(max(x, low), high)
+    return smaller(larger(x, low), high)
+
+
+@compiled
+def cosine_sine(angle):
+    """By the cosine and sine of half of it, which series give."""
+    turns = np.floor(angle * _TURNS_PER_RAD + _HALF)
+    x = clamp(angle - turns * _TURN_0 - turns * _TURN_1, -_PI, _PI) * _HALF
+    x2 = x * x
+    sine = x * (_ONE + x2 * (_SINE_3 + x2 * (_SINE_5 + x2 * (_SINE_7 + x2 * (_SINE_9 + x2 * _SINE_11)))))
+    cosine = _ONE + x2 * (_COS_2 + x2 * (_COS_4 + x2 * (_COS_6 + x2 * (_COS_8 + x2 * (_COS_10 + x2 * _COS_12)))))
+    return (cosine - sine) * (cosine + sine), _TWO * sine * cosine
+
+
+@compiled
+def lane(m, i):
+    """The vector of an aircraft from rows [rows, LANES], flattened."""
+    return m[i], m[i + LANES], m[i + 2 * LANES]
+
+
+@compiled
+def put_lane(m, i, vector):
+    m[i], m[i + LANES], m[i + 2 * LANES] = vector
+
+
+@compiled
+def put(rows, i, vector):
+    """Write a vector to row i of float32 [A, 3]."""
+    rows[i, 0], rows[i, 1], rows[i, 2] = vector
+
+
+@compiled
+def situation(states, b):
+    """Environment b of a batch: the same memory."""
+    return Situation(
+        states.rng[b : b + 1],
+        states.step[b],
+        states.position[b],
+        states.velocity[b],
+        states.lift_dir[b],
+        states.alpha[b],
+        states.throttle[b],
+        states.health[b],
+        states.status[b],
+        states.lock_steps[b],
+        states.detected[b],
+        states.under_fire[b],
+    )
+
+
+@compiled
+def scratch(aircraft):
+    return Scratch(
+        np.empty(aircraft, np.bool_),
+        np.empty((aircraft, 3), F),
+        np.empty((aircraft, 3), F),
+        np.empty(aircraft, np.bool_),
+        np.ones(((aircraft + LANES - 1) // LANES, _ROWS), F),
+        np.empty(aircraft, np.bool_),
+        np.empty((aircraft, 3), F),
+        np.empty(aircraft, F),
+        np.empty((aircraft, 3), F),
+        np.empty((aircraft, 3), F),
+        np.empty((aircraft, 3), F),
+        np.empty((aircraft, aircraft), np.bool_),
+        np.empty(aircraft, F),
+        np.empty(aircraft, np.bool_),
+        np.empty(aircraft, F),
+        np.empty(aircraft, np.int64),
+    )
 
 
 # ---- vectors.py: what is written with operators alone is compiled as it stands there ----
 
 
 @compiled
-def split(row):
-    return np.float64(row[0]), np.float64(row[1]), np.float64(row[2])
+def split(rows, i):
+    return rows[i, 0], rows[i, 1], rows[i, 2]
 
 
 add = compiled(vectors.add)
@@ -109,12 +342,12 @@ cross = compiled(vectors.cross)
 
 @compiled
 def length(a):
-    return math.sqrt(dot(a, a))
+    return np.sqrt(dot(a, a))
 
 
 @compiled
 def unit(a):
-    return scale(1 / max(length(a), 1e-9), a)
+    return scale(_ONE / larger(length(a), _TINIEST), a)
 
 
 @compiled
@@ -127,34 +360,47 @@ def across(a, axis):
 
 @compiled
 def motion_of(s, i):
-    velocity = split(s.velocity[i])
+    velocity = split(s.velocity, i)
     speed = length(velocity)
-    direction = scale(1 / speed, velocity)
-    alpha, throttle = np.float64(s.alpha[i]), np.float64(s.throttle[i])
-    return Motion(split(s.position[i]), direction, speed, split(s.lift_dir[i]), alpha, throttle)
-
-
-@compiled
-def velocity_of(motion):
-    return scale(motion.speed, motion.direction)
+    direction = scale(_ONE / speed, velocity)
+    return Motion(split(s.position, i), direction, speed, split(s.lift_dir, i), s.alpha[i], s.throttle[i])
 
 
 @compiled
 def body_axes(motion):
     t, n = motion.direction, motion.lift_dir
-    cos, sin = math.cos(motion.alpha), math.sin(motion.alpha)
+    cos, sin = cosine_sine(motion.alpha)
     return add(scale(cos, t), scale(sin, n)), cross(t, n), subtract(scale(cos, n), scale(sin, t))
 
 
 @compiled
+def orient(w, i, motion):
+    """Note which way aircraft i flies and how its airframe lies."""
+    nose, right, up = body_axes(motion)
+    put(w.direction, i, motion.direction)
+    w.speed[i] = motion.speed
+    put(w.nose, i, nose)
+    put(w.right, i, right)
+    put(w.up, i, up)
+
+
+@compiled
+def orient_all(s, w):
+    """The same of all the living."""
+    for i in range(len(s.status)):
+        if s.status[i] == FLYING:
+            orient(w, i, motion_of(s, i))
+
+
+@compiled
 def dynamic_pressure(speed, c):
-    return 0.5 * c.rho * speed * speed
+    return c.half_rho * (speed * speed)
 
 
 @compiled
 def alpha_limits(speed, c):
-    alpha_at_1g = c.mass * GRAVITY / (dynamic_pressure(speed, c) * c.wing_area * c.cl_alpha)
-    return max(c.alpha_min, c.n_min * alpha_at_1g), min(c.alpha_max, c.n_max * alpha_at_1g)
+    alpha_at_1g = c.weight / (dynamic_pressure(speed, c) * c.wing_area * c.cl_alpha)
+    return larger(c.n_min * alpha_at_1g, c.alpha_min), smaller(c.n_max * alpha_at_1g, c.alpha_max)
 
 
 @compiled
@@ -164,58 +410,87 @@ def lift_coefficient(alpha, c):
 
 @compiled
 def drag_coefficient(alpha, c):
-    return c.cd0 + c.k_ind * (c.cl_alpha * alpha) ** 2
+    slope = c.cl_alpha * alpha
+    return c.cd0 + c.k_ind * (slope * slope)
 
 
 @compiled
-def fly(motion, action, max_thrust, c):
-    h = c.dt / c.substeps
-    aileron, elevator, throttle = action
-    roll, alpha_step = h * c.roll_rate * aileron, h * c.alpha_rate * elevator
-    engine_gain = 1 - math.exp(-h / c.throttle_tau)
-    u = Controls(math.cos(roll), math.sin(roll), alpha_step, (throttle + 1) / 2, engine_gain, max_thrust)
-    is_grounded = False
-    for _ in range(c.substeps):
-        motion = _substep(motion, u, h, c)
-        is_grounded = is_grounded or motion.position[2] <= 0
-    return motion, is_grounded
+def fly(c, fleet, s, w):
+    """One step of everybody who `was_alive`: `flights` [A / LANES, rows], and `is_grounded`."""
+    for i in range(len(s.status)):
+        if w.was_alive[i]:
+            _board(c, fleet, s, w, i)
+    for group in range(len(w.flights)):
+        for _ in range(c.substeps):
+            _substep(w.flights[group], c)
+    for i in range(len(s.status)):
+        w.is_grounded[i] = w.was_alive[i] and w.flights[i // LANES, _LOWEST + i % LANES] <= _ZERO
 
 
 @compiled
-def _substep(motion, u, h, c):
-    position, t, speed, n, alpha, throttle = motion
-    low, high = alpha_limits(speed, c)
-    alpha = clamp(alpha + u.alpha_step, low, high)
-    throttle = throttle + u.engine_gain * (u.command - throttle)
-    n = add(scale(u.cos_roll, n), scale(u.sin_roll, cross(t, n)))
+def _board(c, fleet, s, w, i):
+    """How aircraft i flies, and what its pilot does, into its place in `flights`."""
+    m, lane = w.flights[i // LANES], i % LANES
+    motion = motion_of(s, i)
+    roll = c.roll_step * w.controls[i, 0]
+    put_lane(m, _POSITION + lane, motion.position)
+    put_lane(m, _DIRECTION + lane, motion.direction)
+    put_lane(m, _LIFT_DIR + lane, motion.lift_dir)
+    m[_SPEED + lane], m[_ALPHA + lane], m[_THROTTLE + lane] = motion.speed, motion.alpha, motion.throttle
+    m[_COS_ROLL + lane], m[_SIN_ROLL + lane] = np.cos(roll), np.sin(roll)
+    m[_ALPHA_STEP + lane] = c.alpha_step * w.controls[i, 1]
+    m[_COMMAND + lane] = (w.controls[i, 2] + _ONE) / _TWO
+    m[_MAX_THRUST + lane] = fleet[i].max_thrust
+    m[_LOWEST + lane] = F(np.inf)
 
-    pressure_area = dynamic_pressure(speed, c) * c.wing_area
-    thrust = throttle * u.max_thrust
-    lift_acceleration = (pressure_area * lift_coefficient(alpha, c) + thrust * math.sin(alpha)) / c.mass
-    path_acceleration = (thrust * math.cos(alpha) - pressure_area * drag_coefficient(alpha, c)) / c.mass
 
-    a_across = subtract(scale(lift_acceleration, n), scale(GRAVITY, across(VERTICAL, t)))
-    t2 = unit(add(t, scale(h / speed, a_across)))
-    speed2 = max(c.v_floor, speed + h * (path_acceleration - GRAVITY * (t[2] + t2[2]) / 2))
+@compiled
+def _substep(m, c):
+    """Of LANES aircraft at once: no branches and no calls, so that the compiler makes vector instructions of it."""
+    k = Airframe(
+        c.h, c.half_h, c.engine_gain, c.half_rho, c.wing_area, c.cl_alpha, c.cd0, c.k_ind, c.mass, c.weight, c.v_floor,
+        c.alpha_min, c.alpha_max, c.alpha_stall, c.n_min, c.n_max,
+    )  # fmt: skip
+    for i in range(LANES):
+        position, t, n = lane(m, _POSITION + i), lane(m, _DIRECTION + i), lane(m, _LIFT_DIR + i)
+        speed = m[_SPEED + i]
+        low, high = alpha_limits(speed, k)
+        alpha = clamp(m[_ALPHA + i] + m[_ALPHA_STEP + i], low, high)
+        throttle = m[_THROTTLE + i] + k.engine_gain * (m[_COMMAND + i] - m[_THROTTLE + i])
+        n = add(scale(m[_COS_ROLL + i], n), scale(m[_SIN_ROLL + i], cross(t, n)))
 
-    n = subtract(n, scale(dot(n, t2) / max(1 + dot(t, t2), 1e-6), add(t, t2)))
-    n = unit(across(n, t2))
-    position = add(position, scale(h / 2, add(scale(speed, t), scale(speed2, t2))))
-    return Motion(position, t2, speed2, n, alpha, throttle)
+        pressure_area = dynamic_pressure(speed, k) * k.wing_area
+        thrust = throttle * m[_MAX_THRUST + i]
+        cos, sin = cosine_sine(alpha)
+        lift_acceleration = (pressure_area * lift_coefficient(alpha, k) + thrust * sin) / k.mass
+        path_acceleration = (thrust * cos - pressure_area * drag_coefficient(alpha, k)) / k.mass
+
+        a_across = subtract(scale(lift_acceleration, n), scale(_GRAVITY, across(UP, t)))
+        t2 = unit(add(t, scale(k.h / speed, a_across)))
+        speed2 = larger(speed + k.h * (path_acceleration - _GRAVITY * (t[2] + t2[2]) / _TWO), k.v_floor)
+
+        n = subtract(n, scale(dot(n, t2) / larger(_ONE + dot(t, t2), _TINY), add(t, t2)))
+        n = unit(across(n, t2))
+        position = add(position, scale(k.half_h, add(scale(speed, t), scale(speed2, t2))))
+        put_lane(m, _POSITION + i, position)
+        put_lane(m, _DIRECTION + i, t2)
+        put_lane(m, _LIFT_DIR + i, n)
+        m[_SPEED + i], m[_ALPHA + i], m[_THROTTLE + i] = speed2, alpha, throttle
+        m[_LOWEST + i] = smaller(position[2], m[_LOWEST + i])
 
 
 # ---- opponents.py ----
 
 
 @compiled
-def fly_team(s, own, foes, skill, is_passive, c):
-    """Controls [I, 3]; zeros for the dead."""
-    controls = np.zeros((own.stop - own.start, 3))
+def fly_team(c, s, w, own, foes):
+    """The controls of one team; zeros for the dead."""
     for i in range(own.start, own.stop):
         if s.status[i] != FLYING:
+            put(w.controls, i, (_ZERO, _ZERO, _ZERO))
             continue
-        me = _flyer(motion_of(s, i))
-        target = _target(me, s, foes, is_passive, c)
+        me = _flyer(s, w, i)
+        target = _target(c, s, w, me, foes)
         e, turning = _aim(me, target)
         e, is_limited = _limit_height(e, me, c)
         e, is_dodging = _keep_clear(e, me, s, i, foes)
@@ -223,81 +498,92 @@ def fly_team(s, own, foes, skill, is_passive, c):
         e, is_pulling = _avoid_ground(e, level, me)
         is_guarding = is_limited or is_dodging or is_out or is_pulling
         a = _acceleration(e, turning, me, target, is_guarding)
-        controls[i - own.start] = _controls(a, me, target, is_guarding, skill, c)
-    return controls
+        put(w.controls, i, _controls(a, me, target, is_guarding, c))
 
 
 @compiled
-def _flyer(motion):
-    nose, right, _ = body_axes(motion)
-    t, speed = motion.direction, motion.speed
-    return Flyer(motion.position, t, speed, velocity_of(motion), motion.lift_dir, motion.alpha, nose, right)
+def _flyer(s, w, i):
+    return Flyer(
+        split(s.position, i),
+        split(w.direction, i),
+        w.speed[i],
+        split(s.velocity, i),
+        split(s.lift_dir, i),
+        s.alpha[i],
+        split(w.nose, i),
+        split(w.right, i),
+    )
 
 
 @compiled
-def _target(me, s, foes, is_passive, c):
-    target, least, distance, ata, is_threat = -1, np.inf, 0.0, 0.0, False
+def _target(c, s, w, me, foes):
+    target, least, distance, ata, is_threat, exists = foes.start, F(np.inf), _ZERO, _ZERO, False, False
     for j in range(foes.start, foes.stop):
-        if s.status[j] != FLYING or is_passive:
+        if s.status[j] != FLYING:
+            if _NEVER < least:
+                least, target = _NEVER, j
             continue
-        its_nose, _, _ = body_axes(motion_of(s, j))
-        r = subtract(split(s.position[j]), me.position)
-        d = max(length(r), 1.0)
-        my_ata, its_aot = dot(r, me.nose) / d, -dot(r, its_nose) / d
-        threatens = d < opponents.THREAT_RANGE * c.weapon_range and its_aot > opponents.THREAT_COS and my_ata < 0
-        cost = d * (1 + opponents.ATA_WEIGHT * (1 - my_ata)) - opponents.THREAT_BONUS * threatens
+        exists = not c.is_passive
+        r = subtract(split(s.position, j), me.position)
+        d = max(length(r), _ONE)
+        my_ata, its_aot = dot(r, me.nose) / d, -dot(r, split(w.nose, j)) / d
+        threatens = d < _THREAT_RANGE * c.weapon_range and its_aot > _THREAT_COS and my_ata < _ZERO
+        cost = d * (_ONE + _ATA_WEIGHT * (_ONE - my_ata)) - (_THREAT_BONUS if threatens else _ZERO)
         if cost < least:
             target, least, distance, ata, is_threat = j, cost, d, my_ata, threatens
-    if target < 0:
-        return Target(False, (0.0, 0.0, c.ceiling / 2), (0.0, 0.0, 0.0), distance, ata, is_threat)
-    return Target(True, split(s.position[target]), split(s.velocity[target]), distance, ata, is_threat)
+    if exists:
+        return Target(True, split(s.position, target), split(s.velocity, target), distance, ata, is_threat)
+    return Target(False, (_ZERO, _ZERO, c.ceiling / _TWO), (_ZERO, _ZERO, _ZERO), distance, ata, is_threat)
 
 
 @compiled
 def _aim(me, target):
     to_aim = subtract(target.position, me.position)
-    far = max(length(to_aim), 1.0)
-    e = scale(1 / far, to_aim)
-    turning = scale(1 / far, across(subtract(target.velocity, me.velocity), e))
-    if dot(e, me.nose) < 0:
+    nearness = _ONE / max(length(to_aim), _ONE)
+    e = scale(nearness, to_aim)
+    turning = scale(nearness, across(subtract(target.velocity, me.velocity), e))
+    if dot(e, me.nose) < _ZERO:
         e = unit(across(e, me.nose))
     return e, turning
 
 
 @compiled
 def _limit_height(e, me, c):
-    soon = me.position[2] + 2 * me.velocity[2]
-    top = min((c.ceiling - opponents.ROOF - soon) / 500, (me.speed - opponents.V_SLOW) / 60)
-    bottom = -clamp((soon - opponents.FLOOR_SOFT) / 500, -0.5, opponents.DIVE_MAX)
-    e_z = max(min(e[2], clamp(top, -0.5, 1.0)), bottom)
+    soon = me.position[2] + _TWO * me.velocity[2]
+    top = min((c.ceiling - _ROOF - soon) / F(500), (me.speed - _V_SLOW) / F(60))
+    bottom = -clamp((soon - _FLOOR_SOFT) / F(500), -_HALF, _DIVE_MAX)
+    e_z = max(min(e[2], clamp(top, -_HALF, _ONE)), bottom)
     return unit((e[0], e[1], e_z)), e_z != e[2]
 
 
 @compiled
 def _keep_clear(e, me, s, i, foes):
-    soonest, miss, k = np.inf, e, -1
-    for j in range(len(s.alpha)):
+    soonest, miss, k = F(np.inf), e, -1
+    for j in range(len(s.status)):
         if j == i or s.status[j] != FLYING:
             continue
-        r, rv = subtract(split(s.position[j]), me.position), subtract(split(s.velocity[j]), me.velocity)
-        tca = clamp(-dot(r, rv) / max(dot(rv, rv), 1.0), 0.0, opponents.AVOID_TIME)
+        r, rv = subtract(split(s.position, j), me.position), subtract(split(s.velocity, j), me.velocity)
+        closing = -dot(r, rv)
+        if not closing > _ZERO:  # the nearest it comes is now
+            continue
+        tca = min(closing / max(dot(rv, rv), _ONE), _AVOID_TIME)
         passing = add(r, scale(tca, rv))
-        is_risk = length(passing) < opponents.AVOID_MISS and 0 < tca < opponents.AVOID_TIME
+        is_risk = dot(passing, passing) < _AVOID_MISS2 and _ZERO < tca < _AVOID_TIME
         if is_risk and tca < soonest:
             soonest, miss, k = tca, passing, j
     if k < 0:
         return e, False
-    bias = VERTICAL if k > i else (0.0, 0.0, -1.0)
+    bias = UP if k > i else DOWN
     if foes.start <= k < foes.stop:
         bias = me.right
-    m = across(subtract(miss, scale(opponents.AVOID_BIAS, bias)), me.direction)
-    strength = clamp(opponents.AVOID_MISS / (me.speed * max(soonest, 0.2)), 0.0, opponents.AVOID_MAX)
+    m = across(subtract(miss, scale(_AVOID_BIAS, bias)), me.direction)
+    strength = clamp(_AVOID_MISS / (me.speed * max(soonest, F(0.2))), _ZERO, _AVOID_MAX)
     return unit(subtract(me.direction, scale(strength, unit(m)))), True
 
 
 @compiled
 def _unit_level(x, y):
-    size = max(math.sqrt(x * x + y * y), 1e-6)
+    size = max(np.sqrt(x * x + y * y), _TINY)
     return x / size, y / size
 
 
@@ -308,439 +594,492 @@ def _avoid_walls(e, me, c):
     for axis in range(2):
         room = c.half_size - me.position[axis] * np.sign(me.velocity[axis])
         towards = abs(me.velocity[axis])
-        sine = min(towards / me.speed, 1.0)
-        turn = me.speed * me.speed / (opponents.WALL_G * GRAVITY) * (1 - math.sqrt(1 - sine * sine))
-        is_out = is_out or room < turn + opponents.WALL_REACT * towards + opponents.WALL_MARGIN
+        sine = min(towards / me.speed, _ONE)
+        turn = me.speed * me.speed / _WALL_TURN * (_ONE - np.sqrt(_ONE - sine * sine))
+        is_out = is_out or room < turn + _WALL_REACT * towards + _WALL_MARGIN
     if not is_out:
         return e, (heading_x, heading_y), False
     x, y = _unit_level(-me.position[0], -me.position[1])
     ahead = x * heading_x + y * heading_y
-    if ahead < 0:
+    if ahead < _ZERO:
         x, y = _unit_level(x - ahead * heading_x, y - ahead * heading_y)
-    return (x, y, 0.0), (x, y), True
+    return (x, y, _ZERO), (x, y), True
 
 
 @compiled
 def _avoid_ground(e, level, me):
     sink = -me.velocity[2]
-    cosine = math.sqrt(max(1 - me.direction[2] * me.direction[2], 0.0))
-    circle = me.speed * me.speed * (1 - cosine) / (opponents.PULL_G * GRAVITY)
-    drop = circle + opponents.PULL_REACT * max(sink, 0.0)
-    if sink > 0 and me.position[2] - drop < opponents.FLOOR_HARD:
-        return unit((level[0], level[1], 0.5)), True
+    cosine = np.sqrt(max(_ONE - me.direction[2] * me.direction[2], _ZERO))
+    circle = me.speed * me.speed * (_ONE - cosine) / _PULL_TURN
+    drop = circle + _PULL_REACT * max(sink, _ZERO)
+    if sink > _ZERO and me.position[2] - drop < _FLOOR_HARD:
+        return unit((level[0], level[1], _HALF)), True
     return e, False
 
 
 @compiled
 def _acceleration(e, turning, me, target, is_guarding):
     steer = across(e, me.nose)
-    if dot(e, me.nose) < 0:
+    if dot(e, me.nose) < _ZERO:
         steer = unit(steer)
-    a = scale(opponents.GAIN_TURN, steer)
+    a = scale(_GAIN_TURN, steer)
     if target.exists and not is_guarding:
         a = add(a, turning)
     a = scale(me.speed, a)
     if target.exists and target.is_threat and not is_guarding:
-        a = scale(opponents.BREAK, unit(a))
-    return add(a, scale(GRAVITY, across(VERTICAL, me.direction)))
+        a = scale(_BREAK, unit(a))
+    return add(a, scale(_GRAVITY, across(UP, me.direction)))
 
 
 @compiled
-def _controls(a, me, target, is_guarding, skill, c):
-    limit = 1.0 if is_guarding else skill
+def _controls(a, me, target, is_guarding, c):
+    limit = _ONE if is_guarding else c.opponent_skill
     lift = dot(a, me.lift_dir)
-    phi = math.atan2(dot(a, me.right), lift)
-    aileron = clamp(opponents.GAIN_ROLL * phi / (c.roll_rate * c.dt), -limit, limit)
+    phi = np.arctan2(dot(a, me.right), lift)
+    aileron = clamp(_GAIN_ROLL * phi / c.roll, -limit, limit)
 
     _, high = alpha_limits(me.speed, c)
-    high = min(high, opponents.ALPHA_FRAC * c.alpha_stall) * limit
-    alpha_want = lift * c.mass / (dynamic_pressure(me.speed, c) * c.wing_area * c.cl_alpha)
-    alpha_want = min(max(alpha_want, -0.05), high)
-    elevator = clamp((alpha_want - me.alpha) / (c.alpha_rate * c.dt), -1.0, 1.0)
+    high = min(high, _ALPHA_FRAC * c.alpha_stall) * limit
+    pressure_area = dynamic_pressure(me.speed, c) * c.wing_area
+    alpha_want = lift * c.mass / (pressure_area * c.cl_alpha)
+    alpha_want = min(max(alpha_want, _ALPHA_LEAST), high)
+    elevator = clamp((alpha_want - me.alpha) / c.alpha, -_ONE, _ONE)
 
-    v_want = opponents.V_CRUISE
-    if target.exists and target.distance < 0.8 * c.weapon_range and target.ata > 0.8:
-        v_want = length(target.velocity) + 0.1 * (target.distance - 0.4 * c.weapon_range)
-    v_want = clamp(v_want, opponents.V_MIN, opponents.V_MAX)
-    return aileron, elevator, clamp(2 * (0.5 + 0.05 * (v_want - me.speed)) - 1, -1.0, 1.0)
+    v_want = _V_CRUISE
+    if target.exists and target.distance < F(0.8) * c.weapon_range and target.ata > F(0.8):
+        v_want = length(target.velocity) + F(0.1) * (target.distance - F(0.4) * c.weapon_range)
+    v_want = clamp(v_want, _V_MIN, _V_MAX)
+    return aileron, elevator, clamp(_TWO * (_HALF + F(0.05) * (v_want - me.speed)) - _ONE, -_ONE, _ONE)
 
 
 # ---- env.py: reset ----
 
 
 @compiled
-def initial_state(c, fleet, s):
-    n, aircraft = c.n_allies, len(s.alpha)
-    draws = np.empty((4, aircraft))
-    for k in range(4):
+def initial_state(first, last, constants, fleet, states):
+    aircraft = states.alpha.shape[1]
+    c, w = constants[0], scratch(aircraft)
+    for b in range(first, last):
+        s = situation(states, b)
+        key = s.rng[0]
         for i in range(aircraft):
-            draws[k, i] = next_uniform(s.rng)
-    size = c.half_size / 2000
-    for i in range(aircraft):
-        u1, u2, u3, u4 = draws[0, i], draws[1, i], draws[2, i], draws[3, i]
-        side, lane, team = (-1, i, n) if i < n else (1, i - n, c.n_enemies)
-        x = side * (400 + 1200 * u1) * size
-        y = (-1600 + 3200 * (lane + 0.1 + 0.8 * u2) / team) * size
-        course = math.pi / 6 * (2 * u4 - 1)
-        s.position[i] = (x, y, 1000 + 1000 * u3)
-        s.velocity[i] = (c.v0 * -side * math.cos(course), c.v0 * math.sin(course), 0.0)
-        s.lift_dir[i] = VERTICAL
-    s.alpha[:] = fleet.trim_alpha
-    s.throttle[:] = fleet.trim_throttle
-    s.health[:] = fleet.max_health
-    s.status[:] = FLYING
-    s.lock_steps[:] = 0
-    s.under_fire[:] = False
-    _sense(c, fleet, s)
+            u1, u2 = uniform_behind(key, i + 1), uniform_behind(key, aircraft + i + 1)
+            u3, u4 = uniform_behind(key, 2 * aircraft + i + 1), uniform_behind(key, 3 * aircraft + i + 1)
+            side, lane, team = (-_ONE, i, c.n_allies) if i < c.n_allies else (_ONE, i - c.n_allies, c.n_enemies)
+            x = side * (F(400) + F(1200) * u1) * c.lanes
+            y = (F(-1600) + F(3200) * (F(lane) + F(0.1) + F(0.8) * u2) / F(team)) * c.lanes
+            course = _COURSE * (_TWO * u4 - _ONE)
+            put(s.position, i, (x, y, F(1000) + F(1000) * u3))
+            put(s.velocity, i, (c.v0 * -side * np.cos(course), c.v0 * np.sin(course), _ZERO))
+            put(s.lift_dir, i, UP)
+            s.alpha[i], s.throttle[i], s.health[i] = fleet[i].trim_alpha, fleet[i].trim_throttle, fleet[i].max_health
+            s.status[i], s.under_fire[i] = FLYING, False
+            for j in range(aircraft):
+                s.lock_steps[i, j] = 0
+        s.rng[0] = key_behind(key, 4 * aircraft)
+        orient_all(s, w)
+        _sense(c, fleet, s, w)
 
 
 # ---- env.py: the step ----
 
 
 @compiled
-def transition(c, fleet, s, actions, is_passive):
-    """Losses [2 teams, causes], and the damage dealt to enemies."""
-    n, aircraft = c.n_allies, len(s.alpha)
-    was_alive, before = s.status == FLYING, s.position.copy()
-    controls = _decide(c, s, actions, is_passive)
-    is_grounded = _fly(c, fleet, s, was_alive, controls)
-    _lose(c, s, before, is_grounded)
-
-    in_weapon = _sense(c, fleet, s)
-    taken, hits = np.zeros(aircraft), 0.0
-    for i in range(aircraft):
-        for j in range(aircraft):
-            s.lock_steps[i, j] = s.lock_steps[i, j] + 1 if s.detected[i, j] and in_weapon[i, j] else 0
-            damage = _damage(c, s.lock_steps[i, j])
-            taken[j] += damage
-            if i < n:
-                hits += damage
-    for i in range(aircraft):
-        health = _health(c, fleet, s, i, taken[i])
-        if s.status[i] == FLYING and np.float32(health) <= 0:
-            s.status[i] = SHOT
-        is_alive = s.status[i] == FLYING
-        s.health[i] = health if is_alive else 0.0
-        s.under_fire[i] = is_alive and taken[i] > 0
-
-    for i in range(aircraft):
-        if s.status[i] != FLYING:
-            s.lock_steps[i, :] = s.lock_steps[:, i] = 0
-            s.detected[i, :] = s.detected[:, i] = False
-    return _outcome(c, s, was_alive), hits
+def transition(first, last, constants, fleet, states, actions, results):
+    """One step of environments `first` to `last - 1`: `states` are moved, `results` written."""
+    aircraft = states.alpha.shape[1]
+    c, w = constants[0], scratch(aircraft)
+    for b in range(first, last):
+        s = situation(states, b)
+        for i in range(aircraft):
+            w.was_alive[i] = s.status[i] == FLYING
+            put(w.start, i, split(s.position, i))
+        orient_all(s, w)
+        _decide(c, s, w, actions[b])
+        _fly(c, fleet, s, w)
+        _lose(c, s, w)
+        _sense(c, fleet, s, w)
+        results.hits[b] = _damage(c, s, w)
+        _health(c, fleet, s, w)
+        _outcome(c, s, w, results, b)
 
 
 @compiled
-def _decide(c, s, actions, is_passive):
-    n, aircraft = c.n_allies, len(s.alpha)
-    controls = np.empty((aircraft, 3))
+def _decide(c, s, w, actions):
+    n = c.n_allies
     for i in range(n):
         for k in range(3):
-            controls[i, k] = 0.0 if np.isnan(actions[i, k]) else clamp(actions[i, k], -1.0, 1.0)
-    controls[n:] = fly_team(s, slice(n, aircraft), slice(0, n), c.opponent_skill, is_passive, c)
-    return controls
+            action = actions[i, k]
+            w.controls[i, k] = clamp(action, -_ONE, _ONE) if action == action else _ZERO
+    fly_team(c, s, w, slice(n, n + c.n_enemies), slice(0, n))
 
 
 @compiled
-def _fly(c, fleet, s, was_alive, controls):
-    is_grounded = np.zeros(len(was_alive), np.bool_)
-    for i in range(len(was_alive)):
-        if was_alive[i]:
-            after, is_grounded[i] = fly(motion_of(s, i), split(controls[i]), fleet.max_thrust[i], c)
-            s.position[i], s.velocity[i], s.lift_dir[i] = after.position, velocity_of(after), after.lift_dir
-            s.alpha[i], s.throttle[i] = after.alpha, after.throttle
-            if is_grounded[i]:
-                s.position[i, 2] = max(after.position[2], 0.0)
-    return is_grounded
-
-
-@compiled
-def _lose(c, s, before, is_grounded):
+def _fly(c, fleet, s, w):
+    fly(c, fleet, s, w)
     for i in range(len(s.status)):
-        if s.status[i] == FLYING and is_grounded[i]:
+        if not w.was_alive[i]:
+            continue
+        m, place = w.flights[i // LANES], i % LANES
+        direction, speed = lane(m, _DIRECTION + place), m[_SPEED + place]
+        put(s.position, i, lane(m, _POSITION + place))
+        if w.is_grounded[i]:
+            s.position[i, 2] = max(s.position[i, 2], _ZERO)
+        put(s.velocity, i, scale(speed, direction))
+        put(s.lift_dir, i, lane(m, _LIFT_DIR + place))
+        s.alpha[i], s.throttle[i] = m[_ALPHA + place], m[_THROTTLE + place]
+        orient(w, i, Motion(split(s.position, i), direction, speed, split(s.lift_dir, i), s.alpha[i], s.throttle[i]))
+
+
+@compiled
+def _lose(c, s, w):
+    for i in range(len(s.status)):
+        if s.status[i] == FLYING and w.is_grounded[i]:
             s.status[i] = GROUND
         elif s.status[i] == FLYING and _is_outside(c, s, i):
             s.status[i] = LEFT
-    collides = _collides(c, s, before)
+    _collides(c, s, w)
     for i in range(len(s.status)):
-        if collides[i]:
+        if w.is_struck[i]:
             s.status[i] = COLLIDED
 
 
 @compiled
 def _is_outside(c, s, i):
-    x, y, z = split(s.position[i])
+    x, y, z = split(s.position, i)
     return abs(x) > c.half_size or abs(y) > c.half_size or z > c.ceiling
 
 
 @compiled
-def _collides(c, s, before):
-    collides = np.zeros(len(before), np.bool_)
-    for i in range(len(before)):
-        for j in range(i + 1, len(before)):
-            if s.status[i] != FLYING or s.status[j] != FLYING:
-                continue
-            r0 = subtract(split(before[j]), split(before[i]))
-            dr = subtract(subtract(split(s.position[j]), split(s.position[i])), r0)
-            tau = clamp(-dot(r0, dr) / max(dot(dr, dr), 1e-9), 0.0, 1.0)
-            if length(add(r0, scale(tau, dr))) < c.collision_range:
-                collides[i] = collides[j] = True
-    return collides
-
-
-@compiled
-def _geometry(position, axes, other):
-    r = subtract(other, position)
-    return Geometry(length(r), dot(r, axes[0]), dot(r, axes[1]), dot(r, axes[2]))
-
-
-@compiled
-def _in_cone(g, horizontal, vertical):
-    level = math.sqrt(g.ahead * g.ahead + g.right * g.right)
-    across, above = math.tan(horizontal / 2), math.tan(vertical / 2)
-    return g.ahead > 0 and abs(g.right) <= g.ahead * across and abs(g.up) <= level * above
-
-
-@compiled
-def _sense(c, fleet, s):
-    """Fill `detected`; whether j is in i's weapon cone [A, A]. One number is drawn for every ordered pair."""
-    aircraft = len(s.alpha)
-    in_weapon = np.zeros((aircraft, aircraft), np.bool_)
+def _collides(c, s, w):
+    """Fill `is_struck`."""
+    aircraft = len(s.status)
     for i in range(aircraft):
-        me = motion_of(s, i)
-        axes = body_axes(me)
-        for j in range(aircraft):
-            draw = next_uniform(s.rng)
-            s.detected[i, j] = False
-            is_hostile = (i < c.n_allies) != (j < c.n_allies)
-            if not is_hostile or s.status[i] != FLYING or s.status[j] != FLYING:
+        w.is_struck[i] = False
+    for i in range(aircraft):
+        if s.status[i] != FLYING:
+            continue
+        my_start, my_end = split(w.start, i), split(s.position, i)
+        for j in range(i + 1, aircraft):
+            if s.status[j] != FLYING:
                 continue
-            g = _geometry(me.position, axes, split(s.position[j]))
-            share2 = g.distance * g.distance / fleet.view_range2[i]
-            in_weapon[i, j] = _in_cone(g, c.weapon_h, c.weapon_v) and g.distance <= c.weapon_range
-            in_view = _in_cone(g, c.view_h, c.view_v) and share2 <= 1 and draw < 1 - share2
-            s.detected[i, j] = g.distance < c.close_range or in_view or (in_weapon[i, j] and share2 <= 1)
-    return in_weapon
+            r0, r1 = subtract(split(w.start, j), my_start), subtract(split(s.position, j), my_end)
+            dr = subtract(r1, r0)
+            tau = clamp(-dot(r0, dr) / max(dot(dr, dr), _TINIEST), _ZERO, _ONE)
+            nearest = add(r0, scale(tau, dr))
+            if dot(nearest, nearest) < c.collision_range2:
+                w.is_struck[i] = w.is_struck[j] = True
 
 
 @compiled
-def _damage(c, lock_steps):
-    return (clamp(lock_steps, c.lock_min, c.lock_max) - c.lock_min) * c.damage_rate * c.dt
+def _geometry(r, w, i):
+    return Geometry(length(r), dot(r, split(w.nose, i)), dot(r, split(w.right, i)), dot(r, split(w.up, i)))
 
 
 @compiled
-def _health(c, fleet, s, i, taken):
-    return clamp(s.health[i] - taken + c.heal_rate * c.dt, 0.0, fleet.max_health[i])
+def _in_cone(g, across, above):
+    level = np.sqrt(g.ahead * g.ahead + g.right * g.right)
+    return g.ahead > _ZERO and abs(g.right) <= g.ahead * across and abs(g.up) <= level * above
 
 
 @compiled
-def _outcome(c, s, was_alive):
-    """How many of [allies, enemies] were lost in this step by each of CAUSES."""
-    losses = np.zeros((2, len(CAUSES)), np.int64)
-    for i in range(len(was_alive)):
-        for k in range(len(CAUSES)):
-            losses[int(i >= c.n_allies), k] += was_alive[i] and s.status[i] == CAUSES[k]
-    return losses
+def _sense(c, fleet, s, w):
+    """Fill `detected` and `in_weapon`. Every ordered pair has a random number, which few look at."""
+    aircraft, key = len(s.status), s.rng[0]
+    for i in range(aircraft):
+        for j in range(aircraft):
+            s.detected[i, j] = w.in_weapon[i, j] = False
+        if s.status[i] != FLYING:
+            continue
+        first, last = (c.n_allies, aircraft) if i < c.n_allies else (0, c.n_allies)
+        position, view_range2 = split(s.position, i), fleet[i].view_range2
+        for j in range(first, last):
+            r = subtract(split(s.position, j), position)
+            distance = length(r)
+            share2 = distance * distance / view_range2
+            is_close, is_near = distance < c.close_range, distance <= c.weapon_range
+            if s.status[j] != FLYING or not (is_close or is_near or share2 <= _ONE):
+                continue
+            g = _geometry(r, w, i)
+            w.in_weapon[i, j] = is_near and _in_cone(g, c.weapon_across, c.weapon_above)
+            s.detected[i, j] = is_close or (
+                share2 <= _ONE
+                and (
+                    w.in_weapon[i, j]
+                    or (
+                        _in_cone(g, c.view_across, c.view_above)
+                        and uniform_behind(key, i * aircraft + j + 1) < _ONE - share2
+                    )
+                )
+            )
+    s.rng[0] = key_behind(key, aircraft * aircraft)
+
+
+@compiled
+def _damage(c, s, w):
+    """Count the steps of every lock; fill `taken`; the damage dealt to enemies."""
+    aircraft, hits = len(s.status), _ZERO
+    for j in range(aircraft):
+        w.taken[j] = _ZERO
+    for i in range(aircraft):
+        for j in range(aircraft):
+            lock_steps = s.lock_steps[i, j] + 1 if s.detected[i, j] and w.in_weapon[i, j] else 0
+            s.lock_steps[i, j] = lock_steps
+            damage = F(clamp(lock_steps, c.lock_min, c.lock_max) - c.lock_min) * c.damage
+            w.taken[j] += damage
+            if i < c.n_allies:
+                hits += damage
+    return hits
+
+
+@compiled
+def _health(c, fleet, s, w):
+    """Take what was `taken`. Those lost in this step are out of every lock and every sensor."""
+    aircraft = len(s.status)
+    for i in range(aircraft):
+        health = max(min(s.health[i] - w.taken[i] + c.healed, fleet[i].max_health), _ZERO)
+        if s.status[i] == FLYING and health <= _ZERO:
+            s.status[i] = SHOT
+        is_alive = s.status[i] == FLYING
+        s.health[i] = health if is_alive else _ZERO
+        s.under_fire[i] = is_alive and w.taken[i] > _ZERO
+    for i in range(aircraft):
+        if s.status[i] != FLYING:
+            for j in range(aircraft):
+                s.lock_steps[i, j] = s.lock_steps[j, i] = 0
+                s.detected[i, j] = s.detected[j, i] = False
+
+
+@compiled
+def _outcome(c, s, w, results, b):
+    counts, ends = results.counts, results.ends
+    allies = enemies = lost_allies = lost_enemies = 0
+    for k in range(len(CAUSES)):
+        counts[2 + 2 * k, b] = counts[3 + 2 * k, b] = 0
+    for i in range(len(s.status)):
+        is_ally, is_alive = i < c.n_allies, s.status[i] == FLYING
+        allies += is_alive and is_ally
+        enemies += is_alive and not is_ally
+        if w.was_alive[i] and not is_alive:
+            lost_allies += is_ally
+            lost_enemies += not is_ally
+            for k in range(len(CAUSES)):
+                counts[2 + 2 * k + is_ally, b] += s.status[i] == CAUSES[k]
+    counts[0, b], counts[1, b] = allies, enemies
+    terminated = allies == 0 or enemies == 0
+    is_over = terminated or s.step + 1 >= c.max_steps
+    won = is_over and allies > enemies
+    results.terminated[b] = terminated
+    ends[0, b], ends[1, b], ends[2, b] = won, is_over and allies < enemies, is_over and allies == enemies
+    reward = c.reward_kill * F(lost_enemies) / F(c.n_enemies) - c.reward_death * F(lost_allies) / F(c.n_allies)
+    for i in range(c.n_allies):
+        results.reward[b, i] = reward + c.reward_win * F(won)
 
 
 # ---- env.py: what is seen ----
 
 
 @compiled
-def perceive(c, fleet, s, enemy_slots, ally_slots):
-    return _observation(c, fleet, s, enemy_slots, ally_slots), _global_state(c, fleet, s)
+def perceive(first, last, constants, fleet, states, obs, state):
+    """What environments `first` to `last - 1` show: obs float32 [B, N, O], state float32 [B, S], the result."""
+    c, w = constants[0], scratch(states.alpha.shape[1])
+    for b in range(first, last):
+        s = situation(states, b)
+        orient_all(s, w)
+        _observation(c, fleet, s, w, obs[b])
+        _global_state(c, fleet, s, state[b])
 
 
 @compiled
 def _time_left(c, s):
-    return 1 - s.step[()] / c.max_steps
+    return _ONE - F(s.step) / F(c.max_steps)
 
 
 @compiled
-def _observation(c, fleet, s, enemy_slots, ally_slots):
-    n, aircraft = c.n_allies, len(s.alpha)
-    obs = np.zeros((n, EGO_FEATURES + ENTITY_FEATURES * (enemy_slots + ally_slots)), np.float32)
+def _observation(c, fleet, s, w, obs):
+    n, aircraft = c.n_allies, len(s.status)
     for i in range(n):
+        row = obs[i]
+        for k in range(len(row)):
+            row[k] = _ZERO
         if s.status[i] != FLYING:
             continue
-        me = motion_of(s, i)
-        axes = body_axes(me)
-        obs[i, :EGO_FEATURES] = _ego(c, fleet, s, i, me, axes)
+        _ego(c, fleet, s, w, i, row)
+        position = split(s.position, i)
+        for j in range(aircraft):
+            w.key[j] = length(subtract(split(s.position, j), position))
+        _knows(c, s, w, i)
         place = EGO_FEATURES
-        for first, last, slots in ((n, aircraft, enemy_slots), (0, n, ally_slots)):
-            key = np.full(last - first, np.inf)
-            for j in range(first, last):
-                if _knows(c, s, i, j):
-                    key[j - first] = np.float32(length(subtract(split(s.position[j]), me.position)))
-            order = _nearest(key, slots)
-            for slot in range(slots):
-                if key[order[slot]] < np.inf:
-                    entity = _entities(c, fleet, s, i, first + order[slot], me, axes)
-                    obs[i, place : place + ENTITY_FEATURES] = entity
-                place += ENTITY_FEATURES
-    return obs
+        count = _nearest(w, n, aircraft, c.enemy_slots)
+        for k in range(count):
+            _entities(c, fleet, s, w, i, w.order[k], row, place + ENTITY_FEATURES * k)
+        place += ENTITY_FEATURES * c.enemy_slots
+        count = _nearest(w, 0, n, c.ally_slots)
+        for k in range(count):
+            _entities(c, fleet, s, w, i, w.order[k], row, place + ENTITY_FEATURES * k)
 
 
 @compiled
-def _knows(c, s, i, j):
-    """Whether ally i, alive, knows of j."""
-    if s.status[j] != FLYING or i == j:
-        return False
-    if j < c.n_allies:
-        return length(subtract(split(s.position[j]), split(s.position[i]))) <= c.comm_range
-    if s.detected[i, j]:
-        return True
-    for k in range(c.n_allies):
-        if s.detected[k, j] and k != i and _knows(c, s, i, k):
-            return True
-    return False
+def _knows(c, s, w, i):
+    """Fill `knows` for ally i, alive."""
+    n, aircraft = c.n_allies, len(s.status)
+    for j in range(n):
+        w.knows[j] = j != i and s.status[j] == FLYING and w.key[j] <= c.comm_range
+    for j in range(n, aircraft):
+        w.knows[j] = s.detected[i, j]
+    for k in range(n):
+        if w.knows[k]:
+            for j in range(n, aircraft):
+                w.knows[j] |= s.detected[k, j]
+    for j in range(n, aircraft):
+        w.knows[j] &= s.status[j] == FLYING
 
 
 @compiled
-def _ego(c, fleet, s, i, me, axes):
-    nose, right, up = axes
-    load = dynamic_pressure(me.speed, c) * c.wing_area * lift_coefficient(me.alpha, c)
-    wall_ahead, wall_right, wall_behind, wall_left = _walls(c, me)
-    return Ego(
-        alive=1.0,
-        health=s.health[i] / fleet.max_health[i],
-        height=me.position[2] / c.ceiling,
-        speed=me.speed / SPEED_UNIT,
-        nose_up=nose[2],
-        right_wing_down=-right[2],
-        upright=up[2],
-        alpha=me.alpha / c.alpha_max,
-        climb=me.direction[2],
-        throttle=me.throttle,
-        load=load / (c.mass * GRAVITY * c.n_max),
+def _ego(c, fleet, s, w, i, row):
+    speed, alpha = w.speed[i], s.alpha[i]
+    load = dynamic_pressure(speed, c) * c.wing_area * lift_coefficient(alpha, c)
+    wall_ahead, wall_right, wall_behind, wall_left = _walls(c, split(s.position, i), split(w.direction, i))
+    features = Ego(
+        alive=_ONE,
+        health=s.health[i] / fleet[i].max_health,
+        height=s.position[i, 2] / c.ceiling,
+        speed=speed / _SPEED_UNIT,
+        nose_up=w.nose[i, 2],
+        right_wing_down=-w.right[i, 2],
+        upright=w.up[i, 2],
+        alpha=alpha / c.alpha_max,
+        climb=w.direction[i, 2],
+        throttle=s.throttle[i],
+        load=load / (c.weight * c.n_max),
         wall_ahead=wall_ahead,
         wall_right=wall_right,
         wall_behind=wall_behind,
         wall_left=wall_left,
         time_left=_time_left(c, s),
-        under_fire=np.float64(s.under_fire[i]),
-        type=fleet.types[i] / TYPE_UNIT,
+        under_fire=F(s.under_fire[i]),
+        type=fleet[i].types / _TYPE_UNIT,
     )
+    for k in range(EGO_FEATURES):
+        row[k] = features[k]
 
 
 @compiled
-def _walls(c, me):
-    x, y, _ = me.position
-    tx, ty, _ = me.direction
-    hx, hy = 1.0, 0.0
-    if math.sqrt(tx * tx + ty * ty) > 1e-6:
+def _walls(c, position, direction):
+    x, y, _ = position
+    tx, ty, _ = direction
+    hx, hy = _ONE, _ZERO
+    if np.sqrt(tx * tx + ty * ty) > _TINY:
         hx, hy = _unit_level(tx, ty)
     return _ray(c, x, y, hx, hy), _ray(c, x, y, hy, -hx), _ray(c, x, y, -hx, -hy), _ray(c, x, y, -hy, hx)
 
 
 @compiled
 def _ray(c, x, y, dx, dy):
-    to_x = (c.half_size - x * np.sign(dx)) / max(abs(dx), 1e-6)
-    to_y = (c.half_size - y * np.sign(dy)) / max(abs(dy), 1e-6)
-    return clamp(min(to_x, to_y) / c.half_size, 0.0, 2.0)
+    to_x = (c.half_size - x * np.sign(dx)) / max(abs(dx), _TINY)
+    to_y = (c.half_size - y * np.sign(dy)) / max(abs(dy), _TINY)
+    return clamp(min(to_x, to_y) / c.half_size, _ZERO, _TWO)
 
 
 @compiled
-def _entities(c, fleet, s, i, j, me, axes):
-    """Aircraft j as ally i sees it."""
-    nose, right, up = axes
-    it = motion_of(s, j)
-    g = _geometry(me.position, axes, it.position)
-    return Entity(
-        team=1.0 if j < c.n_allies else -1.0,
+def _entities(c, fleet, s, w, i, j, row, place):
+    """Write aircraft j as ally i sees it, from `place` on."""
+    g = _geometry(subtract(split(s.position, j), split(s.position, i)), w, i)
+    direction = split(w.direction, j)
+    features = Entity(
+        team=_ONE if j < c.n_allies else -_ONE,
         ahead=g.ahead / c.view_range,
         right=g.right / c.view_range,
         up=g.up / c.view_range,
         distance=g.distance / c.view_range,
-        flies_ahead=dot(it.direction, nose),
-        flies_right=dot(it.direction, right),
-        flies_up=dot(it.direction, up),
-        faster=(it.speed - me.speed) / SPEED_UNIT,
-        health=s.health[j] / fleet.max_health[j],
-        type=fleet.types[j] / TYPE_UNIT,
-        lock=min(s.lock_steps[i, j] / c.lock_max, 1.0),
+        flies_ahead=dot(direction, split(w.nose, i)),
+        flies_right=dot(direction, split(w.right, i)),
+        flies_up=dot(direction, split(w.up, i)),
+        faster=(w.speed[j] - w.speed[i]) / _SPEED_UNIT,
+        health=s.health[j] / fleet[j].max_health,
+        type=fleet[j].types / _TYPE_UNIT,
+        lock=min(F(s.lock_steps[i, j]) / F(c.lock_max), _ONE),
     )
+    for k in range(ENTITY_FEATURES):
+        row[place + k] = features[k]
 
 
 @compiled
-def _global_state(c, fleet, s):
-    aircraft = len(s.alpha)
-    state = np.zeros(AIRCRAFT_FEATURES * aircraft + 1, np.float32)
+def _global_state(c, fleet, s, state):
+    aircraft = len(s.status)
     for i in range(aircraft):
         if s.status[i] == FLYING:
-            state[AIRCRAFT_FEATURES * i : AIRCRAFT_FEATURES * (i + 1)] = _aircraft(c, fleet, s, i)
-    state[-1] = _time_left(c, s)
-    return state
+            _aircraft(c, fleet, s, i, state)
+        else:
+            for k in range(AIRCRAFT_FEATURES):
+                state[AIRCRAFT_FEATURES * i + k] = _ZERO
+    state[AIRCRAFT_FEATURES * aircraft] = _time_left(c, s)
 
 
 @compiled
-def _aircraft(c, fleet, s, i):
-    x, y, z = split(s.position[i])
-    velocity_x, velocity_y, velocity_z = scale(1 / SPEED_UNIT, split(s.velocity[i]))
-    lift_x, lift_y, lift_z = split(s.lift_dir[i])
-    return Aircraft(
-        alive=1.0,
-        x=x / c.half_size,
-        y=y / c.half_size,
-        z=z / c.ceiling,
-        velocity_x=velocity_x,
-        velocity_y=velocity_y,
-        velocity_z=velocity_z,
-        lift_x=lift_x,
-        lift_y=lift_y,
-        lift_z=lift_z,
+def _aircraft(c, fleet, s, i, state):
+    lock_steps = s.lock_steps[i, 0]
+    for j in range(1, len(s.status)):
+        lock_steps = max(lock_steps, s.lock_steps[i, j])
+    features = Aircraft(
+        alive=_ONE,
+        x=s.position[i, 0] / c.half_size,
+        y=s.position[i, 1] / c.half_size,
+        z=s.position[i, 2] / c.ceiling,
+        velocity_x=s.velocity[i, 0] / _SPEED_UNIT,
+        velocity_y=s.velocity[i, 1] / _SPEED_UNIT,
+        velocity_z=s.velocity[i, 2] / _SPEED_UNIT,
+        lift_x=s.lift_dir[i, 0],
+        lift_y=s.lift_dir[i, 1],
+        lift_z=s.lift_dir[i, 2],
         alpha=s.alpha[i] / c.alpha_max,
-        throttle=np.float64(s.throttle[i]),
-        health=s.health[i] / fleet.max_health[i],
-        lock=min(s.lock_steps[i].max() / c.lock_max, 1.0),
-        type=fleet.types[i] / TYPE_UNIT,
+        throttle=s.throttle[i],
+        health=s.health[i] / fleet[i].max_health,
+        lock=min(F(lock_steps) / F(c.lock_max), _ONE),
+        type=fleet[i].types / _TYPE_UNIT,
     )
+    for k in range(AIRCRAFT_FEATURES):
+        state[AIRCRAFT_FEATURES * i + k] = features[k]
 
 
 @compiled
-def _nearest(key, slots):
-    """Indices of the `slots` least keys, ties in order."""
-    return np.argsort(key, kind="mergesort")[:slots]
+def _nearest(w, first, last, slots):
+    """Fill `order` with the known of aircraft `first` to `last - 1`, nearest first, ties in order; at most `slots`."""
+    count = 0
+    for j in range(first, last):
+        if not w.knows[j]:
+            continue
+        place = count
+        while place > 0 and w.key[w.order[place - 1]] > w.key[j]:
+            if place < slots:
+                w.order[place] = w.order[place - 1]
+            place -= 1
+        if place < slots:
+            w.order[place] = j
+            count = min(count + 1, slots)
+    return count
+
+
+# ---- one environment ----
 
 
 class AeroJAXLoops(LoopEngine):
-    """The functions above behind the engine interface."""
-
-    def __init__(self, rules: BatchedEnv):
-        super().__init__(rules)
-        options = dataclasses.asdict(rules.options)
-        numbers = {name: math.radians(options[name]) if name in _ANGLES else options[name] for name in _KINDS}
-        self._constants = Constants(**{name: _KINDS[name](value) for name, value in numbers.items()})
-        self._fleet = Fleet(*(getattr(rules, f"_{name}").numpy().astype(np.float64) for name in Fleet._fields))
-        self._situation = Situation(*(self.fields[name] for name in Situation._fields))
-        self._is_passive = rules.options.opponent == "passive"
+    """The loops above on one environment, as a batch of one."""
 
     def start(self) -> None:
-        initial_state(self._constants, self._fleet, self._situation)
+        initial_state(0, 1, *self.rules.numbers, self._states())
 
     def transition(self, actions: np.ndarray):
-        c, n = self._constants, self.rules.num_agents
-        losses, hits = transition(c, self._fleet, self._situation, actions, self._is_passive)
-        is_alive = self.fields["status"] == FLYING
-        allies, enemies = int(is_alive[:n].sum()), int(is_alive[n:].sum())
-        terminated = allies == 0 or enemies == 0
-        is_over = terminated or int(self.fields["step"]) + 1 >= self.rules.max_steps
-        won = is_over and allies > enemies
-        lost_allies, lost_enemies = losses.sum(1)
-        reward = c.reward_kill * lost_enemies / c.n_enemies - c.reward_death * lost_allies / n + c.reward_win * won
-        by_cause = dict(zip((*ALLY_LOSSES, *ENEMY_LOSSES), losses.flatten().tolist()))
-        metrics = {
-            "won": won,
-            "lost": is_over and allies < enemies,
-            "draw": is_over and allies == enemies,
-            "allies_alive": allies,
-            "enemies_alive": enemies,
-            **by_cause,
-            **{f"episode_{name}": count for name, count in by_cause.items()},
-            "episode_hits": hits,
-        }
-        return np.full(n, reward, np.float32), terminated, metrics
+        results = new_results(1, self.rules.num_agents)
+        transition(0, 1, *self.rules.numbers, self._states(), actions[None], results)
+        told = metrics(results.ends[:, 0].tolist(), results.counts[:, 0].tolist(), results.hits[0])
+        return results.reward[0], bool(results.terminated[0]), told
 
     def perceive(self):
-        rules = self.rules
-        return *perceive(self._constants, self._fleet, self._situation, rules.enemy_slots, rules.ally_slots), None
+        obs = np.empty((1, self.rules.num_agents, self.rules.observation_size), F)
+        state = np.empty((1, self.rules.state_size), F)
+        perceive(0, 1, *self.rules.numbers, self._states(), obs, state)
+        return obs[0], state[0], None
+
+    def _states(self) -> Situation:
+        return Situation(*self.of_batch(*Situation._fields))
