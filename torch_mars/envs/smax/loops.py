@@ -303,7 +303,7 @@ def initial_state(first, last, rules, rng, s):
         s.enemy_default_target[b] = _ZERO
         s.enemy_last_attacked[b] = NOBODY
         _line_up(s, b, units)
-        push(units)
+        push(units.is_alive, units.x, units.y, units.radius, units.living_radius, units.push_x, units.push_y)
         for i in range(U):
             s.unit_positions[b, i, 0], s.unit_positions[b, i, 1] = units.x[i], units.y[i]
 
@@ -399,14 +399,15 @@ def fight(rules, s, b, draws, units):
         units.shot_cooldown[i] = _SHOT_COOLDOWN[kind] + (_JITTER + _JITTER_WIDTH * draws[b, i])
         units.way_x[i] = s.prev_movement_actions[b, i, 0] * _SPEED[kind] * _DT
         units.way_y[i] = s.prev_movement_actions[b, i, 1] * _SPEED[kind] * _DT
+    is_alive, x, y, health = units.is_alive, units.x, units.y, units.health
     for _ in range(SUBSTEPS):
-        _fire(units)
-        _walk(units)
+        _fire(is_alive, units.target, x, y, health, units.cooldown, units.reach, units.damage, units.shot_cooldown)
+        _walk(is_alive, x, y, units.way_x, units.way_y)
         if rules.walls_cause_death:
-            _die_at_the_border(units)
-        for i in range(len(units.x)):
-            units.is_alive[i] = units.health[i] > _ZERO
-        push(units)
+            _die_at_the_border(x, y, health)
+        for i in range(len(is_alive)):
+            is_alive[i] = health[i] > _ZERO
+        push(is_alive, x, y, units.radius, units.living_radius, units.push_x, units.push_y)
 
 
 @compiled
@@ -418,51 +419,48 @@ def targets(rules, i, attack):
 
 
 @compiled
-def _fire(units):
-    for i in range(len(units.x)):
-        j = units.target[i]
-        is_ready = units.is_alive[i] and units.is_alive[j] and units.cooldown[i] <= _ZERO
-        if is_ready and length(units.x[i] - units.x[j], units.y[i] - units.y[j]) < units.reach[i]:
-            units.health[j] -= units.damage[i]
-            units.cooldown[i] = units.shot_cooldown[i]
-        else:
-            units.cooldown[i] -= _DT
-    for i in range(len(units.x)):
-        units.health[i] = max(units.health[i], _ZERO)
-
-
-@compiled
-def _walk(units):
-    for i in range(len(units.x)):
-        x = min(max(units.x[i] + units.way_x[i], _ZERO), _FIELD_SIZE)
-        y = min(max(units.y[i] + units.way_y[i], _ZERO), _FIELD_SIZE)
-        units.x[i] = x if units.is_alive[i] else units.x[i]
-        units.y[i] = y if units.is_alive[i] else units.y[i]
-
-
-@compiled
-def _die_at_the_border(units):
-    for i in range(len(units.x)):
-        x, y = units.x[i], units.y[i]
-        is_inside = min(x, y) > _ZERO and max(x, y) < _FIELD_SIZE
-        units.health[i] = units.health[i] if is_inside else _ZERO
-
-
-@compiled
-def push(units):
-    x, y, radius = units.x, units.y, units.living_radius
-    push_x, push_y = units.push_x, units.push_y
+def _fire(is_alive, target, x, y, health, cooldown, reach, damage, shot_cooldown):
     for i in range(len(x)):
-        radius[i] = units.radius[i] if units.is_alive[i] else _NO_RADIUS
+        j = target[i]
+        is_ready = is_alive[i] and is_alive[j] and cooldown[i] <= _ZERO
+        if is_ready and length(x[i] - x[j], y[i] - y[j]) < reach[i]:
+            health[j] -= damage[i]
+            cooldown[i] = shot_cooldown[i]
+        else:
+            cooldown[i] -= _DT
+    for i in range(len(x)):
+        health[i] = max(health[i], _ZERO)
+
+
+@compiled
+def _walk(is_alive, x, y, way_x, way_y):
+    for i in range(len(x)):
+        to_x = min(max(x[i] + way_x[i], _ZERO), _FIELD_SIZE)
+        to_y = min(max(y[i] + way_y[i], _ZERO), _FIELD_SIZE)
+        x[i], y[i] = (to_x, to_y) if is_alive[i] else (x[i], y[i])
+
+
+@compiled
+def _die_at_the_border(x, y, health):
+    for i in range(len(x)):
+        is_inside = min(x[i], y[i]) > _ZERO and max(x[i], y[i]) < _FIELD_SIZE
+        health[i] = health[i] if is_inside else _ZERO
+
+
+@compiled
+def push(is_alive, x, y, radius, living_radius, push_x, push_y):
+    """One push; the last three arrays are room to work in."""
+    for i in range(len(x)):
+        living_radius[i] = radius[i] if is_alive[i] else _NO_RADIUS
         push_x[i] = push_y[i] = _ZERO
     for j in range(len(x)):
-        if not units.is_alive[j]:
+        if not is_alive[j]:
             continue
-        other_x, other_y, other_radius = x[j], y[j], radius[j]
-        for i in range(len(x)):  # in this order the innermost loop becomes vector instructions
+        other_x, other_y, other_radius = x[j], y[j], living_radius[j]
+        for i in range(len(x)):  # innermost, it becomes vector instructions, and sums stay in the order of the others
             way_x, way_y = x[i] - other_x, y[i] - other_y
             distance = np.sqrt(way_x * way_x + way_y * way_y) + _TOUCHING
-            overlap = max((other_radius + radius[i]) / distance - _ONE, _ZERO)
+            overlap = max((other_radius + living_radius[i]) / distance - _ONE, _ZERO)
             push_x[i] += way_x * overlap
             push_y[i] += way_y * overlap
     for i in range(len(x)):
