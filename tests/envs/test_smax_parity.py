@@ -28,8 +28,15 @@ OPTIONS = (
 )
 
 
+@pytest.fixture(params=["loops", "tensors"], autouse=True)
+def form(request, monkeypatch):
+    """The rules as CPUs take them, and as other devices and torch.compile do."""
+    if request.param == "tensors":
+        monkeypatch.setattr("torch_mars.envs.smax.env.runs_in_loops", lambda tensor: False)
+
+
 def pair(scenario, num_envs, **options):
-    """The original and the tensor engine."""
+    """The original and ours."""
     from record_smax import Original
 
     env = envs.make(f"smax_{scenario}", num_envs=num_envs, auto_reset=False, **options)
