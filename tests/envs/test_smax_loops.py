@@ -72,7 +72,7 @@ def test_steps_of_whole_battles_are_the_tensors(scenario, options, monkeypatch):
 
 
 def odd_situations(env, generator):
-    """Crowds, units on one another, at the border, on it and far beyond, the dead in good health, the living in none."""
+    """Crowds, units on one another, at the border, on it, far beyond; the dead in good health, the living in none."""
     B, N, U = env.num_envs, env.num_agents, env.num_units
     E, largest = U - N, 4 + np.repeat([U - N, N], [N, U - N])
     centre = generator.uniform(1, 31, (B, 1, 2))

@@ -229,19 +229,19 @@ class SMAX(BatchedEnv):
             "enemies_alive": enemies,
             "won_episode": won,
         }
-        return state, reward[:, None].repeat(1, N), terminated, metrics
+        return state, reward, terminated, metrics
 
     def _advance_in_loops(self, state: SMAXState, actions: Tensor, draws: Tensor) -> tuple[SMAXState, Tensor]:
         """What `advance` does, faster on CPU."""
         names = loops.Situation._fields
         new = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in names}
-        reward = torch.empty(len(actions), dtype=torch.float32)
+        reward = torch.empty(len(actions), self.num_agents, dtype=torch.float32)
         situation = loops.Situation(*arrays(*new.values()))
         in_blocks(loops.advance, len(actions), self._block, self.for_loops, situation, *arrays(draws, actions, reward))
         return dataclasses.replace(state, **new), reward
 
     def advance(self, state: SMAXState, actions: Tensor, draws: Tensor) -> tuple[SMAXState, Tensor]:
-        """The State after a step, not yet counted, and the team's reward [B].
+        """The State after a step, not yet counted, and the reward [B, N].
 
         Args:
             draws: float32 [B, D], as `draw_numbers` gives them.
@@ -262,7 +262,7 @@ class SMAX(BatchedEnv):
             enemy_default_target=_pairs(memory.default_target),
             enemy_last_attacked=memory.last_attacked.T.contiguous(),
         )
-        return state, self._reward(before, units, kinds)
+        return state, self._reward(before, units, kinds)[:, None].repeat(1, self.num_agents)
 
     def _line_up(self, state: SMAXState) -> tuple[Units, Kinds]:
         """The State's units, and what their types say."""

@@ -1,5 +1,5 @@
-"""The rules of SMAX once more, as loops: the functions of `scenarios.py`, `opponents.py` and `env.py` by the same names,
-in the same order.
+"""The rules of SMAX once more, as loops: the functions of `scenarios.py`, `opponents.py` and `env.py` by the same
+names, in the same order.
 
 A batch on CPU takes them, block by block of environments; so does one environment by itself (`SMAXLoops`, on which
 `parallel_env("smax_*")` runs). Other devices and torch.compile take the tensor operations, which sum the pushes on a
@@ -83,24 +83,33 @@ class Situation(NamedTuple):
     enemy_last_attacked: np.ndarray
 
 
-class Units(NamedTuple):
-    """The units of one environment inside a step: float32 [U], and a few more, all dead, up to a multiple of LANES."""
+class Rows(NamedTuple):
+    """What is kept of every unit inside a step: rows of one array, which is quicker to hand on than many."""
 
-    is_alive: np.ndarray  # bool
-    target: np.ndarray  # int64: a unit
-    x: np.ndarray
-    y: np.ndarray
-    health: np.ndarray
-    cooldown: np.ndarray
-    way_x: np.ndarray  # of a sub-step
-    way_y: np.ndarray
-    reach: np.ndarray  # of an attack; -1: there is none
-    damage: np.ndarray
-    shot_cooldown: np.ndarray
-    radius: np.ndarray
-    living_radius: np.ndarray
-    push_x: np.ndarray
-    push_y: np.ndarray
+    x: int
+    y: int
+    health: int
+    cooldown: int
+    way_x: int  # of a sub-step
+    way_y: int
+    reach: int  # of an attack; -1: there is none
+    damage: int
+    shot_cooldown: int
+    radius: int
+    living_radius: int  # in a push
+    push_x: int
+    push_y: int
+
+
+ROW = Rows(*range(len(Rows._fields)))
+
+
+class Units(NamedTuple):
+    """The units of one environment inside a step, and a few more, all dead, up to a multiple of LANES."""
+
+    is_alive: np.ndarray  # bool [U ...]
+    target: np.ndarray  # int64 [U ...]: a unit
+    rows: np.ndarray  # float32 [rows, U ...]
 
 
 def rules(options: Options, scenario: Scenario) -> Rules:
@@ -121,10 +130,7 @@ def rules(options: Options, scenario: Scenario) -> Rules:
 def no_units(count):
     """Units, all dead."""
     size = (count + LANES - 1) // LANES * LANES
-    is_alive, target, no = np.zeros(size, np.bool_), np.zeros(size, np.int64), np.zeros((13, size), F)
-    # not unpacked: numba would forget that the rows are contiguous, and give up vector instructions
-    orders = no[4], no[5], no[6], no[7], no[8]
-    return Units(is_alive, target, no[0], no[1], no[2], no[3], *orders, no[9], no[10], no[11], no[12])
+    return Units(np.zeros(size, np.bool_), np.zeros(size, np.int64), np.zeros((len(ROW), size), F))
 
 
 @compiled
@@ -205,14 +211,13 @@ def choose(rules, s, b, draws, units, distance):
         distance: [N], room for the distances of one enemy: to number m, infinite if one of the two is dead.
     """
     N, U = len(distance), s.unit_types.shape[1]
-    E = U - N
+    E, is_alive, at_x, at_y = U - N, units.is_alive, units.rows[ROW.x], units.rows[ROW.y]
     for e in range(E):
         i = N + e
-        x, y = (units.x[i], units.y[i]) if units.is_alive[i] else (_ZERO, _ZERO)  # the dead see only zeros
+        x, y = (at_x[i], at_y[i]) if is_alive[i] else (_ZERO, _ZERO)  # the dead see only zeros
         for m in range(N):
             j = N - 1 - m
-            both_live = units.is_alive[i] and units.is_alive[j]
-            distance[m] = length(units.x[j] - x, units.y[j] - y) if both_live else _INFINITE
+            distance[m] = length(at_x[j] - x, at_y[j] - y) if is_alive[i] and is_alive[j] else _INFINITE
         sight_range, attack_range = _SIGHT_RANGE[s.unit_types[b, i]], _ATTACK_RANGE[s.unit_types[b, i]]
 
         last = s.enemy_last_attacked[b, e]
@@ -233,7 +238,7 @@ def choose(rules, s, b, draws, units, distance):
         else:
             m = _drawn(distance, sight_range, draws[b, U + e])
             if m != NOBODY:
-                action = _move(units.x[N - 1 - m] - x, units.y[N - 1 - m] - y)
+                action = _move(at_x[N - 1 - m] - x, at_y[N - 1 - m] - y)
             else:
                 action = _move(default_target[0] - x, default_target[1] - y)
         _decode_discrete(s, b, i, action)
@@ -303,9 +308,9 @@ def initial_state(first, last, rules, rng, s):
         s.enemy_default_target[b] = _ZERO
         s.enemy_last_attacked[b] = NOBODY
         _line_up(s, b, units)
-        push(units.is_alive, units.x, units.y, units.radius, units.living_radius, units.push_x, units.push_y)
+        push(units)
         for i in range(U):
-            s.unit_positions[b, i, 0], s.unit_positions[b, i, 1] = units.x[i], units.y[i]
+            s.unit_positions[b, i, 0], s.unit_positions[b, i, 1] = units.rows[ROW.x, i], units.rows[ROW.y, i]
 
 
 # ---- step ----
@@ -318,7 +323,7 @@ def advance(first, last, rules, s, draws, actions, reward):
     Args:
         draws: float32 [B, D], as `draw_numbers` gives them.
         actions: int64 [B, N] or float32 [B, N, 4].
-        reward: float32 [B], the team's, written to.
+        reward: float32 [B, N], written to.
     """
     N, U = rules.num_allies, s.unit_types.shape[1]
     units, distance = no_units(U), np.empty(N, F)
@@ -331,24 +336,23 @@ def advance(first, last, rules, s, draws, actions, reward):
             else:
                 _decode_discrete(s, b, i, actions[b, i])
         fight(rules, s, b, draws, units)
-        reward[b] = _reward(rules, s, b, units)
+        reward[b, :] = _reward(rules, s, b, units)
         for i in range(U):
-            s.unit_positions[b, i, 0], s.unit_positions[b, i, 1] = units.x[i], units.y[i]
+            s.unit_positions[b, i, 0], s.unit_positions[b, i, 1] = units.rows[ROW.x, i], units.rows[ROW.y, i]
             s.unit_alive[b, i] = units.is_alive[i]
-            s.unit_health[b, i] = units.health[i]
-            s.unit_weapon_cooldowns[b, i] = units.cooldown[i]
+            s.unit_health[b, i] = units.rows[ROW.health, i]
+            s.unit_weapon_cooldowns[b, i] = units.rows[ROW.cooldown, i]
 
 
 @compiled
 def _line_up(s, b, units):
+    rows = units.rows
     for i in range(s.unit_types.shape[1]):
         kind = s.unit_types[b, i]
-        units.x[i], units.y[i] = s.unit_positions[b, i, 0], s.unit_positions[b, i, 1]
         units.is_alive[i] = s.unit_alive[b, i]
-        units.health[i] = s.unit_health[b, i]
-        units.cooldown[i] = s.unit_weapon_cooldowns[b, i]
-        units.damage[i] = _DAMAGE[kind]
-        units.radius[i] = _RADIUS[kind]
+        rows[ROW.x, i], rows[ROW.y, i] = s.unit_positions[b, i, 0], s.unit_positions[b, i, 1]
+        rows[ROW.health, i], rows[ROW.cooldown, i] = s.unit_health[b, i], s.unit_weapon_cooldowns[b, i]
+        rows[ROW.damage, i], rows[ROW.radius, i] = _DAMAGE[kind], _RADIUS[kind]
 
 
 @compiled
@@ -380,10 +384,10 @@ def _decode_continuous(rules, s, b, i, actions, draws, units):
         return
     s.prev_movement_actions[b, i, 0], s.prev_movement_actions[b, i, 1] = _ZERO, _ZERO
     if draws[b, D - N + i] < nearest_chance:
-        point_x, point_y = units.x[i] + x, units.y[i] + y
+        point_x, point_y = units.rows[ROW.x, i] + x, units.rows[ROW.y, i] + y
         nearest, least = N, _INFINITE
         for j in range(N, U):
-            away = length(units.x[j] - point_x, units.y[j] - point_y)
+            away = length(units.rows[ROW.x, j] - point_x, units.rows[ROW.y, j] - point_y)
             if away < least:
                 nearest, least = j, away
         s.prev_attack_actions[b, i] = FIRST_ATTACK + nearest - N
@@ -392,22 +396,22 @@ def _decode_continuous(rules, s, b, i, actions, draws, units):
 @compiled
 def fight(rules, s, b, draws, units):
     """Eight sub-steps of the units of environment b, under the orders in s."""
+    is_alive, rows, health = units.is_alive, units.rows, units.rows[ROW.health]
     for i in range(s.unit_types.shape[1]):
         kind, attack = s.unit_types[b, i], s.prev_attack_actions[b, i]
         units.target[i] = targets(rules, i, attack)
-        units.reach[i] = _ATTACK_RANGE[kind] if attack > 0 else -_ONE
-        units.shot_cooldown[i] = _SHOT_COOLDOWN[kind] + (_JITTER + _JITTER_WIDTH * draws[b, i])
-        units.way_x[i] = s.prev_movement_actions[b, i, 0] * _SPEED[kind] * _DT
-        units.way_y[i] = s.prev_movement_actions[b, i, 1] * _SPEED[kind] * _DT
-    is_alive, x, y, health = units.is_alive, units.x, units.y, units.health
+        rows[ROW.reach, i] = _ATTACK_RANGE[kind] if attack > 0 else -_ONE
+        rows[ROW.shot_cooldown, i] = _SHOT_COOLDOWN[kind] + (_JITTER + _JITTER_WIDTH * draws[b, i])
+        rows[ROW.way_x, i] = s.prev_movement_actions[b, i, 0] * _SPEED[kind] * _DT
+        rows[ROW.way_y, i] = s.prev_movement_actions[b, i, 1] * _SPEED[kind] * _DT
     for _ in range(SUBSTEPS):
-        _fire(is_alive, units.target, x, y, health, units.cooldown, units.reach, units.damage, units.shot_cooldown)
-        _walk(is_alive, x, y, units.way_x, units.way_y)
+        _fire(units)
+        _walk(units)
         if rules.walls_cause_death:
-            _die_at_the_border(x, y, health)
+            _die_at_the_border(units)
         for i in range(len(is_alive)):
             is_alive[i] = health[i] > _ZERO
-        push(is_alive, x, y, units.radius, units.living_radius, units.push_x, units.push_y)
+        push(units)
 
 
 @compiled
@@ -419,10 +423,14 @@ def targets(rules, i, attack):
 
 
 @compiled
-def _fire(is_alive, target, x, y, health, cooldown, reach, damage, shot_cooldown):
+def _fire(units):
+    # rows are taken out one by one: unpacked, numba would forget that they are contiguous, and give up vectors
+    is_alive, target, rows = units.is_alive, units.target, units.rows
+    x, y, health, cooldown = rows[ROW.x], rows[ROW.y], rows[ROW.health], rows[ROW.cooldown]
+    reach, damage, shot_cooldown = rows[ROW.reach], rows[ROW.damage], rows[ROW.shot_cooldown]
     for i in range(len(x)):
         j = target[i]
-        is_ready = is_alive[i] and is_alive[j] and cooldown[i] <= _ZERO
+        is_ready = reach[i] > _ZERO and is_alive[i] and is_alive[j] and cooldown[i] <= _ZERO
         if is_ready and length(x[i] - x[j], y[i] - y[j]) < reach[i]:
             health[j] -= damage[i]
             cooldown[i] = shot_cooldown[i]
@@ -433,7 +441,9 @@ def _fire(is_alive, target, x, y, health, cooldown, reach, damage, shot_cooldown
 
 
 @compiled
-def _walk(is_alive, x, y, way_x, way_y):
+def _walk(units):
+    is_alive, rows = units.is_alive, units.rows
+    x, y, way_x, way_y = rows[ROW.x], rows[ROW.y], rows[ROW.way_x], rows[ROW.way_y]
     for i in range(len(x)):
         to_x = min(max(x[i] + way_x[i], _ZERO), _FIELD_SIZE)
         to_y = min(max(y[i] + way_y[i], _ZERO), _FIELD_SIZE)
@@ -441,26 +451,29 @@ def _walk(is_alive, x, y, way_x, way_y):
 
 
 @compiled
-def _die_at_the_border(x, y, health):
+def _die_at_the_border(units):
+    x, y, health = units.rows[ROW.x], units.rows[ROW.y], units.rows[ROW.health]
     for i in range(len(x)):
         is_inside = min(x[i], y[i]) > _ZERO and max(x[i], y[i]) < _FIELD_SIZE
         health[i] = health[i] if is_inside else _ZERO
 
 
 @compiled
-def push(is_alive, x, y, radius, living_radius, push_x, push_y):
-    """One push; the last three arrays are room to work in."""
+def push(units):
+    is_alive, rows = units.is_alive, units.rows
+    x, y, radius = rows[ROW.x], rows[ROW.y], rows[ROW.living_radius]
+    push_x, push_y = rows[ROW.push_x], rows[ROW.push_y]
     for i in range(len(x)):
-        living_radius[i] = radius[i] if is_alive[i] else _NO_RADIUS
+        radius[i] = rows[ROW.radius, i] if is_alive[i] else _NO_RADIUS
         push_x[i] = push_y[i] = _ZERO
     for j in range(len(x)):
         if not is_alive[j]:
             continue
-        other_x, other_y, other_radius = x[j], y[j], living_radius[j]
-        for i in range(len(x)):  # innermost, it becomes vector instructions, and sums stay in the order of the others
+        other_x, other_y, other_radius = x[j], y[j], radius[j]
+        for i in range(len(x)):  # innermost, it becomes vector instructions; and sums stay in the order of the units
             way_x, way_y = x[i] - other_x, y[i] - other_y
             distance = np.sqrt(way_x * way_x + way_y * way_y) + _TOUCHING
-            overlap = max((other_radius + living_radius[i]) / distance - _ONE, _ZERO)
+            overlap = max((other_radius + radius[i]) / distance - _ONE, _ZERO)
             push_x[i] += way_x * overlap
             push_y[i] += way_y * overlap
     for i in range(len(x)):
@@ -479,7 +492,7 @@ def _reward(rules, s, b, units):
             ally_lives |= units.is_alive[i]
         else:
             enemy_lives |= units.is_alive[i]
-            lost += (units.health[i] - s.unit_health[b, i]) / _MAX_HEALTH[s.unit_types[b, i]]
+            lost += (units.rows[ROW.health, i] - s.unit_health[b, i]) / _MAX_HEALTH[s.unit_types[b, i]]
     bonus = rules.bonus if ally_lives and not enemy_lives else _ZERO
     if not rules.is_self_play:
         return abs(lost) / F(U - N) + bonus
@@ -578,7 +591,7 @@ class SMAXLoops(LoopEngine):
 
     def transition(self, actions: np.ndarray):
         rules, is_alive = self.rules, self.fields["unit_alive"]
-        draws, reward = np.empty((1, sum(rules.draws.values())), F), np.empty(1, F)
+        draws, reward = np.empty((1, sum(rules.draws.values())), F), np.empty((1, rules.num_agents), F)
         draw_numbers(*self.of_batch("rng"), draws)
         advance(0, 1, rules.for_loops, self._situation(), draws, actions[None], reward)
         allies = np.count_nonzero(is_alive[: rules.num_agents])
@@ -592,7 +605,7 @@ class SMAXLoops(LoopEngine):
             "enemies_alive": enemies,
             "won_episode": allies > 0 and enemies == 0,
         }
-        return reward.repeat(rules.num_agents), not (allies and enemies), metrics
+        return reward[0], not (allies and enemies), metrics
 
     def perceive(self):
         rules = self.rules
