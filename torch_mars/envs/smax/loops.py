@@ -298,7 +298,8 @@ def initial_state(first, last, rules, rng, s):
             drawn_types(key, s.unit_types[b])
         else:
             facing_positions(key, rules.num_allies, s.unit_positions[b])
-            s.unit_types[b] = rules.types
+            for i in range(U):
+                s.unit_types[b, i] = rules.types[i]
         s.unit_alive[b] = True
         for i in range(U):
             s.unit_health[b, i] = _MAX_HEALTH[s.unit_types[b, i]]
@@ -516,7 +517,7 @@ def perceive(first, last, rules, s, obs, state, mask):
             if not s.unit_alive[b, i]:
                 obs[b, i] = _ZERO
                 continue
-            x, y = s.unit_positions[b, i]
+            x, y = s.unit_positions[b, i, 0], s.unit_positions[b, i, 1]
             kind = s.unit_types[b, i]
             start = 0  # of the unit's features
             for j in range(U):
