@@ -1,5 +1,7 @@
 """SMAX beside the original (JaxMARL 0.2.0), step by step, over whole battles in every scenario; extra [parity]."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -35,12 +37,18 @@ def form(request, monkeypatch):
         monkeypatch.setattr("torch_mars.envs.smax.env.runs_in_loops", lambda tensor: False)
 
 
-def pair(scenario, num_envs, **options):
-    """The original and ours."""
+@functools.cache
+def original_of(scenario, *options):
+    """Compiled once for both forms."""
     from record_smax import Original
 
+    return Original(scenario, **dict(options))
+
+
+def pair(scenario, num_envs, **options):
+    """The original and ours."""
     env = envs.make(f"smax_{scenario}", num_envs=num_envs, auto_reset=False, **options)
-    return Original(scenario, **options), env
+    return original_of(scenario, *options.items()), env
 
 
 def compare(original, env, before, actions, rows, seed, monkeypatch, where):
