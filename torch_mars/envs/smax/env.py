@@ -195,17 +195,18 @@ class SMAX(BatchedEnv):
         """The same faster, on CPU."""
         B, U, E = rng.shape[0], self.num_units, self.num_enemies
         rng = rng.clone()
-        fields = {
-            "unit_positions": torch.empty(B, U, 2, dtype=torch.float32),
-            "unit_alive": torch.empty(B, U, dtype=torch.bool),
-            "unit_health": torch.empty(B, U, dtype=torch.float32),
-            "unit_types": torch.empty(B, U, dtype=torch.int64),
-            "unit_weapon_cooldowns": torch.empty(B, U, dtype=torch.float32),
-            "prev_movement_actions": torch.empty(B, U, 2, dtype=torch.float32),
-            "prev_attack_actions": torch.empty(B, U, dtype=torch.int64),
-            "enemy_default_target": torch.empty(B, E, 2, dtype=torch.float32),
-            "enemy_last_attacked": torch.empty(B, E, dtype=torch.int64),
+        shapes = {
+            "unit_positions": ((B, U, 2), torch.float32),
+            "unit_alive": ((B, U), torch.bool),
+            "unit_health": ((B, U), torch.float32),
+            "unit_types": ((B, U), torch.int64),
+            "unit_weapon_cooldowns": ((B, U), torch.float32),
+            "prev_movement_actions": ((B, U, 2), torch.float32),
+            "prev_attack_actions": ((B, U), torch.int64),
+            "enemy_default_target": ((B, E, 2), torch.float32),
+            "enemy_last_attacked": ((B, E), torch.int64),
         }
+        fields = {name: torch.empty(shape, dtype=dtype, device=rng.device) for name, (shape, dtype) in shapes.items()}
         situation = loops.Situation(**{name: tensor.numpy() for name, tensor in fields.items()})
         in_blocks(loops.initial_state, B, self._block, self.for_loops, rng.numpy(), situation)
         return SMAXState(**self.episode_start(rng), **fields)
@@ -235,7 +236,7 @@ class SMAX(BatchedEnv):
         """What `advance` does, faster on CPU."""
         names = loops.Situation._fields
         new = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in names}
-        reward = torch.empty(len(actions), self.num_agents, dtype=torch.float32)
+        reward = torch.empty(len(actions), self.num_agents, dtype=torch.float32, device=self.device)
         situation = loops.Situation(*arrays(*new.values()))
         in_blocks(loops.advance, len(actions), self._block, self.for_loops, situation, *arrays(draws, actions, reward))
         return dataclasses.replace(state, **new), reward
@@ -275,7 +276,7 @@ class SMAX(BatchedEnv):
         count = sum(self.draws.values())
         if not runs_in_loops(rng):
             return uniform(rng, count)
-        rng, draws = rng.clone(), torch.empty(len(rng), count, dtype=torch.float32)
+        rng, draws = rng.clone(), torch.empty(len(rng), count, dtype=torch.float32, device=rng.device)
         loops.draw_numbers(rng.numpy(), draws.numpy())
         return draws, rng
 
@@ -380,7 +381,7 @@ class SMAX(BatchedEnv):
         obs = torch.empty(B, N, self.observation_size, dtype=torch.float32, device=self.device)
         mask = torch.empty(B, *self.mask_shape, dtype=torch.bool, device=self.device)
         if runs_in_loops(obs):
-            global_state = torch.empty(B, self.state_size, dtype=torch.float32)
+            global_state = torch.empty(B, self.state_size, dtype=torch.float32, device=self.device)
             situation = loops.Situation(*arrays(*(getattr(state, name) for name in loops.Situation._fields)))
             views = arrays(obs, global_state, mask)
             in_blocks(loops.perceive, B, self._block, self.for_loops, situation, *views)
