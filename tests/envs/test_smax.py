@@ -23,6 +23,16 @@ UP, RIGHT, DOWN, LEFT, STOP, ATTACK = range(6)
 MARINE, MARAUDER, STALKER, ZEALOT, ZERGLING, HYDRALISK = range(6)
 
 
+@pytest.fixture(params=["loops", "tensors"])
+def form(request, monkeypatch):
+    """The rules as CPUs take them, and as other devices and torch.compile do."""
+    if request.param == "tensors":
+        monkeypatch.setattr("torch_mars.envs.smax.env.runs_in_loops", lambda tensor: False)
+
+
+in_both_forms = pytest.mark.usefixtures("form")
+
+
 # ---- against the original ----
 
 
@@ -41,6 +51,7 @@ def battles(scenario, monkeypatch):
         assert_same_situation(env, before, after, rows, f"{scenario} step {t}")
 
 
+@in_both_forms
 @pytest.mark.parametrize("scenario", RECORDED)
 def test_every_step_of_recorded_battles(scenario, monkeypatch):
     for t, (_, seen, ts, step, _) in enumerate(battles(scenario, monkeypatch)):
@@ -53,6 +64,7 @@ def test_every_step_of_recorded_battles(scenario, monkeypatch):
         np.testing.assert_allclose((seen.obs.numpy() @ weights)[rows], step["obs_sum"][rows], rtol=0, atol=1e-4)
 
 
+@in_both_forms
 @pytest.mark.parametrize("scenario", RECORDED)
 def test_full_observations_and_global_states_of_recorded_battles(scenario):
     record = np.load(FIXTURES / f"smax_{scenario}.npz")
@@ -113,6 +125,7 @@ def alive_but(*dead):
     return [i not in dead for i in range(10)]
 
 
+@in_both_forms
 @pytest.mark.parametrize(
     "action, way", [(UP, (0, 1)), (RIGHT, (1, 0)), (DOWN, (0, -1)), (LEFT, (-1, 0)), (STOP, (0, 0))]
 )
@@ -126,6 +139,7 @@ def test_a_step_walks_half_a_second(action, way):
     assert env.state.prev_movement_actions[0, 0].tolist() == list(way)
 
 
+@in_both_forms
 def test_the_border_kills_allies_and_enemies_and_pays_for_enemies():
     places = far_apart(5, 5)
     places[4], places[5] = (0.1, 8.0), (31.9, 30.0)
@@ -140,6 +154,7 @@ def test_the_border_kills_allies_and_enemies_and_pays_for_enemies():
     assert env.state.unit_alive.all() and (ts.reward == 0).all()
 
 
+@in_both_forms
 def test_a_shot_hits_once_a_step_and_only_within_reach():
     places = far_apart(5, 5)
     places[0], places[5] = (10.0, 16.0), (15.9, 16.0)  # stalkers shoot at 6, from centre to centre
@@ -160,6 +175,7 @@ def test_a_shot_hits_once_a_step_and_only_within_reach():
     assert env.state.unit_weapon_cooldowns[0, 0].item() == pytest.approx(1.87 - 6 * DT, abs=2 * DT)
 
 
+@in_both_forms
 def test_units_that_shoot_each_other_dead_make_a_draw_without_bonus():
     places = far_apart(5, 5)
     places[0], places[5] = (15.0, 16.0), (17.0, 16.0)
@@ -173,6 +189,7 @@ def test_units_that_shoot_each_other_dead_make_a_draw_without_bonus():
     assert ts.info["won"].item() == ts.info["lost"].item() == ts.info["timeout"].item() == 0
 
 
+@in_both_forms
 @pytest.mark.parametrize("self_play, winner_reward, loser_reward", [(False, 1 + 1 / 160 / 5, 0.0), (True, 1.0, -1.0)])
 def test_a_won_and_a_lost_battle(self_play, winner_reward, loser_reward):
     places = far_apart(5, 5)
@@ -191,6 +208,7 @@ def test_a_won_and_a_lost_battle(self_play, winner_reward, loser_reward):
         assert ts.info["allies_alive"].item() == (loser == 5) and ts.info["enemies_alive"].item() == (loser == 0)
 
 
+@in_both_forms
 def test_damage_beyond_death_is_lost():
     places = [(10.0 + 0.8 * i, 14.0) for i in range(5)] + [(12.0, 16.0)] + far_apart(0, 4)
     env = situation(scenario="2s3z", types=[HYDRALISK] * 10, positions=places, enemy_shoots=False)
@@ -199,6 +217,7 @@ def test_damage_beyond_death_is_lost():
     assert env.state.unit_health[0, 5] == 0 and ts.reward[0, 0].item() == pytest.approx(20 / 80 / 5)
 
 
+@in_both_forms
 def test_overlapping_units_push_each_other_apart_and_the_dead_do_not():
     places = far_apart(5, 5)
     places[0], places[1] = (16.0, 16.0), (16.5, 16.0)
@@ -211,6 +230,7 @@ def test_overlapping_units_push_each_other_apart_and_the_dead_do_not():
     assert env.state.unit_positions[0, :2, 0].tolist() == [16.0, 16.5]
 
 
+@in_both_forms
 def test_an_enemy_keeps_its_target_while_it_is_in_reach():
     places = far_apart(5, 5)
     places[5], places[0], places[1] = (16.0, 16.0), (20.0, 16.0), (19.0, 16.0)
@@ -222,6 +242,7 @@ def test_an_enemy_keeps_its_target_while_it_is_in_reach():
         assert env.state.unit_health[0, 4 - expected] == 160 - 13
 
 
+@in_both_forms
 def test_an_enemy_walks_to_each_visible_ally_equally_often():
     places = far_apart(5, 5)
     places[5], places[0], places[1], places[2] = (16.0, 16.0), (23.5, 16.0), (16.0, 8.5), (8.5, 16.5)
@@ -235,6 +256,7 @@ def test_an_enemy_walks_to_each_visible_ally_equally_often():
         assert share.float().mean().item() == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / count))
 
 
+@in_both_forms
 def test_an_enemy_that_attacks_at_random_draws_among_those_in_reach():
     places = far_apart(5, 5)
     places[5], places[0], places[1], places[2] = (16.0, 16.0), (20.0, 16.0), (16.0, 12.5), (8.5, 16.5)
@@ -247,6 +269,7 @@ def test_an_enemy_that_attacks_at_random_draws_among_those_in_reach():
     assert share[[0, 1, 2]].sum() == 0 and share[3].item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(count))
 
 
+@in_both_forms
 def test_an_enemy_with_nobody_in_sight_crosses_the_field():
     places = far_apart(5, 5)
     env = situation(positions=places, enemy_default_target=[(0.0, 0.0)] * 5)
@@ -258,6 +281,7 @@ def test_an_enemy_with_nobody_in_sight_crosses_the_field():
     np.testing.assert_allclose(env.state.enemy_default_target[0], opposite)  # stays
 
 
+@in_both_forms
 def test_masks():
     places = far_apart(5, 5)
     places[0], places[5], places[6], places[7] = (16.0, 16.0), (20.0, 16.0), (16.0, 21.9), (22.1, 16.0)
@@ -271,6 +295,7 @@ def test_masks():
     assert env.state.unit_positions[0, 1].tolist() == list(places[1]) and (ts.obs[0, 1] == 0).all()
 
 
+@in_both_forms
 def test_what_an_ally_sees():
     places = far_apart(5, 5)
     places[0], places[5], places[6] = (16.0, 16.0), (21.0, 18.0), (25.99, 16.0)
@@ -291,6 +316,7 @@ def test_what_an_ally_sees():
     assert (hidden.observe().obs[0, 0, :117].view(9, 13)[4, 3:6] == 0).all()
 
 
+@in_both_forms
 def test_the_global_state_lists_units_teams_and_types():
     env = situation(unit_alive=alive_but(3), unit_weapon_cooldowns=[-4.0] * 10)
     state = env.observe().state[0]
@@ -300,6 +326,7 @@ def test_the_global_state_lists_units_teams_and_types():
     assert state[100:].tolist() == [0] * 5 + [1] * 5 + [2, 2, 3, 3, 3] * 2
 
 
+@in_both_forms
 def test_the_time_limit_is_one_step_later_than_max_steps():
     env = situation(positions=far_apart(5, 5), step=99)
     assert not env.step(all_do(env, STOP)).truncated.any()
@@ -308,6 +335,7 @@ def test_the_time_limit_is_one_step_later_than_max_steps():
     assert envs.make("smax_2s3z").max_steps == 101
 
 
+@in_both_forms
 def test_continuous_actions_walk_attack_the_nearest_and_repeat():
     places = far_apart(5, 5)
     places[0], places[1], places[2] = (10.0, 16.0), (20.0, 16.0), (14.0, 10.0)
@@ -412,38 +440,6 @@ def test_starts_of_smacv2_are_mirrored_or_surrounded():
     assert torch.equal(env.state.unit_types[:, :5], env.state.unit_types[:, 5:])
     share = torch.bincount(env.state.unit_types.flatten(), minlength=6) / env.state.unit_types.numel()
     assert (share - 1 / 6).abs().max() < 0.02
-
-
-@pytest.mark.parametrize(
-    "scenario, options",
-    [
-        ("2s3z", {}),
-        ("27m_vs_30m", {}),
-        ("smacv2_10_units", {}),
-        ("smacv2_5_units", {"walls_cause_death": False, "see_enemy_actions": False}),
-    ],
-)
-def test_compiled_loops_do_what_the_tensor_operations_do(scenario, options, monkeypatch):
-    """CPU runs loops, other devices tensor operations; 70 environments are more than one block of loops."""
-    loops, tensors = (envs.make(f"smax_{scenario}", num_envs=70, seed=6, **options) for _ in range(2))
-    loops.reset()
-    generator = torch.Generator().manual_seed(1)
-    for t in range(40):
-        actions = torch.randint(int(loops.action_space.n), (70, loops.num_agents), generator=generator)
-        tensors.load_state(loops.state_dict())
-        left = loops.step(actions)
-        with monkeypatch.context() as elsewhere:
-            elsewhere.setattr("torch_mars.envs.smax.env.runs_in_loops", lambda tensor: False)
-            right = tensors.step(actions)
-        for name in FIELDS:
-            atol = 1e-4 if name == "unit_positions" else 0
-            found, expected = getattr(loops.state, name), getattr(tensors.state, name)
-            np.testing.assert_allclose(found, expected, rtol=0, atol=atol, err_msg=f"step {t}: {name}")
-        assert torch.equal(left.reward, right.reward), f"step {t}"
-        assert torch.equal(left.action_mask, right.action_mask), f"step {t}"
-        for name in ("obs", "state", "final_obs", "final_state"):
-            found, expected = getattr(left, name), getattr(right, name)
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4, err_msg=f"step {t}: {name}")
 
 
 @pytest.mark.slow

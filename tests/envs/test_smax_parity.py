@@ -1,5 +1,7 @@
 """SMAX beside the original (JaxMARL 0.2.0), step by step, over whole battles in every scenario; extra [parity]."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -28,12 +30,25 @@ OPTIONS = (
 )
 
 
-def pair(scenario, num_envs, **options):
-    """The original and the tensor engine."""
+@pytest.fixture(params=["loops", "tensors"], autouse=True)
+def form(request, monkeypatch):
+    """The rules as CPUs take them, and as other devices and torch.compile do."""
+    if request.param == "tensors":
+        monkeypatch.setattr("torch_mars.envs.smax.env.runs_in_loops", lambda tensor: False)
+
+
+@functools.cache
+def original_of(scenario, *options):
+    """Compiled once for both forms."""
     from record_smax import Original
 
+    return Original(scenario, **dict(options))
+
+
+def pair(scenario, num_envs, **options):
+    """The original and ours."""
     env = envs.make(f"smax_{scenario}", num_envs=num_envs, auto_reset=False, **options)
-    return Original(scenario, **options), env
+    return original_of(scenario, *options.items()), env
 
 
 def compare(original, env, before, actions, rows, seed, monkeypatch, where):

@@ -85,7 +85,7 @@ def test_loops_are_compiled_by_the_one_decorator(path):
 # where the twins of the loops stand, and the loops without one: what the tensors need no function for
 TWINS = {
     "paxmen": ("env.py", {"tables"}),
-    "smax": ("env.py", set()),
+    "smax": (("scenarios.py", "opponents.py", "env.py"), {"rules", "no_units", "clipped"}),
     "jaxnav": ("lidar.py", {"_is_wall"}),
     "rware": ("env.py", {"tables"}),
     "connector": (("boards.py", "env.py"), {"_is_way"}),

@@ -52,17 +52,17 @@ def step_like_the_original(env, before, actions, after, rows, monkeypatch):
     their range.
     """
     env.load_state(before)
-    walk_draw, is_possible = draws_for(env, enemy_actions(after, env.num_agents))
+    draw, is_possible = draws_for(env, enemy_actions(after, env.num_agents))
     is_possible = is_possible.T.numpy() | ~rows[:, None]
     assert is_possible.all(), f"enemies that did what the script cannot do: {np.argwhere(~is_possible)}"
-    draws, key = env._draw_numbers(env.state.rng)
-    draws |= {"walk": walk_draw, "shot": torch.full_like(draws["shot"], 0.5)}
-    if "attack" in draws:
-        draws["attack"] = walk_draw
-    monkeypatch.setattr(env, "_draw_numbers", lambda key_before: (draws, key))
-    ts = env.step(torch.as_tensor(actions))
-    monkeypatch.undo()
-    return ts
+    draws, key = env.draw_numbers(env.state.rng)
+    by_purpose = dict(zip(env.draws, draws.split(list(env.draws.values()), 1)))
+    by_purpose["shot"][:] = 0.5
+    for purpose in {"walk", "attack"} & by_purpose.keys():
+        by_purpose[purpose][:] = draw.T
+    with monkeypatch.context() as patch:
+        patch.setattr(env, "draw_numbers", lambda key_before: (draws, key))
+        return env.step(torch.as_tensor(actions))
 
 
 def enemy_actions(after, num_agents):
@@ -79,7 +79,7 @@ def draws_for(env, actions):
     found, is_possible = torch.zeros(wanted.shape), torch.zeros(wanted.shape, dtype=torch.bool)
     for k in range(env.num_agents):  # these draws name every ally once or more
         draw = torch.full(wanted.shape, (k + 0.5) / env.num_agents)
-        draws = {"walk": draw, **({"attack": draw} if env.options.attack_mode == "random" else {})}
+        draws = dict.fromkeys(("walk", "attack") if env.options.attack_mode == "random" else ("walk",), draw)
         does = env._command_enemies(env.state, units, kinds, draws)[0] == wanted
         found, is_possible = torch.where(does, draw, found), is_possible | does
     return found, is_possible

@@ -28,7 +28,6 @@ Metrics at an episode's end: `won`, `lost`, `draw` (both teams died in one step)
 """
 
 import dataclasses
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -39,6 +38,8 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
+from torch_mars.envs.engine import Engine
+from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import uniform
 from torch_mars.envs.smax import loops, opponents
 from torch_mars.envs.smax.opponents import FAR, NOBODY
@@ -55,6 +56,7 @@ from torch_mars.envs.smax.task import (
     DIRECTIONS,
     DT,
     FIRST_ATTACK,
+    FULL_TURN,
     NO_RADIUS,
     OTHER,
     OWN,
@@ -113,6 +115,16 @@ class SMAX(BatchedEnv):
             self.action_space = gymnasium.spaces.Box(0.0, 1.0, (4,), np.float32)
         else:
             self.action_space = gymnasium.spaces.Discrete(FIRST_ATTACK + E)
+        self.mask_shape = (N, FIRST_ATTACK + E)
+        # how many random numbers decide what in a step, in the order in which they are drawn
+        self.draws = {"shot": U, "walk": E}
+        if self.options.attack_mode == "random":
+            self.draws["attack"] = E
+        if self.is_continuous:
+            self.draws |= {"moves": N, "nearest": N}
+        self.for_loops = loops.rules(self.options, self.scenario)
+        self._block = max(8, 640 // U)  # environments that are worth a thread's while
+
         size = len(OTHER) * (U - 1) + len(OWN)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, ((len(OWN) + 2) * U,), np.float32)
@@ -156,6 +168,8 @@ class SMAX(BatchedEnv):
 
     def initial_state(self, rng: Tensor) -> SMAXState:
         B, U, E = rng.shape[0], self.num_units, self.num_enemies
+        if runs_in_loops(rng):
+            return self._initial_state_in_loops(rng)
         if self.scenario.types is None:
             positions, rng = scattered_positions(rng, self.num_agents)
             types, rng = drawn_types(rng, self.num_agents)
@@ -177,31 +191,69 @@ class SMAX(BatchedEnv):
             enemy_last_attacked=torch.full((B, E), NOBODY, dtype=torch.int64, device=rng.device),
         )
 
+    def _initial_state_in_loops(self, rng: Tensor) -> SMAXState:
+        """The same faster, on CPU."""
+        B, U, E = rng.shape[0], self.num_units, self.num_enemies
+        rng = rng.clone()
+        shapes = {
+            "unit_positions": ((B, U, 2), torch.float32),
+            "unit_alive": ((B, U), torch.bool),
+            "unit_health": ((B, U), torch.float32),
+            "unit_types": ((B, U), torch.int64),
+            "unit_weapon_cooldowns": ((B, U), torch.float32),
+            "prev_movement_actions": ((B, U, 2), torch.float32),
+            "prev_attack_actions": ((B, U), torch.int64),
+            "enemy_default_target": ((B, E, 2), torch.float32),
+            "enemy_last_attacked": ((B, E), torch.int64),
+        }
+        fields = {name: torch.empty(shape, dtype=dtype, device=rng.device) for name, (shape, dtype) in shapes.items()}
+        situation = loops.Situation(**{name: tensor.numpy() for name, tensor in fields.items()})
+        in_blocks(loops.initial_state, B, self._block, self.for_loops, rng.numpy(), situation)
+        return SMAXState(**self.episode_start(rng), **fields)
+
     # ---- step ----
 
     def transition(self, state: SMAXState, actions: Tensor):
         N = self.num_agents
-        before, kinds = self._line_up(state)
-        draws, rng = self._draw_numbers(state.rng)
-        enemy_actions, memory = self._command_enemies(state, before, kinds, draws)
-        orders = self._decode(state, before, actions, enemy_actions, draws)
-        units = self.fight(before, kinds, orders, draws["shot"])
-
-        ally_lives, enemy_lives = units.is_alive[:N].any(0), units.is_alive[N:].any(0)
-        reward = self._reward(before, units, kinds, ally_lives, enemy_lives)
-        terminated = ~(ally_lives & enemy_lives)
+        draws, rng = self.draw_numbers(state.rng)
+        advance = self._advance_in_loops if runs_in_loops(actions) else self.advance
+        state, reward = advance(dataclasses.replace(state, rng=rng), actions, draws)
+        allies, enemies = (state.unit_alive[:, team].sum(1) for team in (slice(N), slice(N, None)))
+        ally_lives, enemy_lives = allies > 0, enemies > 0
+        terminated, won = ~(ally_lives & enemy_lives), ally_lives & ~enemy_lives
         metrics = {
-            "won": (ally_lives & ~enemy_lives).float(),
+            "won": won.float(),
             "lost": (enemy_lives & ~ally_lives).float(),
             "draw": (~ally_lives & ~enemy_lives).float(),
             "timeout": ((state.step + 1 >= self.max_steps) & ~terminated).float(),
-            "allies_alive": units.is_alive[:N].sum(0),
-            "enemies_alive": units.is_alive[N:].sum(0),
-            "won_episode": ally_lives & ~enemy_lives,
+            "allies_alive": allies,
+            "enemies_alive": enemies,
+            "won_episode": won,
         }
+        return state, reward, terminated, metrics
+
+    def _advance_in_loops(self, state: SMAXState, actions: Tensor, draws: Tensor) -> tuple[SMAXState, Tensor]:
+        """What `advance` does, faster on CPU."""
+        names = loops.Situation._fields
+        new = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in names}
+        reward = torch.empty(len(actions), self.num_agents, dtype=torch.float32, device=self.device)
+        situation = loops.Situation(*arrays(*new.values()))
+        in_blocks(loops.advance, len(actions), self._block, self.for_loops, situation, *arrays(draws, actions, reward))
+        return dataclasses.replace(state, **new), reward
+
+    def advance(self, state: SMAXState, actions: Tensor, draws: Tensor) -> tuple[SMAXState, Tensor]:
+        """The State after a step, not yet counted, and the reward [B, N].
+
+        Args:
+            draws: float32 [B, D], as `draw_numbers` gives them.
+        """
+        before, kinds = self._line_up(state)
+        by_purpose = dict(zip(self.draws, draws.T.contiguous().split(list(self.draws.values()))))
+        enemy_actions, memory = self._command_enemies(state, before, kinds, by_purpose)
+        orders = self._decode(state, before, actions, enemy_actions, by_purpose)
+        units = self.fight(before, kinds, orders, by_purpose["shot"])
         state = dataclasses.replace(
             state,
-            rng=rng,
             unit_positions=_pairs(units.position),
             unit_alive=units.is_alive.T.contiguous(),
             unit_health=units.health.T.contiguous(),
@@ -211,7 +263,7 @@ class SMAX(BatchedEnv):
             enemy_default_target=_pairs(memory.default_target),
             enemy_last_attacked=memory.last_attacked.T.contiguous(),
         )
-        return state, reward[:, None].repeat(1, N), terminated, metrics
+        return state, self._reward(before, units, kinds)[:, None].repeat(1, self.num_agents)
 
     def _line_up(self, state: SMAXState) -> tuple[Units, Kinds]:
         """The State's units, and what their types say."""
@@ -219,15 +271,14 @@ class SMAX(BatchedEnv):
         units = Units(_planes(state.unit_positions), *(field.T.contiguous() for field in per_unit))
         return units, Kinds(*self._table[:, state.unit_types.T])
 
-    def _draw_numbers(self, rng: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """All chance of a step: uniform numbers [units, B] by what they decide, and the keys moved on."""
-        counts = {"shot": self.num_units, "walk": self.num_enemies}
-        if self.options.attack_mode == "random":
-            counts["attack"] = self.num_enemies
-        if self.is_continuous:
-            counts |= {"moves": self.num_agents, "nearest": self.num_agents}
-        drawn, rng = uniform(rng, sum(counts.values()))
-        return dict(zip(counts, drawn.T.contiguous().split(list(counts.values())))), rng
+    def draw_numbers(self, rng: Tensor) -> tuple[Tensor, Tensor]:
+        """All chance of a step, for the purposes in `self.draws`: float32 [B, D] in [0, 1), and the keys moved on."""
+        count = sum(self.draws.values())
+        if not runs_in_loops(rng):
+            return uniform(rng, count)
+        rng, draws = rng.clone(), torch.empty(len(rng), count, dtype=torch.float32, device=rng.device)
+        loops.draw_numbers(rng.numpy(), draws.numpy())
+        return draws, rng
 
     def _command_enemies(self, state: SMAXState, units: Units, kinds: Kinds, draws: dict[str, Tensor]):
         """The script's actions, int64 [E, B], and its new memory."""
@@ -259,7 +310,8 @@ class SMAX(BatchedEnv):
         """
         N = self.num_agents
         nearest_chance, move_chance, distance, turn = actions.clamp(0, 1).permute(2, 1, 0)
-        way = torch.stack([distance * torch.cos(2 * math.pi * turn), distance * torch.sin(2 * math.pi * turn)])
+        angle = FULL_TURN * turn.double()  # rounded to single precision, every library's cosine is the same
+        way = torch.stack([distance * angle.cos().float(), distance * angle.sin().float()])
         point = units.position[:, :N] + way
         nearest = FIRST_ATTACK + opponents.length(units.position[:, None, N:] - point[:, :, None]).min(1).indices
         attack = torch.where(draws["nearest"] < nearest_chance, nearest, state.prev_attack_actions.T[:N])
@@ -267,17 +319,11 @@ class SMAX(BatchedEnv):
         return Orders(way * moves, attack * ~moves)
 
     def fight(self, units: Units, kinds: Kinds, orders: Orders, shot_draw: Tensor) -> Units:
-        """The units after eight sub-steps under the same orders; on CPU by `loops.fight`, the same faster."""
+        """The units after eight sub-steps under the same orders."""
         target = self.targets(orders.attack)
         reach = torch.where(orders.attack > 0, kinds.attack_range, -1.0)  # who is ordered no attack reaches nobody
         shot_cooldown = kinds.cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * shot_draw)
         way = orders.direction * kinds.speed * DT
-        if runs_in_loops(way):
-            changing = (*units.position, units.health, units.cooldown)
-            planes = torch.stack([*changing, *way, reach, kinds.damage, shot_cooldown, kinds.radius])
-            is_alive = units.is_alive.clone()
-            loops.fight(*arrays(planes, is_alive, target), self.options.walls_cause_death)
-            return Units(planes[:2], planes[2], planes[3], is_alive)
         loss = -kinds.damage
         for _ in range(SUBSTEPS):
             health, cooldown = self._fire(units, target, reach, loss, shot_cooldown)
@@ -311,19 +357,16 @@ class SMAX(BatchedEnv):
 
     def push(self, position: Tensor, is_alive: Tensor, radius: Tensor) -> Tensor:
         """Overlapping living units move apart, by half of what would part them; possibly over the border."""
-        if runs_in_loops(position):
-            position = position.clone()
-            loops.push(*arrays(*position, is_alive, radius))
-            return position
         radius = torch.where(is_alive, radius, NO_RADIUS)
         way = position[:, None] - position[:, :, None]  # [2, U, U, B]: to every unit (second U) from every other
         distance = opponents.length(way).add_(TOUCHING)
         overlap = torch.addcdiv(self._minus_one, radius[:, None] + radius, distance).relu_()
         return position + way.mul_(overlap).sum(1) / 2
 
-    def _reward(self, before: Units, after: Units, kinds: Kinds, ally_lives: Tensor, enemy_lives: Tensor) -> Tensor:
+    def _reward(self, before: Units, after: Units, kinds: Kinds) -> Tensor:
         """Of the team, [B]."""
         c, N = self.options, self.num_agents
+        ally_lives, enemy_lives = after.is_alive[:N].any(0), after.is_alive[N:].any(0)
         bonus = c.won_battle_bonus * (ally_lives & ~enemy_lives).float()
         if c.use_self_play_reward:
             return bonus - c.won_battle_bonus * (enemy_lives & ~ally_lives).float()
@@ -336,13 +379,12 @@ class SMAX(BatchedEnv):
         """Observation, global state and mask; on CPU by `loops.perceive`, the same faster."""
         B, N, U = len(state.step), self.num_agents, self.num_units
         obs = torch.empty(B, N, self.observation_size, dtype=torch.float32, device=self.device)
-        mask = torch.empty(B, N, FIRST_ATTACK + self.num_enemies, dtype=torch.bool, device=self.device)
+        mask = torch.empty(B, *self.mask_shape, dtype=torch.bool, device=self.device)
         if runs_in_loops(obs):
-            global_state = torch.empty(B, self.state_space.shape[0], dtype=torch.float32, device=self.device)
-            units = (state.unit_positions, state.unit_alive, state.unit_health, state.unit_types)
-            orders = (state.unit_weapon_cooldowns, state.prev_movement_actions, state.prev_attack_actions)
-            seen = loops.Seen(*arrays(*units, *orders))
-            loops.perceive(seen, self.options.see_enemy_actions, *arrays(obs, global_state, mask))
+            global_state = torch.empty(B, self.state_size, dtype=torch.float32, device=self.device)
+            situation = loops.Situation(*arrays(*(getattr(state, name) for name in loops.Situation._fields)))
+            views = arrays(obs, global_state, mask)
+            in_blocks(loops.perceive, B, self._block, self.for_loops, situation, *views)
             return obs, global_state, None if self.is_continuous else mask
 
         share, kind, sight_range, attack_range = self._shares(state)
@@ -404,6 +446,9 @@ class SMAX(BatchedEnv):
         cooldown = state.unit_weapon_cooldowns[..., None]
         units = torch.cat([share[..., :1], state.unit_positions, cooldown, kind], 2) * state.unit_alive[..., None]
         return torch.cat([units.flatten(1), self._team.expand(len(units), -1), state.unit_types.float()], 1)
+
+    def engine(self) -> Engine:
+        return loops.SMAXLoops(self)
 
     def draw(
         self, state: SMAXState, index: int = 0, trail: Sequence[SMAXState] = (), show_ranges: bool = False

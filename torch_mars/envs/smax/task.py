@@ -3,6 +3,7 @@
 Source of the numbers: JaxMARL 0.2.0 (`jaxmarl.environments.smax`). Units and scenarios are in `scenarios.py`.
 """
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,6 +24,7 @@ DT = 1 / 16  # seconds of a sub-step
 SHOT_JITTER = (-DT, 2 * DT)  # a shot's cooldown is the type's and a uniform number of this range
 TOUCHING = 1e-6  # added to distances between units in a push
 NO_RADIUS = -1e6  # of the dead in a push: overlaps nobody
+FULL_TURN = 2 * math.pi  # rad, of continuous actions
 
 # The features of a unit: as seen by another one; and by itself, or in the global state. One-hot types come last.
 _IS_TYPE = tuple(f"is_{kind.name}" for kind in UNIT_TYPES)
