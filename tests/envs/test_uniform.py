@@ -91,7 +91,7 @@ TWINS = {
     "connector": (("boards.py", "env.py"), {"_is_way"}),
     "search_and_rescue": (
         "env.py",
-        {"numbers", "remainder", "clipped", "noise", "draw_ranks", "cosine_sine", "angle_of"},  # the last of angles.py
+        {"numbers", "remainder", "clipped", "noise", "draw_ranks"},
     ),
 }
 
