@@ -6,8 +6,8 @@ other devices and torch.compile take. One environment by itself runs on `JaxNavL
 The LiDAR is most of the work. Its loops over the beams have neither branches nor 64-bit numbers in them, so that the
 compiler does 4, 8 or 16 beams at once.
 
-Whatever the floats are, every loop ends and no index leaves the map. Functions without a twin: `numbers`, `scratch`,
-`_lines`, `_is_wall`, `_beams_towards`, `_fits`.
+Whatever the floats are, every loop ends and no index leaves the map. Functions without a twin: `numbers`, `room`,
+`_draw_lines`, `_is_wall`, `_beams_towards`, `_fits`.
 
 Axes: B environments, N robots, V beams, W cells along a side of the map, K candidates of a robot.
 """
@@ -120,137 +120,111 @@ def numbers(c: Options, closest: int) -> Numbers:
     )
 
 
-class Scratch(NamedTuple):
-    """Room for one environment after the other."""
+class Room(NamedTuple):
+    """For the LiDAR of one robot after the other."""
 
-    cos: np.ndarray  # float32 [N]: of the headings
-    sin: np.ndarray
-    distance: np.ndarray  # float32 [N]: to the goal, before the step
-    had_arrived: np.ndarray  # bool [N]
-    had_crashed: np.ndarray
-    own: np.ndarray  # float32 [N]: a robot's own reward
-    columns: np.ndarray  # uint32 [W]: bit y of columns[x] is the wall (x, y)
-    rows: np.ndarray
-    ahead: np.ndarray  # uint32 [MOST_LINES]: the columns or rows behind the grid lines ahead of a robot, the next first
-    behind: np.ndarray
-    beam_x: np.ndarray  # float32 [V]: directions
-    beam_y: np.ndarray
+    lines: np.ndarray  # uint32 [2, W]: columns, bit y of number x is the wall (x, y); and rows
+    near: np.ndarray  # uint32 [2, MOST_LINES]: the lines ahead of a robot and behind it, the nearest first
+    beam: np.ndarray  # float32 [2, V]: directions x and y
     sample: np.ndarray  # float32 [V]
-    candidates: np.ndarray  # float32 [K, 4]: start x, y, goal x, y
 
 
 @compiled
-def scratch(num_robots, num_cells):
-    return Scratch(
-        np.empty(num_robots, F),
-        np.empty(num_robots, F),
-        np.empty(num_robots, F),
-        np.empty(num_robots, np.bool_),
-        np.empty(num_robots, np.bool_),
-        np.empty(num_robots, F),
-        np.empty(num_cells, np.uint32),
-        np.empty(num_cells, np.uint32),
-        np.empty(MOST_LINES, np.uint32),
-        np.empty(MOST_LINES, np.uint32),
-        np.empty(NUM_BEAMS, F),
-        np.empty(NUM_BEAMS, F),
-        np.empty(NUM_BEAMS, F),
-        np.empty((CANDIDATES, 4), F),
-    )
+def room(num_cells):
+    lines, near = np.empty((2, num_cells), np.uint32), np.empty((2, MOST_LINES), np.uint32)
+    return Room(lines, near, np.empty((2, NUM_BEAMS), F), np.empty(NUM_BEAMS, F))
 
 
 # ---- lidar.py ----
 
 
 @compiled
-def read(s, pos, map_data, beams, b):
-    """Write the samples of all beams of environment b, whose robots head for s.cos, s.sin."""
-    cos, sin, columns, rows = s.cos, s.sin, s.columns, s.rows
-    beam_x, beam_y, sample = s.beam_x, s.beam_y, s.sample
-    _lines(map_data, columns, rows, b)
-    for i in range(len(cos)):
-        x, y = pos[b, i, 0], pos[b, i, 1]
-        if _is_wall(columns, int(np.floor(x)), int(np.floor(y))):
+def read(room, pos, heading, map_data, beams, b):
+    """Write the samples of all beams of environment b; heading: float32 [2, N], cosines and sines."""
+    lines, near, beam, sample = room.lines, room.near, room.beam, room.sample
+    _draw_lines(map_data, lines, b)
+    for i in range(pos.shape[1]):
+        x, y, cos, sin = pos[b, i, 0], pos[b, i, 1], heading[0, i], heading[1, i]
+        if _is_wall(lines, int(np.floor(x)), int(np.floor(y))):
             for v in range(NUM_BEAMS):
                 beams[b, i, v] = 0
             continue
         for v in range(NUM_BEAMS):
-            beam_x[v] = cos[i] * _BEAM_COS[v] - sin[i] * _BEAM_SIN[v]
-            beam_y[v] = sin[i] * _BEAM_COS[v] + cos[i] * _BEAM_SIN[v]
+            beam[0, v] = cos * _BEAM_COS[v] - sin * _BEAM_SIN[v]
+            beam[1, v] = sin * _BEAM_COS[v] + cos * _BEAM_SIN[v]
             sample[v] = _LAST
-        _first_in_wall(x, y, beam_x, beam_y, columns, s.ahead, s.behind, sample)
-        _first_in_wall(y, x, beam_y, beam_x, rows, s.ahead, s.behind, sample)
-        for j in range(len(cos)):
+        _first_in_wall(x, y, 0, lines, near, beam, sample)
+        _first_in_wall(y, x, 1, lines, near, beam, sample)
+        for j in range(pos.shape[1]):
             if j != i:
-                _first_in_robot(x - pos[b, j, 0], y - pos[b, j, 1], cos, sin, i, j, beam_x, beam_y, sample)
+                _first_in_robot(x - pos[b, j, 0], y - pos[b, j, 1], heading, i, j, beam, sample)
         for v in range(NUM_BEAMS):
             beams[b, i, v] = np.uint8(sample[v])
 
 
 @compiled
-def _lines(map_data, columns, rows, b):
-    """The walls of environment b as bits: bit y of columns[x], bit x of rows[y]."""
-    for k in range(len(rows)):
-        columns[k] = rows[k] = 0
-    for y in range(len(rows)):
-        for x in range(len(columns)):
+def _draw_lines(map_data, lines, b):
+    """The walls of environment b as bits."""
+    size = lines.shape[1]
+    for k in range(size):
+        lines[0, k] = lines[1, k] = 0
+    for y in range(size):
+        for x in range(size):
             is_wall = np.uint32(map_data[b, y, x])
-            columns[x] |= is_wall << np.uint32(y)
-            rows[y] |= is_wall << np.uint32(x)
+            lines[0, x] |= is_wall << np.uint32(y)
+            lines[1, y] |= is_wall << np.uint32(x)
 
 
 @compiled
-def _is_wall(columns, column, row):
+def _is_wall(lines, column, row):
     """Outside the map, columns count as the outermost one, and so do rows below it; above it is nothing."""
-    size = len(columns)
-    return row < size and (columns[min(max(column, 0), size - 1)] >> np.uint32(max(row, 0))) & _BIT == _BIT
+    size = lines.shape[1]
+    return row < size and (lines[0, min(max(column, 0), size - 1)] >> np.uint32(max(row, 0))) & _BIT == _BIT
 
 
 @compiled
-def _first_in_wall(place, across, along, aside, lines, ahead, behind, sample):
+def _first_in_wall(place, across, axis, lines, near, beam, sample):
     """Lower the samples [V] to the first behind a grid line that is in a wall.
 
-    The lines are crossed going `along` [V] from `place`; beside them the beams go `aside` [V] from `across`.
-
-    Args:
-        lines: uint32 [W], the walls behind the lines. ahead, behind: room for those of the lines on either side.
+    The beams cross the lines of an axis from `place` on; beside them they go from `across`.
     """
-    size = len(lines)
+    size = lines.shape[1]
     cell = np.floor(place)
-    inside, line = place - cell, int(cell)
+    inside, here = place - cell, int(cell)
     for q in range(MOST_LINES):
         is_near = q < size - 2
-        ahead[q] = lines[min(max(line + q + 1, 0), size - 1)] if is_near else 0
-        behind[q] = lines[min(max(line - q - 1, 0), size - 1)] if is_near else 0
+        near[0, q] = lines[axis, min(max(here + q + 1, 0), size - 1)] if is_near else 0
+        near[1, q] = lines[axis, min(max(here - q - 1, 0), size - 1)] if is_near else 0
     for v in range(NUM_BEAMS):
-        samples_per_cell = _ONE / max(_SPACING * abs(along[v]), _TINY)
-        crossing = (_ONE - inside if along[v] > _ZERO else inside) * samples_per_cell
-        reach = _SPACING * aside[v]
+        along, reach = beam[axis, v], _SPACING * beam[1 - axis, v]
+        samples_per_cell = _ONE / max(_SPACING * abs(along), _TINY)
+        crossing = (_ONE - inside if along > _ZERO else inside) * samples_per_cell
         first = sample[v]
         for q in range(MOST_LINES):
-            behind_line = min(max(np.ceil(crossing), _ONE), _LAST)
-            lane = np.uint32(np.int32(min(max(across + behind_line * reach, _ZERO), _MOST_CELLS))) & _LANE
-            walls = ahead[q] if along[v] > _ZERO else behind[q]
+            behind = min(max(np.ceil(crossing), _ONE), _LAST)  # the first sample behind the line
+            lane = np.uint32(np.int32(min(max(across + behind * reach, _ZERO), _MOST_CELLS))) & _LANE
+            walls = near[0, q] if along > _ZERO else near[1, q]
             is_wall = np.uint32(walls >> lane) & _BIT
-            first = min(first, behind_line if is_wall else _LAST)
+            first = min(first, behind if is_wall else _LAST)
             crossing = crossing + samples_per_cell
         sample[v] = first
 
 
 @compiled
-def _first_in_robot(apart_x, apart_y, cos, sin, i, j, beam_x, beam_y, sample):
+def _first_in_robot(apart_x, apart_y, heading, i, j, beam, sample):
     """Lower robot i's samples [V] to where its beams meet robot j; `apart` is from j to i."""
-    distance = np.sqrt(apart_x * apart_x + apart_y * apart_y)
-    if not distance <= _MAX_RANGE + _AROUND:
+    away = np.sqrt(apart_x * apart_x + apart_y * apart_y)
+    if not away <= _MAX_RANGE + _AROUND:
         return
-    first, last = _beams_towards(-apart_x, -apart_y, distance, cos[i], sin[i])
-    origin_x, origin_y = apart_x * cos[j] + apart_y * sin[j], apart_y * cos[j] - apart_x * sin[j]
+    first, last = _beams_towards(-apart_x, -apart_y, away, heading[0, i], heading[1, i])
+    cos, sin = heading[0, j], heading[1, j]
+    origin_x, origin_y = apart_x * cos + apart_y * sin, apart_y * cos - apart_x * sin
     for turns in range(-1, 2):  # the first and the last beam look the same way
         shift = turns * (NUM_BEAMS - 1)
         for v in range(max(first + shift, 0), min(last + shift, NUM_BEAMS - 1) + 1):
-            x, y = beam_x[v], beam_y[v]
-            enter_x, leave_x = _slab(origin_x, x * cos[j] + y * sin[j])
-            enter_y, leave_y = _slab(origin_y, y * cos[j] - x * sin[j])
+            x, y = beam[0, v], beam[1, v]
+            enter_x, leave_x = _slab(origin_x, x * cos + y * sin)
+            enter_y, leave_y = _slab(origin_y, y * cos - x * sin)
             enter, leave = max(enter_x, enter_y), min(leave_x, leave_y)
             way = enter if enter >= _ZERO else leave  # from inside, a beam meets the side where it leaves
             if leave >= enter and leave >= _ZERO and way <= _MAX_RANGE:
@@ -258,12 +232,12 @@ def _first_in_robot(apart_x, apart_y, cos, sin, i, j, beam_x, beam_y, sample):
 
 
 @compiled
-def _beams_towards(x, y, distance, cos, sin):
+def _beams_towards(x, y, away, cos, sin):
     """The first and the last beam that a circle at (x, y) may reach, counted around: from -V to 2 V."""
-    if distance <= _AROUND:
+    if away <= _AROUND:
         return 0, NUM_BEAMS - 1
     middle = angle_of(y * cos - x * sin, x * cos + y * sin) + _PI  # from straight back
-    half = angle_of(_AROUND, np.sqrt(distance * distance - _AROUND * _AROUND))
+    half = angle_of(_AROUND, np.sqrt(away * away - _AROUND * _AROUND))
     return int(np.floor((middle - half) * _BEAMS_PER_RAD)) - 1, int(np.ceil((middle + half) * _BEAMS_PER_RAD)) + 1
 
 
@@ -297,21 +271,21 @@ def following(rng, b):
 
 
 @compiled
-def advance(c, s, cursor, map_data, robots, placed, rounds, b):
+def advance(c, candidates, cursor, map_data, robots, placed, rounds, b):
     """One round, if the level is not complete: the map, if it has none, and candidates for all robots."""
     if placed[b] == NO_MAP:
         _draw_map(c, cursor, map_data, placed, rounds, b)
     if placed[b] != robots.shape[1]:
-        _place_robots(c, s, cursor, map_data, robots, placed, rounds, b)
+        _place_robots(c, candidates, cursor, map_data, robots, placed, rounds, b)
 
 
 @compiled
-def finish(c, s, cursor, map_data, robots, placed, rounds, b):
+def finish(c, candidates, cursor, map_data, robots, placed, rounds, b):
     """All rounds that are left: whether the robots fit on one of the maps."""
     for _ in range(MOST_ROUNDS * MOST_MAPS):
         if placed[b] == robots.shape[1]:
             return True
-        advance(c, s, cursor, map_data, robots, placed, rounds, b)
+        advance(c, candidates, cursor, map_data, robots, placed, rounds, b)
     return placed[b] == robots.shape[1]
 
 
@@ -329,9 +303,9 @@ def _draw_map(c, cursor, map_data, placed, rounds, b):
 
 
 @compiled
-def _place_robots(c, s, cursor, map_data, robots, placed, rounds, b):
+def _place_robots(c, candidates, cursor, map_data, robots, placed, rounds, b):
     """Robot by robot, the first valid one of K candidates each, up to the first robot for which none is valid."""
-    key, candidates = cursor[b : b + 1].reshape(()), s.candidates
+    key = cursor[b : b + 1].reshape(())
     for i in range(robots.shape[1]):
         heading = _candidates(c, key, candidates)
         if placed[b] != i:
@@ -432,11 +406,12 @@ def next_episode(
         rng, cursor, next_map, next_robots, placed, rounds: the level of this episode, moved on to that of the next.
         pos, theta, vel, goal, map_data, goal_reached, crashed, done, beams, start: State fields, the result.
     """
-    s = scratch(pos.shape[1], map_data.shape[1])
+    lidar, heading, candidates = room(map_data.shape[1]), np.empty((2, pos.shape[1]), F), np.empty((CANDIDATES, 4), F)
     are_complete = True
     for b in range(first, last):
-        are_complete &= finish(c, s, cursor, next_map, next_robots, placed, rounds, b)
-        _episode(s, next_map, next_robots, pos, theta, vel, goal, map_data, beams, start, b)
+        are_complete &= finish(c, candidates, cursor, next_map, next_robots, placed, rounds, b)
+        _episode(next_map, next_robots, pos, theta, heading, vel, goal, map_data, start, b)
+        read(lidar, pos, heading, map_data, beams, b)
         goal_reached[b] = crashed[b] = done[b] = False
         following(rng, b)
         new_draft(rng, cursor, next_map, next_robots, placed, rounds, b)
@@ -444,17 +419,18 @@ def next_episode(
 
 
 @compiled
-def _episode(s, next_map, next_robots, pos, theta, vel, goal, map_data, beams, start, b):
-    """Robots and map as the level has them, and what the robots measure."""
-    map_data[b] = next_map[b]
+def _episode(next_map, next_robots, pos, theta, heading, vel, goal, map_data, start, b):
+    """Robots and map as the level has them."""
+    for y in range(map_data.shape[1]):
+        for x in range(map_data.shape[1]):
+            map_data[b, y, x] = next_map[b, y, x]
     for i in range(pos.shape[1]):
         for axis in range(3):
             start[b, i, axis] = next_robots[b, i, axis]
         pos[b, i, 0], pos[b, i, 1], theta[b, i] = next_robots[b, i, 0], next_robots[b, i, 1], next_robots[b, i, 2]
         goal[b, i, 0], goal[b, i, 1] = next_robots[b, i, 3], next_robots[b, i, 4]
         vel[b, i, 0] = vel[b, i, 1] = _ZERO
-        s.cos[i], s.sin[i] = cosine_sine(theta[b, i])
-    read(s, pos, map_data, beams, b)
+        heading[0, i], heading[1, i] = cosine_sine(theta[b, i])
 
 
 # ---- env.py: step ----
@@ -495,25 +471,26 @@ def move(
         events: int64 [5, B], the result: robots by EVENTS; whether all have arrived and none has crashed.
     """
     N = pos.shape[1]
-    s = scratch(N, map_data.shape[1])
+    lidar, heading, candidates = room(map_data.shape[1]), np.empty((2, N), F), np.empty((CANDIDATES, 4), F)
+    had_arrived, had_crashed, was_left = np.empty(N, np.bool_), np.empty(N, np.bool_), np.empty(N, F)
     for b in range(first, last):
         was_done, is_time_up = done[b], step[b] + 1 >= c.max_steps
         for i in range(N):
-            s.distance[i] = distance(pos[b, i, 0], pos[b, i, 1], goal[b, i, 0], goal[b, i, 1])
-            s.had_arrived[i], s.had_crashed[i] = goal_reached[b, i], crashed[b, i]
+            was_left[i] = distance(pos[b, i, 0], pos[b, i, 1], goal[b, i, 0], goal[b, i, 1])
+            had_arrived[i], had_crashed[i] = goal_reached[b, i], crashed[b, i]
         _drive(c, actions, pos, theta, vel, crashed, done, b)
         for i in range(N):
-            s.cos[i], s.sin[i] = cosine_sine(theta[b, i])
+            heading[0, i], heading[1, i] = cosine_sine(theta[b, i])
         arrivals = wall_hits = robot_hits = late = num_ended = num_good = 0
         for i in range(N):
-            hits_wall, hits_robot = _hits_wall(s, pos, map_data, b, i), _hits_robot(s, pos, b, i)
+            hits_wall, hits_robot = _hits_wall(pos, heading, map_data, b, i), _hits_robot(pos, heading, b, i)
             is_in_goal = distance(pos[b, i, 0], pos[b, i, 1], goal[b, i, 0], goal[b, i, 1]) <= c.goal_radius
             if not was_done:
                 goal_reached[b, i] |= is_in_goal
                 crashed[b, i] |= hits_wall or hits_robot
-                arrivals += goal_reached[b, i] and not s.had_arrived[i]
-                wall_hits += hits_wall and not s.had_crashed[i]
-                robot_hits += hits_robot and not s.had_crashed[i]
+                arrivals += goal_reached[b, i] and not had_arrived[i]
+                wall_hits += hits_wall and not had_crashed[i]
+                robot_hits += hits_robot and not had_crashed[i]
             num_ended += goal_reached[b, i] or crashed[b, i]
             num_good += goal_reached[b, i] and not crashed[b, i]
         late = N - num_ended if is_time_up else 0
@@ -521,9 +498,10 @@ def move(
         events[4, b] = num_good == N
         terminated[b] = num_ended == N
         done[b] = terminated[b] or is_time_up
-        read(s, pos, map_data, beams, b)
-        advance(c, s, cursor, next_map, next_robots, placed, rounds, b)
-        _reward(c, s, was_done, pos, goal, goal_reached, crashed, beams, reward, b)
+        read(lidar, pos, heading, map_data, beams, b)
+        advance(c, candidates, cursor, next_map, next_robots, placed, rounds, b)
+        before = was_done, was_left, had_arrived, had_crashed
+        _reward(c, before, pos, goal, goal_reached, crashed, beams, reward, b)
 
 
 @compiled
@@ -545,9 +523,9 @@ def _drive(c, actions, pos, theta, vel, crashed, done, b):
 
 
 @compiled
-def _hits_wall(s, pos, map_data, b, i):
+def _hits_wall(pos, heading, map_data, b, i):
     """The robot's square meets a wall cell: neither the cell's axes nor the robot's part them."""
-    cos, sin = s.cos[i], s.sin[i]
+    cos, sin = heading[0, i], heading[1, i]
     extent = abs(cos) + abs(sin)  # of a square of half side 1, turned
     column, row = int(np.floor(pos[b, i, 0])), int(np.floor(pos[b, i, 1]))
     for cell_x in range(max(column - 1, 0), min(column + 2, map_data.shape[1])):
@@ -562,9 +540,9 @@ def _hits_wall(s, pos, map_data, b, i):
 
 
 @compiled
-def _hits_robot(s, pos, b, i):
+def _hits_robot(pos, heading, b, i):
     """The square of robot i and another's meet: no axis of either parts them."""
-    cos, sin = s.cos, s.sin
+    cos, sin = heading[0], heading[1]
     for j in range(len(cos)):
         if j == i:
             continue
@@ -578,24 +556,27 @@ def _hits_robot(s, pos, b, i):
 
 
 @compiled
-def _reward(c, s, was_done, pos, goal, goal_reached, crashed, beams, reward, b):
+def _reward(c, before, pos, goal, goal_reached, crashed, beams, reward, b):
+    """Paid for the step, of which `before` holds done, and [N] each: way to the goal, goal_reached, crashed."""
+    was_done, was_left, had_arrived, had_crashed = before
+    N = len(was_left)
     total = 0.0  # double: as in the tensors
-    for i in range(len(s.own)):
+    for i in range(N):
         own = _ZERO
-        if not s.had_arrived[i]:
+        if not had_arrived[i]:
             left = distance(pos[b, i, 0], pos[b, i, 1], goal[b, i, 0], goal[b, i, 1])
-            own = c.goal_rew if goal_reached[b, i] else c.weight_g * (s.distance[i] - left)
-        nearest = LAST
+            own = c.goal_rew if goal_reached[b, i] else c.weight_g * (was_left[i] - left)
+        nearest = np.uint8(LAST)
         for v in range(NUM_BEAMS):
             nearest = min(nearest, beams[b, i, v])
-        own = own + c.coll_rew * F(crashed[b, i] and not s.had_crashed[i])
-        own = own + c.dt_rew * F(not (s.had_arrived[i] or s.had_crashed[i]))
+        own = own + c.coll_rew * F(crashed[b, i] and not had_crashed[i])
+        own = own + c.dt_rew * F(not (had_arrived[i] or had_crashed[i]))
         own = own + c.lidar_rew * F(nearest <= c.closest)
-        s.own[i] = _ZERO if was_done else own
-        total += s.own[i]
-    mean = F(total / len(s.own))
-    for i in range(len(s.own)):
-        reward[b, i] = c.rew_lambda * s.own[i] + c.team_share * mean
+        reward[b, i] = _ZERO if was_done else own
+        total += reward[b, i]
+    mean = F(total / N)
+    for i in range(N):
+        reward[b, i] = c.rew_lambda * reward[b, i] + c.team_share * mean
 
 
 # ---- env.py: what is seen ----
