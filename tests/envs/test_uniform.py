@@ -86,7 +86,10 @@ def test_loops_are_compiled_by_the_one_decorator(path):
 TWINS = {
     "paxmen": ("env.py", {"tables"}),
     "smax": ("env.py", set()),
-    "jaxnav": ("lidar.py", {"_is_wall"}),
+    "jaxnav": (
+        ("lidar.py", "maps.py", "env.py"),
+        {"numbers", "room", "_draw_lines", "_is_wall", "_beams_towards", "_fits"},
+    ),
     "rware": ("env.py", {"tables"}),
     "connector": (("boards.py", "env.py"), {"_is_way"}),
     "search_and_rescue": (
