@@ -481,7 +481,7 @@ def move(
         _drive(c, actions, pos, theta, vel, crashed, done, b)
         for i in range(N):
             heading[0, i], heading[1, i] = cosine_sine(theta[b, i])
-        arrivals = wall_hits = robot_hits = late = num_ended = num_good = 0
+        arrivals = wall_hits = robot_hits = num_ended = num_good = 0
         for i in range(N):
             hits_wall, hits_robot = _hits_wall(pos, heading, map_data, b, i), _hits_robot(pos, heading, b, i)
             is_in_goal = distance(pos[b, i, 0], pos[b, i, 1], goal[b, i, 0], goal[b, i, 1]) <= c.goal_radius
