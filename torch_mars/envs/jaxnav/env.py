@@ -305,7 +305,7 @@ class JaxNav(BatchedEnv):
         own = torch.where(old.goal_reached, 0.0, torch.where(new.goal_reached, c.goal_rew, progress))
         own = own + c.coll_rew * (new.crashed & ~old.crashed).float()
         own = own + c.dt_rew * (~(old.goal_reached | old.crashed)).float()
-        own = own + c.lidar_rew * (new.beams.amin(2) <= self._closest).float()
+        own = own + c.lidar_rew * (new.beams <= self._closest).any(2).float()
         own = torch.where(old.done[:, None], 0.0, own)
         mean = own.double().mean(1, keepdim=True).float()  # double: the order of the sum does not show
         return c.rew_lambda * own + (1 - c.rew_lambda) * mean
