@@ -1,5 +1,6 @@
 """JaxNav against recorded and fresh episodes of the original, its starts, and its rules in hand-placed situations."""
 
+import contextlib
 import itertools
 import math
 from pathlib import Path
@@ -7,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from wild_states import as_tensors
 
 import torch_mars.envs as envs
+from torch_mars.envs.angles import cosine_sine
 from torch_mars.envs.jaxnav import maps
 from torch_mars.envs.jaxnav.task import LAST, SPACING
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TASKS = ("jaxnav_7x7x2a", "jaxnav_9x9x3a", "jaxnav_11x11x4a", "jaxnav_13x13x5a")
+FORMS = (contextlib.nullcontext, as_tensors)  # in loops, as tensors
 COUNTS = {"arrives": "goal_reached", "hits_wall": "map_collision", "hits_robot": "agent_collision"}
 
 
@@ -129,9 +133,11 @@ def compare_episodes(task, record, max_steps, share):
 @pytest.mark.parametrize("task", ["jaxnav_7x7x2a", "jaxnav_11x11x4a"])
 def test_episodes_equal_the_recorded_ones(task):
     record = np.load(FIXTURES / f"{task}.npz")
-    compare_steps(task, record, max_steps=90)
-    compare_views(task, record, max_steps=90, every=5)
-    compare_episodes(task, record, max_steps=90, share=0.9)
+    for form in FORMS:
+        with form():
+            compare_steps(task, record, max_steps=90)
+            compare_views(task, record, max_steps=90, every=5)
+            compare_episodes(task, record, max_steps=90, share=0.9)
 
 
 @pytest.mark.parity
@@ -142,10 +148,12 @@ def test_episodes_equal_the_original(task):
 
     for seed, max_steps, episodes in ((100, 60, 48), (101, 500, 6)):
         fresh = record(task, episodes, seed, max_steps)
-        if seed == 100:
-            compare_steps(task, fresh, max_steps)
-        compare_views(task, fresh, max_steps)
-        compare_episodes(task, fresh, max_steps, share=0.8)
+        for form in FORMS:
+            with form():
+                if seed == 100:
+                    compare_steps(task, fresh, max_steps)
+                compare_views(task, fresh, max_steps)
+                compare_episodes(task, fresh, max_steps, share=0.8)
 
 
 # ---- starts ----
@@ -206,8 +214,9 @@ def test_starts_are_distributed_as_in_the_original(task, way):
     most = {7: 6, 9: 13, 11: 23, 13: 35}[W]
     assert walls.min() == 0 and walls.max() == most
     assert np.bincount(walls).std() < 4 * math.sqrt(count / (most + 1))
-    assert not env._hits_wall(pos, env.state.theta, env.state.map_data).any()
-    assert not env._hits_robot(pos, env.state.theta).any()
+    heading = cosine_sine(env.state.theta)
+    assert not env._hits_wall(pos, *heading, env.state.map_data).any()
+    assert not env._hits_robot(pos, *heading).any()
 
 
 @pytest.mark.parity
@@ -262,7 +271,8 @@ def test_where_nobody_can_look_an_unprepared_level_repeats_the_last(monkeypatch)
     env = envs.make("jaxnav_7x7x2a", num_envs=3, max_steps=1)
     first = env.reset()
     monkeypatch.setattr("torch_mars.envs.core.may_look", lambda tensor: False)
-    monkeypatch.setattr("torch_mars.envs.jaxnav.env.may_look", lambda tensor: False)
+    for name in ("may_look", "runs_in_loops"):
+        monkeypatch.setattr(f"torch_mars.envs.jaxnav.env.{name}", lambda tensor: False)
     monkeypatch.setattr("torch_mars.envs.jaxnav.env.advance", lambda draft, fill: draft)
     ts = env.step(torch.ones(3, 2, 2))
     assert torch.equal(ts.obs, first.obs) and torch.equal(ts.state, first.state)
@@ -327,7 +337,7 @@ def test_robots_that_meet_crash_both_and_end_the_episode():
 )
 def test_a_square_meets_a_wall_with_its_corners(angle, gap, meets):
     env = placed([[3, 3], [1 + gap, 5]], [0, math.radians(angle)])
-    assert env._hits_wall(env.state.pos, env.state.theta, env.state.map_data).tolist() == [[False, meets]]
+    assert env._hits_wall(env.state.pos, *cosine_sine(env.state.theta), env.state.map_data).tolist() == [[False, meets]]
 
 
 def test_a_done_without_a_cause_costs_one_step_as_in_the_original():
@@ -378,17 +388,6 @@ def test_lidar_reads_what_marching_along_the_beams_does(task):
             wrong += (ours[b, i] != march(pos[b, i], theta[b, i], env.state.map_data[b].numpy(), others)).sum()
     assert wrong <= 2, f"{wrong} of {ours.size} readings"
     assert (ours == 0).any() and len(np.unique(ours)) > 50
-
-
-@pytest.mark.parametrize("task", ["jaxnav_9x9x3a", "jaxnav_13x13x5a", "jaxnav_5x5x1a"])
-def test_the_tensors_of_the_lidar_read_what_its_loops_do(task, monkeypatch):
-    env = anywhere(task)
-    pos = torch.cat([env.state.pos, env.state.pos * 2 - 4])  # outside the map too
-    theta = torch.cat([env.state.theta, (env.state.theta / math.pi * 2).round() * math.pi / 2])  # along the axes too
-    map_data = torch.cat([env.state.map_data] * 2)
-    loops = env.lidar(pos, theta, map_data)
-    monkeypatch.setattr("torch_mars.envs.jaxnav.lidar.runs_in_loops", lambda tensor: False)
-    assert torch.equal(env.lidar(pos, theta, map_data), loops)
 
 
 RANDOM_PLAY = {  # length and its deviation, return and its, goal, wall, robot: 1,024 episodes and more of the original

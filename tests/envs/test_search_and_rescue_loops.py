@@ -10,7 +10,7 @@ from record_search_and_rescue import seeking
 import torch_mars.envs as envs
 from torch_mars.envs import rng, rng_loops
 from torch_mars.envs.core import fields_of
-from torch_mars.envs.search_and_rescue import angles, loops
+from torch_mars.envs.search_and_rescue import loops
 from torch_mars.envs.search_and_rescue.env import SearchAndRescue
 
 RUNS_IN_LOOPS = "torch_mars.envs.search_and_rescue.env.runs_in_loops"
@@ -154,31 +154,6 @@ def test_noise_is_what_the_tensor_generator_draws():
     np.testing.assert_array_equal(drawn, moved)
     box = np.array(5)
     assert 0 < rng_loops.next_rank(box) < 1 and box == rng.normal(torch.tensor([5]), 1)[1]
-
-
-def test_angles_are_right_and_the_same_in_both_forms():
-    angle = torch.cat([torch.linspace(-20, 20, 40_001), torch.arange(-8, 9) * (math.pi / 4)])
-    cosine, sine = angles.cosine_sine(angle)
-    np.testing.assert_allclose(cosine, angle.double().cos(), atol=2e-7)
-    np.testing.assert_allclose(sine, angle.double().sin(), atol=2e-7)
-    assert [loops.cosine_sine(a) for a in angle.numpy()[::20]] == [*zip(cosine[::20].tolist(), sine[::20].tolist())]
-
-    radius = torch.logspace(-8, 0, 9)[:, None]
-    turn = torch.linspace(-math.pi, math.pi, 4001).double()
-    y, x = (radius * turn.sin()).float().flatten(), (radius * turn.cos()).float().flatten()
-    y, x = torch.cat([y, torch.tensor([0.0, 0, 0, 1, -1])]), torch.cat([x, torch.tensor([0.0, 1, -1, 0, 0])])
-    direction = angles.angle_of(y, x)
-    np.testing.assert_allclose(direction, torch.atan2(y.double(), x.double()), atol=5e-7)
-    assert direction[-5:].tolist() == [
-        0,
-        0,
-        float(np.float32(math.pi)),
-        *(float(np.float32(s * math.pi / 2)) for s in (1, -1)),
-    ]
-    assert [loops.angle_of(b, a) for b, a in zip(y.numpy()[::9], x.numpy()[::9])] == direction[::9].tolist()
-
-    squares = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_array_equal(angles.root(squares), np.sqrt(squares.numpy()))
 
 
 def test_remainders_are_torch_s():

@@ -86,7 +86,10 @@ def test_loops_are_compiled_by_the_one_decorator(path):
 TWINS = {
     "paxmen": ("env.py", {"tables"}),
     "smax": (("scenarios.py", "opponents.py", "env.py"), {"rules", "no_units", "clipped"}),
-    "jaxnav": ("lidar.py", {"_is_wall"}),
+    "jaxnav": (
+        ("lidar.py", "maps.py", "env.py"),
+        {"numbers", "room", "_draw_lines", "_is_wall", "_beams_towards", "_fits"},
+    ),
     "rware": ("env.py", {"tables"}),
     "connector": (("boards.py", "env.py"), {"_is_way"}),
     "aerojax": (
@@ -99,7 +102,7 @@ TWINS = {
     ),
     "search_and_rescue": (
         "env.py",
-        {"numbers", "remainder", "clipped", "noise", "draw_ranks", "cosine_sine", "angle_of"},  # the last of angles.py
+        {"numbers", "remainder", "clipped", "noise", "draw_ranks"},
     ),
 }
 

@@ -33,28 +33,37 @@ both at once), `timeout`. Metrics of the episode so far, per robot: `goal_rate`,
 
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import FURTHEST, BatchedEnv, check_index, check_values, direction_of, may_look
+from torch_mars.envs import pool
+from torch_mars.envs.angles import angle_of, cosine_sine, root
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, may_look, runs_in_loops
+from torch_mars.envs.engine import Engine
+from torch_mars.envs.jaxnav import loops
 from torch_mars.envs.jaxnav.lidar import Lidar
 from torch_mars.envs.jaxnav.maps import (
     MOST_ROUNDS,
     NO_MAP,
     Draft,
     advance,
+    distance,
     finish,
     following,
     is_complete,
     neighbourhood,
     new_draft,
+    no_places,
 )
 from torch_mars.envs.jaxnav.task import (
+    CHANGED,
+    DRAFT,
     DT,
+    EVENTS,
     HALF_SIDE,
     LARGEST_TURN,
     LAST,
@@ -62,11 +71,15 @@ from torch_mars.envs.jaxnav.task import (
     NUM_BEAMS,
     OWN,
     ROBOT_RADIUS,
+    SEEN,
     SPACING,
     NavState,
     Options,
     global_features,
 )
+
+# robots in a block of environments that are moved together, and that look together: tenths of a millisecond
+MOVED, SHOWN = 96, 2048
 
 
 class JaxNav(BatchedEnv):
@@ -94,18 +107,50 @@ class JaxNav(BatchedEnv):
         self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
         reach = torch.linspace(0, MAX_RANGE, LAST + 1, dtype=torch.float32, device="cpu")  # of every sample
         is_close = reach <= ROBOT_RADIUS + c.lidar_thresh
-        self._closest = is_close.nonzero().amax().to(self.device)  # the last sample that counts as too close
+        self._closest = int(is_close.nonzero().amax())  # the last sample that counts as too close
+        self.numbers = loops.numbers(c, self._closest)
 
     # ---- reset ----
 
     def initial_state(self, rng: Tensor) -> NavState:
-        return self._episode(finish(self._new_draft(rng), self.options.fill), following(rng))
+        draft = self._new_draft(rng)
+        if runs_in_loops(rng):
+            return self._episode_in_loops(draft, rng)
+        return self._episode(finish(draft, self.options.fill), following(rng))
 
     def next_episode(self, state: NavState) -> NavState:
         """The level behind rng, of which most or all is prepared."""
         draft = _draft(state)
+        if runs_in_loops(state.rng):
+            return self._episode_in_loops(draft, state.rng)
         level = finish(draft, self.options.fill) if may_look(draft.placed) else self._if_complete(draft, state)
         return self._episode(level, following(state.rng))
+
+    def _episode_in_loops(self, draft: Draft, rng: Tensor) -> NavState:
+        """The start of an episode on the level behind rng, faster on CPU.
+
+        Raises:
+            RuntimeError: the robots do not fit on the maps.
+        """
+        count, N, V = len(rng), self.num_agents, NUM_BEAMS
+        level = {"rng": rng, **_draft_fields(draft)}
+        level = {name: field.clone(memory_format=torch.contiguous_format) for name, field in level.items()}
+        floats, bools = draft.robots.new_empty, draft.map_data.new_empty
+        started = {
+            "pos": floats(count, N, 2),
+            "theta": floats(count, N),
+            "vel": floats(count, N, 2),
+            "goal": floats(count, N, 2),
+            "map_data": bools(draft.map_data.shape),
+            "goal_reached": bools(count, N),
+            "crashed": bools(count, N),
+            "done": bools(count),
+            "beams": bools(count, N, V, dtype=torch.uint8),
+            "start": floats(count, N, 3),
+        }
+        if not all(self._in_blocks(loops.next_episode, MOVED, *level.values(), *started.values())):
+            raise no_places(N, self.options.map_size)
+        return NavState(**self.episode_start(level.pop("rng")), **level, **started)
 
     def _if_complete(self, draft: Draft, state: NavState) -> Draft:
         """The prepared level, or where it is not complete and nobody can look (CUDA, compiled), the old one once more.
@@ -134,7 +179,7 @@ class JaxNav(BatchedEnv):
             goal_reached=nobody,
             crashed=nobody,
             done=nobody[:, 0],
-            beams=self.lidar(pos, theta, level.map_data),
+            beams=self.lidar.read(pos, *cosine_sine(theta), level.map_data),
             start=level.robots[..., :3],
             **_draft_fields(self._new_draft(rng)),
         )
@@ -151,19 +196,50 @@ class JaxNav(BatchedEnv):
         draft = self._new_draft(state.rng) if is_stale else _draft(state)
         return dataclasses.replace(
             state,
-            beams=self.lidar(state.pos, state.theta, state.map_data),
+            beams=self.lidar.read(state.pos, *cosine_sine(state.theta), state.map_data),
             **_draft_fields(finish(draft, self.options.fill)),
         )
 
     # ---- step ----
 
     def transition(self, state: NavState, actions: Tensor):
+        move = self._move_in_loops if runs_in_loops(actions) else self.move
+        state, reward, terminated, events = move(state, actions)
+        *counts, success = events
+        rates = [count.float() / self.num_agents for count in counts]
+        metrics = dict(zip(EVENTS, counts)) | dict(zip(self.metrics, [*rates, success.float()]))
+        return state, reward, terminated, metrics
+
+    def _move_in_loops(self, state: NavState, actions: Tensor):
+        """What `move` does, faster on CPU."""
+        count, N = actions.shape[:2]
+        changed = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in CHANGED}
+        beams = state.beams.new_empty(state.beams.shape)
+        reward, terminated = actions.new_empty(count, N), state.done.new_empty(count)
+        events = state.step.new_empty(len(EVENTS) + 1, count)
+        fields = (state.step, state.goal, state.map_data, *changed.values(), beams)
+        self._in_blocks(loops.move, MOVED, actions, *fields, reward, terminated, events)
+        return dataclasses.replace(state, **changed, beams=beams), reward, terminated, events
+
+    def _in_blocks(self, loop: Callable, num_robots: int, *tensors: Tensor) -> list:
+        """`loop` over all environments, in blocks of about so many robots."""
+        size = max(num_robots // self.num_agents, 1)
+        return pool.in_blocks(loop, len(tensors[0]), size, self.numbers, *arrays(*tensors))
+
+    def move(self, state: NavState, actions: Tensor) -> tuple[NavState, Tensor, Tensor, Tensor]:
+        """A step but for counting it.
+
+        Returns:
+            the State, the reward [B, N], terminated [B], and events int64 [5, B]: robots by `EVENTS`; whether all have
+            arrived and none has crashed.
+        """
         old = state
         pos, theta, vel = self._drive(old, actions)
+        cos, sin = cosine_sine(theta)
         is_time_up = (old.step + 1 >= self.max_steps)[:, None]
-        hits_wall, hits_robot = self._hits_wall(pos, theta, old.map_data), self._hits_robot(pos, theta)
+        hits_wall, hits_robot = self._hits_wall(pos, cos, sin, old.map_data), self._hits_robot(pos, cos, sin)
         is_playing = ~old.done[:, None]
-        in_goal = torch.linalg.vector_norm(pos - old.goal, dim=-1) <= self.options.goal_radius
+        in_goal = distance(pos, old.goal) <= self.options.goal_radius
         goal_reached = old.goal_reached | (in_goal & is_playing)
         crashed = old.crashed | ((hits_wall | hits_robot) & is_playing)
         terminated = (goal_reached | crashed).all(1)
@@ -176,19 +252,18 @@ class JaxNav(BatchedEnv):
             goal_reached=goal_reached,
             crashed=crashed,
             done=terminated | is_time_up[:, 0],
-            beams=self.lidar(pos, theta, old.map_data),
+            beams=self.lidar.read(pos, cos, sin, old.map_data),
             **_draft_fields(advance(_draft(old), self.options.fill)),
         )
-        events = {
-            "goal_reached": goal_reached & ~old.goal_reached,
-            "map_collision": hits_wall & ~old.crashed & is_playing,
-            "agent_collision": hits_robot & ~old.crashed & is_playing,
-            "timeout": is_time_up & ~(crashed | goal_reached),
-        }
-        counts = {name: event.sum(1) for name, event in events.items()}
-        rates = dict(zip(self.metrics, (count.float() / self.num_agents for count in counts.values())))
-        success = (goal_reached & ~crashed).all(1).float()
-        return state, self._reward(old, state), terminated, {**counts, **rates, "success": success}
+        events = (
+            goal_reached & ~old.goal_reached,
+            hits_wall & ~old.crashed & is_playing,
+            hits_robot & ~old.crashed & is_playing,
+            is_time_up & ~(crashed | goal_reached),
+        )
+        is_success = (goal_reached & ~crashed).all(1)
+        events = torch.stack([*(event.sum(1) for event in events), is_success.long()])
+        return state, self._reward(old, state), terminated, events
 
     def _drive(self, state: NavState, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Accelerate, move along the old heading, then turn. Crashed robots, and all after the end, stand still."""
@@ -197,54 +272,64 @@ class JaxNav(BatchedEnv):
         wanted_v, wanted_w = actions.unbind(-1)
         v = (v + ((wanted_v - v) / DT).clamp(-c.max_v_acc, c.max_v_acc) * DT).clamp(0, c.max_v)
         w = (w + ((wanted_w - w) / DT).clamp(-c.max_w_acc, c.max_w_acc) * DT).clamp(-c.max_w, c.max_w)
-        way = (v * DT)[..., None] * torch.stack([state.theta.cos(), state.theta.sin()], -1)
+        way = (v * DT)[..., None] * torch.stack(cosine_sine(state.theta), -1)
         stands = state.crashed | state.done[:, None]
         theta = torch.where(stands, state.theta, _wrap(state.theta + w * DT))
         pos = torch.where(stands[..., None], state.pos, state.pos + way)
         return pos, theta, torch.where(stands[..., None], 0.0, torch.stack([v, w], -1))
 
-    def _hits_wall(self, pos: Tensor, theta: Tensor, map_data: Tensor) -> Tensor:
+    def _hits_wall(self, pos: Tensor, cos: Tensor, sin: Tensor, map_data: Tensor) -> Tensor:
         """bool [B, N]: the robot's square meets a wall cell: neither the cell's axes nor the robot's part them."""
         is_wall, centre = neighbourhood(map_data, pos)
-        cos, sin = theta.cos()[..., None], theta.sin()[..., None]
+        cos, sin = cos[..., None], sin[..., None]
         x, y = (centre - pos[:, :, None]).unbind(-1)  # [B, N, 9]
         extent = cos.abs() + sin.abs()  # of a square of half side 1, turned
         by_cell = torch.maximum(x.abs(), y.abs()) <= 0.5 + HALF_SIDE * extent
         by_robot = torch.maximum((x * cos + y * sin).abs(), (y * cos - x * sin).abs()) <= HALF_SIDE + 0.5 * extent
         return (is_wall & by_cell & by_robot).any(2)
 
-    def _hits_robot(self, pos: Tensor, theta: Tensor) -> Tensor:
+    def _hits_robot(self, pos: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """bool [B, N]: the squares of robots i and j meet: no axis of either parts them."""
         x, y = (pos[:, None] - pos[:, :, None]).unbind(-1)  # [B, N, N]: from i to j
-        turn = theta[:, None] - theta[:, :, None]
-        reach = HALF_SIDE * (1 + turn.cos().abs() + turn.sin().abs())
-        cos, sin = theta.cos()[..., None], theta.sin()[..., None]
+        of_i, of_j = (cos[:, :, None], sin[:, :, None]), (cos[:, None], sin[:, None])
+        turn_cos, turn_sin = of_i[0] * of_j[0] + of_i[1] * of_j[1], of_i[0] * of_j[1] - of_i[1] * of_j[0]
+        reach = HALF_SIDE * (1 + turn_cos.abs() + turn_sin.abs())
+        cos, sin = of_i
         meets = torch.maximum((x * cos + y * sin).abs(), (y * cos - x * sin).abs()) <= reach  # by the axes of i
         return (meets & meets.transpose(1, 2) & ~self._is_self).any(2)
 
     def _reward(self, old: NavState, new: NavState) -> Tensor:
         """[B, N], paid at `new` for the step from `old`."""
         c = self.options
-        distance = [torch.linalg.vector_norm(state.pos - old.goal, dim=-1) for state in (old, new)]
-        progress = c.weight_g * (distance[0] - distance[1])
+        progress = c.weight_g * (distance(old.pos, old.goal) - distance(new.pos, old.goal))
         own = torch.where(old.goal_reached, 0.0, torch.where(new.goal_reached, c.goal_rew, progress))
         own = own + c.coll_rew * (new.crashed & ~old.crashed).float()
         own = own + c.dt_rew * (~(old.goal_reached | old.crashed)).float()
-        own = own + c.lidar_rew * (new.beams.amin(2) <= self._closest).float()
+        own = own + c.lidar_rew * (new.beams <= self._closest).any(2).float()
         own = torch.where(old.done[:, None], 0.0, own)
-        return c.rew_lambda * own + (1 - c.rew_lambda) * own.mean(1, keepdim=True)
+        mean = own.double().mean(1, keepdim=True).float()  # double: the order of the sum does not show
+        return c.rew_lambda * own + (1 - c.rew_lambda) * mean
 
     # ---- what is seen ----
+
+    def perceive(self, state: NavState) -> tuple[Tensor, Tensor, None]:
+        """On CPU by `loops.perceive`, faster."""
+        if not runs_in_loops(state.pos):
+            return self.observation(state), self.global_state(state), None
+        obs = state.pos.new_empty(*state.theta.shape, self.observation_size)
+        global_state = state.pos.new_empty(len(obs), self.state_size)
+        self._in_blocks(loops.perceive, SHOWN, *(getattr(state, name) for name in SEEN), obs, global_state)
+        return obs, global_state, None
 
     def observation(self, state: NavState) -> Tensor:
         c = self.options
         ranges = state.beams.float() * (SPACING / MAX_RANGE) - 0.5
         v, w = state.vel.unbind(-1)
         x, y = (state.goal - state.pos).unbind(-1)
-        distance = torch.hypot(x, y).clamp(max=MAX_RANGE) / MAX_RANGE - 0.5
-        bearing = _wrap(direction_of(y, x) - state.theta) / math.pi
+        far = root(x * x + y * y).clamp(max=MAX_RANGE) / MAX_RANGE - 0.5
+        bearing = _wrap(angle_of(y, x) - state.theta) / math.pi
         share = torch.full_like(v, c.rew_lambda - 0.5)
-        return torch.cat([ranges, torch.stack([v / c.max_v - 0.5, w / c.max_w, distance, bearing, share], 2)], 2)
+        return torch.cat([ranges, torch.stack([v / c.max_v - 0.5, w / c.max_w, far, bearing, share], 2)], 2)
 
     def global_state(self, state: NavState) -> Tensor:
         c = self.options
@@ -259,6 +344,9 @@ class JaxNav(BatchedEnv):
             state.crashed,
         )
         return torch.cat([part.flatten(1).float() for part in parts], 1)
+
+    def engine(self) -> Engine:
+        return loops.JaxNavLoops(self)
 
     def draw(self, state: NavState, index: int = 0, trail: Sequence[NavState] = ()) -> np.ndarray:
         """With the ways driven through the states of `trail`."""
@@ -278,17 +366,11 @@ def _wrap(angle: Tensor) -> Tensor:
 
 
 def _draft(state: NavState) -> Draft:
-    return Draft(state.next_cursor, state.next_map, state.next_robots, state.next_placed, state.next_rounds)
+    return Draft(*(getattr(state, name) for name in DRAFT))
 
 
 def _draft_fields(draft: Draft) -> dict[str, Tensor]:
-    return {
-        "next_cursor": draft.cursor,
-        "next_map": draft.map_data,
-        "next_robots": draft.robots,
-        "next_placed": draft.placed,
-        "next_rounds": draft.rounds,
-    }
+    return {name: getattr(draft, field.name) for name, field in zip(DRAFT, dataclasses.fields(draft))}
 
 
 ENVIRONMENT = JaxNav

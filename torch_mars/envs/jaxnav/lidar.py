@@ -8,48 +8,42 @@ line the column is known, and a column's walls are the bits of one number, so th
 
 Robots. The beam is turned into the other robot's frame, where its square is two slabs, |x| <= h and |y| <= h.
 
-On CPU, outside of torch.compile, `loops.py` reads the same to the last bit. The LiDAR's numbers are in `task.py`.
+The LiDAR's numbers are in `task.py`.
 
 Axes: B environments, N robots, V beams, W cells along a side of the map.
 """
-
-import math
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import arrays, runs_in_loops
-from torch_mars.envs.jaxnav import loops
-from torch_mars.envs.jaxnav.task import HALF_SIDE, LAST, MAX_RANGE, MOST_CELLS, NUM_BEAMS, RESOLUTION, SPACING, TINY
+from torch_mars.envs.jaxnav.task import (
+    BEARINGS,
+    HALF_SIDE,
+    LAST,
+    MAX_RANGE,
+    MOST_CELLS,
+    MOST_LINES,
+    RESOLUTION,
+    SPACING,
+    TINY,
+)
 
 
 class Lidar:
-    """The constants of a team's beams; call it with the situation."""
+    """The constants of a team's beams."""
 
     def __init__(self, num_robots: int, num_cells: int, device: torch.device):
-        angles = np.linspace(-math.pi, math.pi, NUM_BEAMS)
-        self._cos = torch.tensor(np.cos(angles), dtype=torch.float32, device=device)
-        self._sin = torch.tensor(np.sin(angles), dtype=torch.float32, device=device)
+        self._cos = torch.tensor(np.cos(BEARINGS), dtype=torch.float32, device=device)
+        self._sin = torch.tensor(np.sin(BEARINGS), dtype=torch.float32, device=device)
         self._bit = 1 << torch.arange(num_cells, device=device)
-        self._num_lines = min(math.ceil(MAX_RANGE) + 1, num_cells - 2)
+        self._num_lines = min(MOST_LINES, num_cells - 2)
         ids = torch.arange(num_robots, device=device)
         self._others = (ids[:, None] + ids[1:]) % num_robots  # [N, N - 1]
 
-    def __call__(self, pos: Tensor, theta: Tensor, map_data: Tensor) -> Tensor:
-        """uint8 [B, N, V]: every beam's sample, of pos [B, N, 2] m, theta [B, N] rad and map_data bool [B, W, W]."""
-        read = self._read_in_loops if runs_in_loops(pos) else self.read
-        return read(pos, theta, map_data)
-
-    def _read_in_loops(self, pos: Tensor, theta: Tensor, map_data: Tensor) -> Tensor:
-        """What `read` does, faster on CPU."""
-        samples = torch.empty(*theta.shape, NUM_BEAMS, dtype=torch.uint8, device=theta.device)
-        loops.read(*arrays(pos, theta.cos(), theta.sin(), map_data, self._cos, self._sin, samples))
-        return samples
-
-    def read(self, pos: Tensor, theta: Tensor, map_data: Tensor) -> Tensor:
-        """Every beam's sample, as of `__call__`."""
-        cos, sin = theta.cos()[..., None], theta.sin()[..., None]
+    def read(self, pos: Tensor, cos: Tensor, sin: Tensor, map_data: Tensor) -> Tensor:
+        """uint8 [B, N, V]: every beam's sample, of pos [B, N, 2] m, headings [B, N] and map_data bool [B, W, W]."""
+        cos, sin = cos[..., None], sin[..., None]
         beam_x, beam_y = cos * self._cos - sin * self._sin, sin * self._cos + cos * self._sin
         sample = self._first_in_wall(pos, beam_x, beam_y, map_data)
         if len(self._others) > 1:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_mars.envs.angles import cosine_sine, root
 from torch_mars.envs.core import where_rows
 from torch_mars.envs.rng import bits, integers, permutation, uniform
 
@@ -81,8 +82,13 @@ def finish(draft: Draft, fill: float) -> Draft:
         if is_complete(draft).all():
             return draft
         draft = advance(draft, fill)
-    num_robots, num_cells = draft.robots.shape[1], draft.map_data.shape[1]
-    raise RuntimeError(f"found no starts and goals for {num_robots} robots on a map of {num_cells} x {num_cells} cells")
+    raise no_places(draft.robots.shape[1], draft.map_data.shape[1])
+
+
+def no_places(num_robots: int, num_cells: int) -> RuntimeError:
+    return RuntimeError(
+        f"found no starts and goals for {num_robots} robots on a map of {num_cells} x {num_cells} cells"
+    )
 
 
 def _draw_map(draft: Draft, fill: float) -> Draft:
@@ -104,13 +110,13 @@ def _place_robots(draft: Draft) -> Draft:
     is_valid = ~(  # for a robot alone on the map: [B, N, K]
         touches_wall(draft.map_data, start, START_CLEARANCE)
         | touches_wall(draft.map_data, goal, GOAL_CLEARANCE)
-        | (_distance(start, goal) <= LEAST_DISTANCE)
+        | (distance(start, goal) <= LEAST_DISTANCE)
     )
     robots, placed = draft.robots, draft.placed
     for i in range(num_robots):
         others = robots[:, None, :i]  # [B, 1, i, 5]
-        is_near = (_distance(start[:, i, :, None], others[..., :2]) <= SEPARATION) | (
-            _distance(goal[:, i, :, None], others[..., 3:]) <= SEPARATION
+        is_near = (distance(start[:, i, :, None], others[..., :2]) <= SEPARATION) | (
+            distance(goal[:, i, :, None], others[..., 3:]) <= SEPARATION
         )
         fits = is_valid[:, i] & ~is_near.any(2)
         first = fits.int().argmax(1)[:, None, None].expand(-1, 1, 2)
@@ -131,16 +137,18 @@ def _candidates(draft: Draft) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     low, high = 1 + RADIUS, draft.map_data.shape[1] - 1 - RADIUS
     numbers, cursor = uniform(draft.cursor, num_robots * (4 * CANDIDATES + 1))
     numbers, heading = numbers.view(-1, num_robots, 4 * CANDIDATES + 1).split([4 * CANDIDATES, 1], 2)
-    x, y, distance, angle = numbers.unflatten(2, (4, CANDIDATES)).unbind(2)  # [B, N, K] each
+    x, y, far, angle = numbers.unflatten(2, (4, CANDIDATES)).unbind(2)  # [B, N, K] each
     start = low + (high - low) * torch.stack([x, y], -1)
-    distance = (low + (high - low) * distance)[..., None]  # the same two numbers bound the distance in the original
+    far = (low + (high - low) * far)[..., None]  # the same two numbers bound the distance in the original
     angle = math.pi * (2 * angle - 1)
-    goal = (start + distance * torch.stack([angle.cos(), angle.sin()], -1)).clamp(low, high)
+    goal = (start + far * torch.stack(cosine_sine(angle), -1)).clamp(low, high)
     return start, goal, math.pi * (2 * heading - 1), cursor
 
 
-def _distance(points: Tensor, others: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(points - others, dim=-1)
+def distance(points: Tensor, others: Tensor) -> Tensor:
+    """[...] m between points [..., 2], rounded to the nearest float32."""
+    x, y = (points - others).unbind(-1)
+    return root(x * x + y * y)
 
 
 def touches_wall(map_data: Tensor, point: Tensor, radius: float) -> Tensor:
@@ -148,7 +156,7 @@ def touches_wall(map_data: Tensor, point: Tensor, radius: float) -> Tensor:
     is_wall, centre = neighbourhood(map_data, point)
     point = point[..., None, :]
     nearest = (point - centre).clamp(-0.5, 0.5) + centre  # point of the cell, [B, ..., 9, 2]
-    return (is_wall & (_distance(nearest, point) <= radius)).any(-1)
+    return (is_wall & (distance(nearest, point) <= radius)).any(-1)
 
 
 def neighbourhood(map_data: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from torch_mars.envs.core import State
@@ -34,14 +35,18 @@ LARGEST_TURN = math.pi / 6  # rad/s: of the action space, whatever max_w is
 
 # LiDAR
 NUM_BEAMS = 200
+BEARINGS = np.linspace(-math.pi, math.pi, NUM_BEAMS)  # rad, from the heading
 MAX_RANGE = 6.0  # m
 NUM_SAMPLES = 120
 LAST = NUM_SAMPLES - 1
 SPACING = MAX_RANGE / LAST  # m between samples along a beam: both ends are samples
 RESOLUTION = 0.05  # m: what the distance of a robot is divided by to get a sample; not SPACING
+MOST_LINES = math.ceil(MAX_RANGE) + 1  # of the map's grid, along an axis, that a beam crosses
 MOST_CELLS = 31  # along a side of the map: the bits of an int32
 TINY = 1e-9  # stands for the component of a beam along an axis that it is perpendicular to
 
+# what a step counts of robots
+EVENTS = ("goal_reached", "map_collision", "agent_collision", "timeout")
 # what a robot sees behind the ranges of its beams, in this order
 OWN = ("speed", "turn", "goal_distance", "goal_bearing", "reward_share")
 
@@ -123,3 +128,11 @@ class NavState(State):
     next_robots: Tensor  # float32 [B, N, 5]
     next_placed: Tensor  # int64 [B]
     next_rounds: Tensor  # int64 [B]
+
+
+# fields of a NavState, in the order of the loops' arguments
+DRAFT = ("next_cursor", "next_map", "next_robots", "next_placed", "next_rounds")
+# made anew at the start of an episode
+STARTED = ("pos", "theta", "vel", "goal", "map_data", "goal_reached", "crashed", "done", "beams", "start")
+CHANGED = ("pos", "theta", "vel", "goal_reached", "crashed", "done", *DRAFT)  # by a step; and beams are made anew
+SEEN = ("step", "pos", "theta", "vel", "goal", "map_data", "goal_reached", "crashed", "beams")  # obs and global state

@@ -42,11 +42,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_mars.envs.angles import angle_of, cosine_sine, root
 from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.rng import normal, uniform
 from torch_mars.envs.search_and_rescue import loops
-from torch_mars.envs.search_and_rescue.angles import angle_of, cosine_sine, root
 from torch_mars.envs.search_and_rescue.task import CHANNELS, MOVING, NOTHING, SEEN, SHARED, Options, SearchState
 
 FULL_TURN = 2 * math.pi

@@ -5,8 +5,7 @@ other devices and torch.compile take. A searcher has a hundred rays and seldom s
 here only those are looked at closely, and only the rays that they meet. One environment by itself runs on
 `SearchAndRescueLoops`, random numbers included.
 
-Functions without a twin in `env.py`: `numbers`, `remainder`, `clipped`, `noise`, `draw_ranks`;
-and those of `angles.py`.
+Functions without a twin in `env.py`: `numbers`, `remainder`, `clipped`, `noise`, `draw_ranks`.
 
 Axes: B environments, N searchers, T targets, V rays.
 """
@@ -17,21 +16,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from torch_mars.envs.angles_loops import angle_of, cosine_sine
 from torch_mars.envs.engine import LoopEngine
 from torch_mars.envs.loops import compiled
 from torch_mars.envs.rng_loops import next_rank, next_uniform
-from torch_mars.envs.search_and_rescue import angles
 from torch_mars.envs.search_and_rescue.task import MOVING, NOTHING, SEEN, Options
 
 F = np.float32
 # single precision throughout, as in the tensors: a plain Python number would make it double
 _ZERO, _HALF, _ONE, _NOTHING = map(F, (0, 0.5, 1, NOTHING))
-_PI, _FULL_TURN, _HALF_TURN, _QUARTER_TURN = map(F, (math.pi, 2 * math.pi, angles.HALF_TURN, angles.QUARTER_TURN))
-_QUARTERS, _TINY = F(angles.QUARTERS), F(angles.TINY)
-_QUARTER_0, _QUARTER_1, _QUARTER_2 = map(F, angles.QUARTER)
-_SINE_0, _SINE_1, _SINE_2 = map(F, angles.SINE)
-_COSINE_0, _COSINE_1, _COSINE_2 = map(F, angles.COSINE)
-_ARCTANGENT = np.array(angles.ARCTANGENT, F)
+_PI, _FULL_TURN = map(F, (math.pi, 2 * math.pi))
 
 
 class Numbers(NamedTuple):
@@ -82,36 +76,7 @@ def numbers(c: Options) -> Numbers:
     )
 
 
-# ---- angles.py, and what torch has ----
-
-
-@compiled
-def cosine_sine(angle):
-    quarters = np.floor(angle * _QUARTERS + _HALF)
-    x = angle - quarters * _QUARTER_0 - quarters * _QUARTER_1 - quarters * _QUARTER_2
-    x2 = x * x
-    sine = x + x * x2 * (_SINE_0 + x2 * (_SINE_1 + x2 * _SINE_2))
-    cosine = _ONE - _HALF * x2 + x2 * x2 * (_COSINE_0 + x2 * (_COSINE_1 + x2 * _COSINE_2))
-    turned = int(quarters) & 3
-    if turned & 1:
-        cosine, sine = sine, cosine
-    return -cosine if turned == 1 or turned == 2 else cosine, -sine if turned >= 2 else sine
-
-
-@compiled
-def angle_of(y, x):
-    across, along = abs(y), abs(x)
-    slope = min(across, along) / max(max(across, along), _TINY)
-    slope2 = slope * slope
-    series = _ARCTANGENT[-1]
-    for k in range(len(_ARCTANGENT) - 2, -1, -1):
-        series = series * slope2 + _ARCTANGENT[k]
-    angle = slope * series
-    if across > along:
-        angle = _QUARTER_TURN - angle
-    if x < _ZERO:
-        angle = _HALF_TURN - angle
-    return -angle if y < _ZERO else angle
+# ---- what torch has ----
 
 
 @compiled

@@ -1,7 +1,7 @@
 """Cosines, sines and directions by polynomials of single precision, and square roots.
 
 Every library rounds these functions in its own way. Written as multiplications and additions they come out the same to
-the last bit as tensors, on CPU and CUDA, and in `loops.py`, which has `cosine_sine` and `angle_of`, too.
+the last bit as tensors, on CPU and CUDA, and in loops: `angles_loops.py`.
 """
 
 import torch
@@ -30,9 +30,9 @@ TINY = 1e-30  # keeps 0 / 0 out
 
 
 def cosine_sine(angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Of angles in rad, a few turns at most; off by 1e-7."""
+    """Of angles in rad, a few turns at most; off by 1e-7. Of any other finite angle something within [-1, 1]."""
     quarters = (angle * QUARTERS + 0.5).floor()
-    x = angle - quarters * QUARTER[0] - quarters * QUARTER[1] - quarters * QUARTER[2]
+    x = (angle - quarters * QUARTER[0] - quarters * QUARTER[1] - quarters * QUARTER[2]).clamp(-1, 1)
     x2 = x * x
     sine = x + x * x2 * (SINE[0] + x2 * (SINE[1] + x2 * SINE[2]))
     cosine = 1 - 0.5 * x2 + x2 * x2 * (COSINE[0] + x2 * (COSINE[1] + x2 * COSINE[2]))
