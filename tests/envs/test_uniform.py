@@ -88,6 +88,7 @@ TWINS = {
     "smax": ("env.py", set()),
     "jaxnav": ("lidar.py", {"_is_wall"}),
     "rware": ("env.py", {"tables"}),
+    "mpe": ("env.py", {"parts"}),
     "connector": (("boards.py", "env.py"), {"_is_way"}),
     "search_and_rescue": (
         "env.py",
