@@ -7,19 +7,10 @@ import pytest
 import torch
 
 import torch_mars.envs as envs
-from torch_mars.envs import pool
 from torch_mars.envs.core import FURTHEST, fields_of
 from torch_mars.envs.mpe.task import TOUCH
 
 RUNS_IN_LOOPS = "torch_mars.envs.mpe.env.runs_in_loops"
-
-
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    before = pool.num_threads()
-    pool.set_num_threads(request.param)
-    yield request.param
-    pool.set_num_threads(before)
 
 
 def in_form(monkeypatch, is_loops, function, *args):
@@ -141,26 +132,6 @@ def test_the_engine_plays_as_the_batch_does(action_type):
         np.testing.assert_array_equal(outcome.obs, ts.final_obs[0], err_msg=f"step {t}")
         if outcome.truncated:
             outcome = engine.reset()
-
-
-def play(task, count):
-    env = envs.make(task, count, seed=2)
-    env.reset()
-    generator = np.random.default_rng(3)
-    seen = [env.step(random_actions(env, generator)) for _ in range(30)]
-    return [value for ts in seen for value in (ts.obs, ts.reward)] + list(fields_of(env.state).values())
-
-
-@pytest.mark.parametrize("task, count", [("simple_spread_3ag", 2500), ("simple_spread_10ag", 451)])
-def test_threads_and_blocks_change_nothing(task, count, threads):
-    """Batches of two and three blocks, the last one smaller, beside the same without any."""
-    in_parts = play(task, count)
-    size = envs.make(task)._block
-    assert count % size and count > size
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torch_mars.envs.mpe.loops.PAIRS", 10**9)
-        whole = play(task, count)
-    assert all(torch.equal(a, b) for a, b in zip(in_parts, whole, strict=True))
 
 
 def test_an_environment_is_the_same_in_batches_of_any_size():

@@ -92,7 +92,8 @@ TWINS = {
     "connector": (("boards.py", "env.py"), {"_is_way"}),
     "search_and_rescue": (
         "env.py",
-        {"numbers", "remainder", "clipped", "noise", "draw_ranks", "cosine_sine", "angle_of"},  # the last of angles.py
+        # the last two of angles.py
+        {"numbers", "remainder", "clipped", "noise", "draw_ranks", "_advance", "cosine_sine", "angle_of"},
     ),
 }
 
