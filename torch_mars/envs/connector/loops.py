@@ -34,7 +34,8 @@ def draw_boards(first, last, walk_length, grid_size, weights, rng, head, target)
         rng, head, target: int64 [B], moved on; int64 [B, N], the result.
     """
     side, num_agents = grid_size + 2, head.shape[1]  # a wall is around the board
-    steps = np.array([-side, 1, side, -1])
+    steps = np.empty(4, np.int64)
+    steps[0], steps[1], steps[2], steps[3] = -side, 1, side, -1
     occupied, ways = np.empty(side * side, np.bool_), np.empty(side * side, np.int64)
     open_in_row, claimed = np.empty(side, np.int64), np.empty(side * side, np.int64)
     start, position = np.empty(num_agents, np.int64), np.empty(num_agents, np.int64)
@@ -63,7 +64,8 @@ def _place(key, side, steps, occupied, ways, open_in_row, start, position):
         occupied[cell] = row == 0 or row == side - 1 or column == 0 or column == side - 1
         ways[cell] = 4 - (row == 1) - (row == side - 2) - (column == 1) - (column == side - 2)
     choices = (side - 2) * (side - 2)
-    open_in_row[:] = side - 2
+    for row in range(side):
+        open_in_row[row] = side - 2
     open_in_row[0] = open_in_row[side - 1] = 0
     for agent in range(len(start)):
         chosen = next_integer(key, choices)
@@ -213,7 +215,8 @@ def perceive(first, last, grid, agent_pos, target_pos, obs, mask):
     G = grid.shape[1]
     side, cells = G + 2 * _REACH, np.float32(G * G)
     blockers, targets = np.ones(side * side, np.float32), np.ones(side * side, np.float32)  # with a margin of ones
-    blocks, is_target = np.zeros((2, 3 * obs.shape[1] + 1), np.float32)  # what is seen of a code
+    # what is seen of a code
+    blocks, is_target = np.zeros(3 * obs.shape[1] + 1, np.float32), np.zeros(3 * obs.shape[1] + 1, np.float32)
     for agent in range(obs.shape[1]):
         blocks[3 * agent + TRAIL], blocks[3 * agent + HEAD], is_target[3 * agent + TARGET] = -_ONE, _ONE, -_ONE
     for b in range(first, last):

@@ -115,7 +115,8 @@ def _thrust(actions, b, i):
 @compiled
 def _contact(position, push, b):
     """Sum of the forces with which the others push each agent away: push [N, 2]; zero between equal positions."""
-    push[:] = _ZERO
+    for i in range(len(push)):
+        push[i, 0] = push[i, 1] = _ZERO
     for i in range(len(push)):
         for j in range(i + 1, len(push)):
             x, y, distance2 = _apart(position, i, position, j, b)
@@ -140,7 +141,8 @@ def _nearest2(landmark_pos, agent_pos, b, landmark):
 @compiled
 def _touching(position, touching, b):
     """How many others each agent touches: touching [N]."""
-    touching[:] = _ZERO
+    for i in range(len(touching)):
+        touching[i] = _ZERO
     for i in range(len(touching)):
         for j in range(i + 1, len(touching)):
             if _apart(position, i, position, j, b)[2] < _TOUCH2:

@@ -68,7 +68,7 @@ def initial_state(hub, rooms, rng, layout, agent_pos, dot_pos, dot_active):
     layout[()] = next_integer(rng, NUM_LAYOUTS)
     places = next_permutation(rng, len(hub))
     for agent in range(len(agent_pos)):
-        agent_pos[agent] = hub[places[agent]]
+        agent_pos[agent, 0], agent_pos[agent, 1] = hub[places[agent], 0], hub[places[agent], 1]
     draw_dots(rooms[layout[()]], rng, dot_pos, dot_active)
 
 
@@ -78,8 +78,9 @@ def draw_dots(rooms, rng, dot_pos, dot_active):
     for room in range(len(rooms)):
         order = next_permutation(rng, ROOM_CELLS)
         for i in range(DOTS_PER_ROOM):
-            dot_pos[DOTS_PER_ROOM * room + i] = rooms[room, order[i]]
-    dot_active[:] = True
+            dot, cell = DOTS_PER_ROOM * room + i, order[i]
+            dot_pos[dot, 0], dot_pos[dot, 1] = rooms[room, cell, 0], rooms[room, cell, 1]
+            dot_active[dot] = True
 
 
 # ---- step ----
@@ -176,7 +177,8 @@ def perceive(first, last, tables, layout, agent_pos, dot_pos, dot_active, obs, s
     cell_of = np.empty(num_agents, np.int64)
     beneath = np.empty(num_agents, np.float32)  # what an agent stands on
     for b in range(first, last):
-        cells[:] = _FLOOR
+        for cell in range(num_cells):
+            cells[cell] = _FLOOR
         for dot in range(dot_active.shape[1]):
             if dot_active[b, dot]:
                 cells[_cell(tables, layout[b], dot_pos[b, dot, 0], dot_pos[b, dot, 1])] = _DOT

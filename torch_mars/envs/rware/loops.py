@@ -180,13 +180,16 @@ def _deliver(tables, shelf_grid, request_queue, rng, b):
 @compiled
 def _request(tables, request_queue, rng, b):
     """A shelf that is not in the queue, each equally likely."""
-    key = np.full((), rng[b])
+    key = np.zeros((), np.int64)
+    key[()] = rng[b]
     number = next_integer(key, tables.num_shelves - request_queue.shape[1])
     rng[b] = key[()]
-    queue = np.sort(request_queue[b])
     below = 0
-    for k in range(len(queue)):
-        below += queue[k] - k <= number
+    for slot in range(request_queue.shape[1]):
+        lower = 0  # in the queue: its place in order
+        for other in range(request_queue.shape[1]):
+            lower += request_queue[b, other] < request_queue[b, slot]
+        below += request_queue[b, slot] - lower <= number
     return number + below
 
 

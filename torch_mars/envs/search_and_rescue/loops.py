@@ -143,8 +143,8 @@ def initial_state(c, rng, searcher_pos, searcher_heading, searcher_speed, target
     for j in range(len(target_pos)):
         for axis in range(2):
             target_pos[j, axis] = next_uniform(rng)
-    target_vel[:] = _ZERO
-    target_found[:] = False
+            target_vel[j, axis] = _ZERO
+        target_found[j] = False
 
 
 # ---- step ----
@@ -221,7 +221,8 @@ def _drift(c, noise, target_pos, target_vel, b):
 @compiled
 def _find(c, position, cos, sin, target_pos, is_found, finds, share, b):
     """Mark the targets that anybody finds; share [N]: what everybody is paid for them before the decay."""
-    share[:] = 0
+    for i in range(len(share)):
+        share[i] = 0
     for j in range(is_found.shape[1]):
         if is_found[b, j]:
             continue
