@@ -48,3 +48,31 @@ def test_where_nothing_can_be_kept_it_is_compiled_anyway(problem, monkeypatch):
         return 2 * x
 
     assert double(21) == 42
+
+
+TOLD = """
+import threading
+from torch_mars.envs import loops
+from rule import move, lift
+
+told = []
+loops.on_compile(told.append)
+threads = [threading.Thread(target=f, args=(1,)) for f in (move, move, lift)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+move(1.5)
+print(told)
+"""
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_who_waits_is_told_once_what_is_compiled(is_kept, tmp_path):
+    rule = RULE.replace("from constants import STEP", "STEP = 3").split("moved")[0]
+    (tmp_path / "rule.py").write_text(rule + "@compiled\ndef lift(place):\n    return move(place) * STEP\n")
+    off = "from numba.core import caching\ndef refuse(*_): raise OSError\ncaching.CacheImpl.__init__ = refuse\n"
+    (tmp_path / "main.py").write_text(("" if is_kept else off) + TOLD)
+    said = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.strip())
+    assert said == ["['rule']", "[]" if is_kept else "['rule']"]

@@ -12,6 +12,12 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 TEAMS = (3, 5, 10)
 
 
+@pytest.fixture(params=["loops", "tensors"])
+def form(request, monkeypatch):
+    if request.param == "tensors":
+        monkeypatch.setattr("torch_mars.envs.mpe.env.runs_in_loops", lambda tensor: False)
+
+
 def compare(record, **options):
     """Every step of whole episodes, each from the recorded situation: contacts are stiff, so trajectories part."""
     steps, episodes, num_agents = record["reward"].shape
@@ -38,14 +44,14 @@ def compare(record, **options):
 
 
 @pytest.mark.parametrize("num_agents", TEAMS)
-def test_episodes_equal_the_recorded_ones(num_agents):
+def test_episodes_equal_the_recorded_ones(num_agents, form):
     compare(np.load(FIXTURES / f"simple_spread_{num_agents}ag.npz"))
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("action_type", ["continuous", "discrete"])
 @pytest.mark.parametrize("num_agents", TEAMS)
-def test_episodes_equal_the_original(num_agents, action_type):
+def test_episodes_equal_the_original(num_agents, action_type, form):
     pytest.importorskip("jaxmarl", reason="the original needs the extra [parity]")
     from record_mpe import record
 
@@ -64,7 +70,7 @@ def worked_example():
     return env, torch.tensor([[[0.3, 0.1, 0.9, 0.2, 0.6], [0, 1, 0, 0, 0], [0.5, 0.25, 0.5, 0.75, 0]]])
 
 
-def test_two_steps_of_the_worked_example():
+def test_two_steps_of_the_worked_example(form):
     env, actions = worked_example()
     seen = [0, 0, 0.2, 0.1, -0.1, -0.3, -0.8, 0.5, 0.7, 0.8, -0.2, -0.1, -0.7, 0.3, 0, 0, 0, 0]
     assert env.observe().obs[0, 1].tolist() == pytest.approx(seen)
@@ -88,7 +94,7 @@ def test_two_steps_of_the_worked_example():
     assert ts.info["collisions"].item() == 2  # agents 0 and 1, in both steps
 
 
-def test_agents_at_one_point_part_without_nan():
+def test_agents_at_one_point_part_without_nan(form):
     env = envs.make("simple_spread_3ag", auto_reset=False)
     env.load_state({"agent_pos": np.zeros((1, 3, 2)), "agent_vel": np.zeros((1, 3, 2))})
     ts = env.step(torch.zeros(1, 3, 5))
@@ -97,7 +103,7 @@ def test_agents_at_one_point_part_without_nan():
     assert ts.info["collisions"].item() == 3
 
 
-def test_touching_costs_the_local_part_and_distance_the_team_part():
+def test_touching_costs_the_local_part_and_distance_the_team_part(form):
     """One agent on each of two landmarks, the third landmark 0.4 from its nearest; agents 0 and 1 touch."""
     situation = {
         "agent_pos": [[[0, 0], [0.25, 0], [0, -1]]],
@@ -114,7 +120,7 @@ def test_touching_costs_the_local_part_and_distance_the_team_part():
         assert ts.info["distance"].item() == pytest.approx(0.4 / 3 / 26)
 
 
-def test_discrete_actions_are_unit_thrusts():
+def test_discrete_actions_are_unit_thrusts(form):
     env, _ = worked_example()
     discrete = envs.make("simple_spread_3ag", num_envs=5, auto_reset=False, action_type="discrete")
     continuous = envs.make("simple_spread_3ag", num_envs=5, auto_reset=False)

@@ -91,6 +91,7 @@ TWINS = {
         {"numbers", "room", "_draw_lines", "_is_wall", "_beams_towards", "_fits"},
     ),
     "rware": ("env.py", {"tables"}),
+    "mpe": ("env.py", {"parts"}),
     "connector": (("boards.py", "env.py"), {"_is_way"}),
     "aerojax": (
         ("vectors.py", "physics.py", "opponents.py", "env.py"),
@@ -102,7 +103,7 @@ TWINS = {
     ),
     "search_and_rescue": (
         "env.py",
-        {"numbers", "remainder", "clipped", "noise", "draw_ranks"},
+        {"numbers", "remainder", "clipped", "noise", "draw_ranks", "_advance"},
     ),
 }
 

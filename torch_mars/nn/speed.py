@@ -58,7 +58,7 @@ def keep_freed_memory() -> None:
     By default every large tensor is mapped anew, and the system fills its pages with zeros one by one: a third of the
     time of an update. Does nothing on systems without glibc.
     """
-    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
     if sys.platform != "linux":
         return
     try:
@@ -67,6 +67,7 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, 1 << 30)
     mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+    mallopt(M_ARENA_MAX, 1)  # threads share the memory: one's own would be given back by other rules
 
 
 # ---- the pool ----

@@ -58,6 +58,7 @@ from torch_mars.envs.connector.task import (
 )
 from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.pool import in_blocks
 
 REACH = WINDOW // 2
 
@@ -80,6 +81,8 @@ class Connector(BatchedEnv):
         self.state_space = gymnasium.spaces.Box(-1.0, 1.0, (self.num_agents * size,), np.float32)
 
         self.pay = np.float32(c.connected_reward), np.float32(c.timestep_reward), c.shared_reward
+        self._block = max(1, loops.AGENTS // c.num_agents)
+        self._new_boards = max(1, loops.STEPS // (c.walk_length * c.num_agents))  # in a block
         self.weights = weights()
         self._weights = self.weights.to(self.device)
         around = torch.arange(-REACH, REACH + 1, device=self.device)
@@ -96,7 +99,8 @@ class Connector(BatchedEnv):
         if runs_in_loops(rng):
             rng = rng.clone()
             head, target = torch.empty(2, count, N, dtype=torch.int64, device=rng.device)
-            loops.draw_boards(self.options.walk_length, G, self.weights.numpy(), *arrays(rng, head, target))
+            fields = arrays(self.weights, rng, head, target)
+            in_blocks(loops.draw_boards, count, self._new_boards, self.options.walk_length, G, *fields)
         else:
             head, target, rng = draw_boards(rng, self.options, self._weights)
         codes = self._codes.to(self.grid_dtype)
@@ -152,7 +156,8 @@ class Connector(BatchedEnv):
         reward = torch.empty(actions.shape, dtype=torch.float32, device=actions.device)
         is_over = torch.empty(len(actions), dtype=torch.bool, device=actions.device)
         counts = torch.empty(2, len(actions), dtype=torch.int64, device=actions.device)
-        loops.advance(self.pay, *arrays(actions, grid, agent_pos, state.target_pos, reward, is_over, counts))
+        fields = arrays(actions, grid, agent_pos, state.target_pos, reward, is_over, counts)
+        in_blocks(loops.advance, len(actions), self._block, self.pay, *fields)
         return dataclasses.replace(state, grid=grid, agent_pos=agent_pos), reward, is_over, *counts
 
     def advance(self, state: ConnectorState, actions: Tensor) -> tuple[ConnectorState, Tensor, Tensor, Tensor, Tensor]:
@@ -197,7 +202,8 @@ class Connector(BatchedEnv):
             shape = state.agent_pos.shape[:2]
             obs = torch.empty(*shape, sum(OBSERVED.values()), dtype=torch.float32, device=state.grid.device)
             mask = torch.empty(*shape, len(MOVES), dtype=torch.bool, device=state.grid.device)
-            loops.perceive(*arrays(state.grid, state.agent_pos, state.target_pos, obs, mask))
+            seen = arrays(state.grid, state.agent_pos, state.target_pos, obs, mask)
+            in_blocks(loops.perceive, len(obs), self._block, *seen)
             return obs, obs.flatten(1), mask
         around, cells = self._codes_around(state), self.grid_size**2
         target = torch.where(self._is_connected(state)[..., None], 0, state.target_pos)

@@ -14,6 +14,8 @@ from torch_mars.envs.engine import LoopEngine
 from torch_mars.envs.loops import compiled
 from torch_mars.envs.rng_loops import next_bits, next_integer
 
+AGENTS = 2048  # in a block of environments: 120 us of work and more
+STEPS = 4096  # of walkers, on the boards that are drawn in a block: likewise
 _MOVES = np.array(MOVES)
 _ACTIONS, _OBSERVED, _REACH = len(MOVES), sum(OBSERVED.values()), WINDOW // 2
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -24,21 +26,22 @@ _FIRST_24 = np.uint64(40)  # a shift to the upper 24 bits of a word
 
 
 @compiled
-def draw_boards(walk_length, grid_size, weights, rng, head, target):
-    """Cells of heads and of targets, row by row on the board.
+def draw_boards(first, last, walk_length, grid_size, weights, rng, head, target):
+    """Cells of heads and of targets, row by row on boards `first` to `last - 1`.
 
     Args:
         weights: float64, e^0, e^-1, ...
         rng, head, target: int64 [B], moved on; int64 [B, N], the result.
     """
     side, num_agents = grid_size + 2, head.shape[1]  # a wall is around the board
-    steps = np.array([-side, 1, side, -1])
+    steps = np.empty(4, np.int64)
+    steps[0], steps[1], steps[2], steps[3] = -side, 1, side, -1
     occupied, ways = np.empty(side * side, np.bool_), np.empty(side * side, np.int64)
     open_in_row, claimed = np.empty(side, np.int64), np.empty(side * side, np.int64)
     start, position = np.empty(num_agents, np.int64), np.empty(num_agents, np.int64)
     wanted = np.empty(num_agents, np.int64)
     key = np.zeros((), np.int64)
-    for b in range(len(rng)):
+    for b in range(first, last):
         key[()] = rng[b]
         _place(key, side, steps, occupied, ways, open_in_row, start, position)
         for _ in range(walk_length - 1):
@@ -61,7 +64,8 @@ def _place(key, side, steps, occupied, ways, open_in_row, start, position):
         occupied[cell] = row == 0 or row == side - 1 or column == 0 or column == side - 1
         ways[cell] = 4 - (row == 1) - (row == side - 2) - (column == 1) - (column == side - 2)
     choices = (side - 2) * (side - 2)
-    open_in_row[:] = side - 2
+    for row in range(side):
+        open_in_row[row] = side - 2
     open_in_row[0] = open_in_row[side - 1] = 0
     for agent in range(len(start)):
         chosen = next_integer(key, choices)
@@ -119,8 +123,8 @@ def _walk(key, side, steps, weights, start, occupied, claimed, position, wanted)
 
 
 @compiled
-def advance(pay, actions, grid, agent_pos, target_pos, reward, is_over, counts):
-    """One step of every board.
+def advance(first, last, pay, actions, grid, agent_pos, target_pos, reward, is_over, counts):
+    """One step of boards `first` to `last - 1`.
 
     Args:
         pay: float32, float32, bool: for connecting, for a step begun unconnected, whether all are paid the sum.
@@ -136,7 +140,7 @@ def advance(pay, actions, grid, agent_pos, target_pos, reward, is_over, counts):
     is_trail = np.zeros(3 * num_agents + 1, np.int64)  # by code: faster than a division for every cell
     for agent in range(num_agents):
         is_trail[3 * agent + TRAIL] = 1
-    for b in range(len(actions)):
+    for b in range(first, last):
         for agent in range(num_agents):
             was_connected[agent] = _is_connected(agent_pos, target_pos, b, agent)
             move = actions[b, agent]
@@ -201,8 +205,8 @@ def _is_connected(agent_pos, target_pos, b, agent):
 
 
 @compiled
-def perceive(grid, agent_pos, target_pos, obs, mask):
-    """What every agent sees and may do.
+def perceive(first, last, grid, agent_pos, target_pos, obs, mask):
+    """What every agent of boards `first` to `last - 1` sees and may do.
 
     Args:
         grid, agent_pos, target_pos: of the State.
@@ -211,10 +215,11 @@ def perceive(grid, agent_pos, target_pos, obs, mask):
     G = grid.shape[1]
     side, cells = G + 2 * _REACH, np.float32(G * G)
     blockers, targets = np.ones(side * side, np.float32), np.ones(side * side, np.float32)  # with a margin of ones
-    blocks, is_target = np.zeros((2, 3 * obs.shape[1] + 1), np.float32)  # what is seen of a code
+    # what is seen of a code
+    blocks, is_target = np.zeros(3 * obs.shape[1] + 1, np.float32), np.zeros(3 * obs.shape[1] + 1, np.float32)
     for agent in range(obs.shape[1]):
         blocks[3 * agent + TRAIL], blocks[3 * agent + HEAD], is_target[3 * agent + TARGET] = -_ONE, _ONE, -_ONE
-    for b in range(len(obs)):
+    for b in range(first, last):
         for row in range(G):
             for column in range(G):
                 at = (row + _REACH) * side + column + _REACH
@@ -250,7 +255,7 @@ class ConnectorLoops(LoopEngine):
         rules, f = self.rules, self.fields
         head, target = np.empty((2, 1, rules.num_agents), np.int64)
         rng = self.of_batch("rng")
-        draw_boards(rules.options.walk_length, rules.grid_size, rules.weights.numpy(), *rng, head, target)
+        draw_boards(0, 1, rules.options.walk_length, rules.grid_size, rules.weights.numpy(), *rng, head, target)
         f["grid"][:] = 0
         for code, name, cells in ((HEAD, "agent_pos", head[0]), (TARGET, "target_pos", target[0])):
             f["grid"].ravel()[cells] = code + 3 * np.arange(rules.num_agents)
@@ -261,7 +266,7 @@ class ConnectorLoops(LoopEngine):
         reward, is_over = np.empty((1, num_agents), np.float32), np.empty(1, np.bool_)
         counts = np.empty((2, 1), np.int64)
         board = self.of_batch("grid", "agent_pos", "target_pos")
-        advance(self.rules.pay, actions[None], *board, reward, is_over, counts)
+        advance(0, 1, self.rules.pay, actions[None], *board, reward, is_over, counts)
         connected, path_length = counts[:, 0].tolist()
         metrics = {
             "connected_ratio": np.float32(connected) / np.float32(num_agents),
@@ -273,5 +278,5 @@ class ConnectorLoops(LoopEngine):
     def perceive(self):
         shape = (1, self.rules.num_agents)
         obs, mask = np.empty((*shape, _OBSERVED), np.float32), np.empty((*shape, _ACTIONS), np.bool_)
-        perceive(*self.of_batch("grid", "agent_pos", "target_pos"), obs, mask)
+        perceive(0, 1, *self.of_batch("grid", "agent_pos", "target_pos"), obs, mask)
         return obs[0], obs.ravel().copy(), mask[0].view(np.int8)

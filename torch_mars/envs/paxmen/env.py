@@ -59,6 +59,7 @@ from torch_mars.envs.paxmen.task import (
     Options,
     PaxMenState,
 )
+from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import integers, permutation
 
 
@@ -140,7 +141,8 @@ class PaxMen(BatchedEnv):
         )
         gain, counts = actions.new_empty(actions.shape, dtype=torch.float32), actions.new_empty(3, len(actions))
         changed = (agent_pos, dot_active, gain, counts)
-        loops.advance(self._tables, *arrays(state.layout, actions, state.dot_pos, *changed))
+        fields = arrays(state.layout, actions, state.dot_pos, *changed)
+        in_blocks(loops.advance, len(actions), loops.BLOCK, self._tables, *fields)
         dots_eaten, boards_cleared, rooms_eaten_in = counts
         metrics = {
             "dots_eaten": dots_eaten,
@@ -198,8 +200,8 @@ class PaxMen(BatchedEnv):
             shape = (*state.agent_pos.shape[:2], WINDOW * WINDOW)
             obs = torch.empty(shape, dtype=torch.float32, device=self.device)
             global_state = torch.empty(len(obs), num_cells, dtype=torch.float32, device=self.device)
-            seen = (state.layout, state.agent_pos, state.dot_pos, state.dot_active)
-            if not loops.perceive(self._tables, *arrays(*seen, obs, global_state)):
+            seen = arrays(state.layout, state.agent_pos, state.dot_pos, state.dot_active, obs, global_state)
+            if not all(in_blocks(loops.perceive, len(obs), loops.BLOCK, self._tables, *seen)):
                 raise ValueError(OFF_THE_FLOOR)
             return obs, global_state, None
         agent_cell = self._cell(state.layout, state.agent_pos)

@@ -56,6 +56,7 @@ from torch.nn import functional as F
 
 from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, where_rows
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import distinct, integers
 from torch_mars.envs.rware import loops
 from torch_mars.envs.rware.layouts import layout
@@ -103,6 +104,7 @@ class Warehouse(BatchedEnv):
         self._is_higher = torch.ones(c.num_agents, c.num_agents, dtype=torch.bool, device=self.device).triu(1)
         self._goals = self.layout.goals.tolist()
         self._tables = loops.tables(self.layout)
+        self._block = max(1, loops.AGENTS // self.num_agents)
 
     # ---- reset ----
 
@@ -113,7 +115,8 @@ class Warehouse(BatchedEnv):
             agent_pos = torch.empty(count, c.num_agents, 2, dtype=torch.int64, device=rng.device)
             agent_dir = torch.empty(count, c.num_agents, dtype=torch.int64, device=rng.device)
             request_queue = torch.empty(count, c.request_queue_size, dtype=torch.int64, device=rng.device)
-            loops.initial_state(self._tables, *arrays(rng, agent_pos, agent_dir, request_queue))
+            fields = arrays(rng, agent_pos, agent_dir, request_queue)
+            in_blocks(loops.initial_state, count, self._block, self._tables, *fields)
         else:
             cell, rng = distinct(rng, c.num_agents, self.num_cells)
             agent_pos = torch.stack([cell // plan.columns, cell % plan.columns], 2)
@@ -161,7 +164,8 @@ class Warehouse(BatchedEnv):
         new = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in names}
         deliveries = torch.empty(len(actions), dtype=torch.float32, device=actions.device)
         is_collision = torch.empty(len(actions), dtype=torch.bool, device=actions.device)
-        loops.advance(self._tables, *arrays(actions, *new.values(), deliveries, is_collision))
+        fields = arrays(actions, *new.values(), deliveries, is_collision)
+        in_blocks(loops.advance, len(actions), self._block, self._tables, *fields)
         return dataclasses.replace(state, **new), deliveries, is_collision
 
     def advance(self, state: WarehouseState, actions: Tensor) -> tuple[WarehouseState, Tensor, Tensor]:
@@ -242,7 +246,7 @@ class Warehouse(BatchedEnv):
             obs = torch.empty(*shape, sum(OBSERVED.values()), dtype=torch.float32, device=self.device)
             mask = torch.empty(*shape, len(TURNS), dtype=torch.bool, device=self.device)
             seen = (state.agent_pos, state.agent_dir, state.is_carrying, state.shelf_grid, state.request_queue)
-            loops.perceive(self._tables, *arrays(*seen, obs, mask))
+            in_blocks(loops.perceive, len(obs), self._block, self._tables, *arrays(*seen, obs, mask))
         else:
             cell = self._cell(state.agent_pos)
             own = [state.agent_pos, state.is_carrying[..., None], self._one_hot(state.agent_dir + 1)]

@@ -45,6 +45,7 @@ from torch import Tensor
 from torch_mars.envs.angles import angle_of, cosine_sine, root
 from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import normal, uniform
 from torch_mars.envs.search_and_rescue import loops
 from torch_mars.envs.search_and_rescue.task import CHANNELS, MOVING, NOTHING, SEEN, SHARED, Options, SearchState
@@ -67,6 +68,7 @@ class SearchAndRescue(BatchedEnv):
         self.observation_space = gymnasium.spaces.Box(NOTHING, 1.0, (size,), np.float32)
         self.state_space = gymnasium.spaces.Box(NOTHING, 1.0, (self.num_agents * size,), np.float32)
         self.numbers = loops.numbers(c)
+        self._block = max(1, loops.AGENTS // self.num_agents)
         self._rays = torch.from_numpy(self.numbers.rays).to(self.device)
         self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
 
@@ -107,8 +109,8 @@ class SearchAndRescue(BatchedEnv):
         """What `advance` does, faster on CPU."""
         moving = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in MOVING}
         rng, reward = state.rng.clone(), actions.new_empty(actions.shape[:2])
-        noise = loops.noise(rng.numpy(), self.num_targets)
-        loops.advance(self.numbers, noise, *arrays(actions, state.step, *moving.values(), reward))
+        fields = arrays(rng, actions, state.step, *moving.values(), reward)
+        in_blocks(loops.advance, len(actions), self._block, self.numbers, *fields)
         return dataclasses.replace(state, rng=rng, **moving), reward
 
     def advance(self, state: SearchState, actions: Tensor) -> tuple[SearchState, Tensor]:
@@ -176,7 +178,8 @@ class SearchAndRescue(BatchedEnv):
         """The global state is a view of the observations. On CPU by `loops.perceive`, the same faster."""
         if runs_in_loops(state.step):
             obs = state.searcher_heading.new_empty(*state.searcher_heading.shape, self.observation_size)
-            loops.perceive(self.numbers, *arrays(*(getattr(state, name) for name in SEEN), obs))
+            seen = arrays(*(getattr(state, name) for name in SEEN), obs)
+            in_blocks(loops.perceive, len(obs), self._block, self.numbers, *seen)
             return obs, obs.flatten(1), None
         c = self.options
         searchers, targets = (

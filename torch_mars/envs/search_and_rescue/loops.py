@@ -5,7 +5,7 @@ other devices and torch.compile take. A searcher has a hundred rays and seldom s
 here only those are looked at closely, and only the rays that they meet. One environment by itself runs on
 `SearchAndRescueLoops`, random numbers included.
 
-Functions without a twin in `env.py`: `numbers`, `remainder`, `clipped`, `noise`, `draw_ranks`.
+Functions without a twin in `env.py`: `numbers`, `remainder`, `clipped`, `noise`, `draw_ranks`, `_advance`.
 
 Axes: B environments, N searchers, T targets, V rays.
 """
@@ -22,6 +22,7 @@ from torch_mars.envs.loops import compiled
 from torch_mars.envs.rng_loops import next_rank, next_uniform
 from torch_mars.envs.search_and_rescue.task import MOVING, NOTHING, SEEN, Options
 
+AGENTS = 256  # in a block of environments: 150 us of work and more
 F = np.float32
 # single precision throughout, as in the tensors: a plain Python number would make it double
 _ZERO, _HALF, _ONE, _NOTHING = map(F, (0, 0.5, 1, NOTHING))
@@ -107,8 +108,8 @@ def initial_state(c, rng, searcher_pos, searcher_heading, searcher_speed, target
     for j in range(len(target_pos)):
         for axis in range(2):
             target_pos[j, axis] = next_uniform(rng)
-    target_vel[:] = _ZERO
-    target_found[:] = False
+            target_vel[j, axis] = _ZERO
+        target_found[j] = False
 
 
 # ---- step ----
@@ -130,23 +131,31 @@ def draw_ranks(rng, ranks):
                 ranks[b, j, axis] = next_rank(key)
 
 
-@compiled
-def advance(c, noise, actions, step, position, heading, speed, target_pos, target_vel, is_found, reward):
-    """One step of every environment.
+def advance(first, last, c, rng, actions, step, position, heading, speed, target_pos, target_vel, is_found, reward):
+    """One step of environments `first` to `last - 1`.
 
     Args:
-        noise, actions, step: float64 [B, T, 2], float32 [B, N, 2], int64 [B].
+        rng: int64 [B], moved.
+        actions, step: float32 [B, N, 2], int64 [B].
         position, heading, speed: float32 [B, N, 2], [B, N], [B, N], change.
         target_pos, target_vel, is_found: float32 [B, T, 2], [B, T, 2], bool [B, T], change.
         reward: float32 [B, N], the result.
     """
+    drawn = noise(rng[first:last], target_pos.shape[1])  # partly PyTorch's work, which compiled code cannot call
+    fields = (actions, step, position, heading, speed, target_pos, target_vel, is_found, reward)
+    _advance(first, last, c, drawn, *fields)
+
+
+@compiled
+def _advance(first, last, c, noise, actions, step, position, heading, speed, target_pos, target_vel, is_found, reward):
+    """As `advance`; noise: float64 [last - first, T, 2], that of these environments."""
     N = heading.shape[1]
     cos, sin = np.empty(N, F), np.empty(N, F)  # of the headings
     finds = np.empty(N, np.bool_)  # who finds a target
     share = np.empty(N, np.float64)  # double: as in the tensors
-    for b in range(len(step)):
+    for b in range(first, last):
         _fly(c, actions, position, heading, speed, cos, sin, b)
-        _drift(c, noise, target_pos, target_vel, b)
+        _drift(c, noise[b - first], target_pos, target_vel, b)
         _find(c, position, cos, sin, target_pos, is_found, finds, share, b)
         _reward(c, share, step, reward, b)
 
@@ -165,7 +174,7 @@ def _fly(c, actions, position, heading, speed, cos, sin, b):
 @compiled
 def _drift(c, noise, target_pos, target_vel, b):
     for j in range(target_pos.shape[1]):
-        x, y = target_vel[b, j, 0] + c.acc_std * F(noise[b, j, 0]), target_vel[b, j, 1] + c.acc_std * F(noise[b, j, 1])
+        x, y = target_vel[b, j, 0] + c.acc_std * F(noise[j, 0]), target_vel[b, j, 1] + c.acc_std * F(noise[j, 1])
         size = np.sqrt(x * x + y * y)
         if size > c.vel_max:
             x, y = c.vel_max * x / size, c.vel_max * y / size
@@ -177,7 +186,8 @@ def _drift(c, noise, target_pos, target_vel, b):
 @compiled
 def _find(c, position, cos, sin, target_pos, is_found, finds, share, b):
     """Mark the targets that anybody finds; share [N]: what everybody is paid for them before the decay."""
-    share[:] = 0
+    for i in range(len(share)):
+        share[i] = 0
     for j in range(is_found.shape[1]):
         if is_found[b, j]:
             continue
@@ -206,15 +216,15 @@ def _reward(c, share, step, reward, b):
 
 
 @compiled
-def perceive(c, step, position, heading, target_pos, is_found, obs):
-    """What every searcher sees.
+def perceive(first, last, c, step, position, heading, target_pos, is_found, obs):
+    """What every searcher of environments `first` to `last - 1` sees.
 
     Args:
         step, position, heading, target_pos, is_found: of the State.
         obs: float32 [B, N, O], the result.
     """
     N, T, V = heading.shape[1], is_found.shape[1], len(c.rays)
-    for b in range(len(step)):
+    for b in range(first, last):
         num_found = 0
         for j in range(T):
             num_found += is_found[b, j]
@@ -281,13 +291,13 @@ class SearchAndRescueLoops(LoopEngine):
 
     def transition(self, actions: np.ndarray):
         rng, step, *moving = self.of_batch("rng", "step", *MOVING)
-        drawn, reward = noise(rng, self.rules.num_targets), np.empty((1, len(actions)), F)
-        advance(self.rules.numbers, drawn, actions[None], step, *moving, reward)
+        reward = np.empty((1, len(actions)), F)
+        advance(0, 1, self.rules.numbers, rng, actions[None], step, *moving, reward)
         targets_found, num_targets = int(np.count_nonzero(self.fields["target_found"])), self.rules.num_targets
         metrics = {"targets_found": targets_found, "found_fraction": F(targets_found) / F(num_targets)}
         return reward[0], targets_found == num_targets, metrics
 
     def perceive(self):
         obs = np.empty((1, self.rules.num_agents, self.rules.observation_size), F)
-        perceive(self.rules.numbers, *self.of_batch(*SEEN), obs)
+        perceive(0, 1, self.rules.numbers, *self.of_batch(*SEEN), obs)
         return obs[0], obs[0].flatten(), None
