@@ -12,7 +12,7 @@ from share_lessons import shared, with_shared_part_of
 import torch_mars.envs as envs
 from torch_mars.algos import mars
 from torch_mars.envs import rng
-from torch_mars.nn.optimizers import apply_gradients
+from torch_mars.nn.optimizers import Adam
 from torch_mars.run import cli, settings
 
 ALGORITHMS = ("mappo", "maspo", "mars")
@@ -349,17 +349,57 @@ def test_seeds_side_by_side_do_not_influence_one_another():
 
 
 def test_gradients_are_clipped_per_seed_and_non_finite_ones_skipped():
-    parameter = torch.nn.Parameter(torch.zeros(3, 4))
-    optimizer = torch.optim.SGD([parameter], lr=1.0, momentum=0.9)
-    parameter.grad = torch.tensor([[3.0, 4, 0, 0], [0.1, 0, 0, 0], [float("nan"), 1, 1, 1]])
-    norm = apply_gradients(optimizer, 0.5)
-    assert norm[:2].tolist() == pytest.approx([5.0, 0.1]) and not norm[2].isfinite()
-    moved = -parameter.detach().clone()
-    torch.testing.assert_close(moved, torch.tensor([[0.3, 0.4, 0, 0], [0.1, 0, 0, 0], [0.0, 0, 0, 0]]))
-    parameter.grad = torch.tensor([[float("inf"), 0, 0, 0], [0.0, 0, 0, 0], [0.0, 0.5, 0, 0]])
-    apply_gradients(optimizer, 0.5)  # momentum goes on for the second seed, not for the first
-    expected = torch.tensor([[0.3, 0.4, 0, 0], [0.19, 0, 0, 0], [0.0, 0.5, 0, 0]])
-    torch.testing.assert_close(-parameter.detach(), expected)
+    """Beside PyTorch's Adam for one seed at a time, with PyTorch's clipping."""
+    start = torch.randn(3, 4), torch.randn(3, 1, 2)
+    parameters = [torch.nn.Parameter(x.clone()) for x in start]
+    adam = Adam(parameters, lr=0.1, eps=1e-5)
+    alone = [[torch.nn.Parameter(x[p].clone()) for x in start] for p in range(3)]
+    theirs = [torch.optim.Adam(of_seed, lr=0.1, eps=1e-5) for of_seed in alone]
+    for step in range(6):
+        gradients = [scale * torch.randn_like(x) for scale, x in zip((1.0, 0.01), start)]
+        gradients[0][1] *= 0.01  # which needs no clipping
+        if step in (2, 3):
+            gradients[0][0, 2] = float("nan") if step == 2 else float("inf")
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.grad = gradient.clone()
+        norm = adam.apply_gradients(0.5)
+        for p in range(3):
+            for parameter, gradient in zip(alone[p], gradients):
+                parameter.grad = gradient[p].clone()
+            expected = torch.nn.utils.clip_grad_norm_(alone[p], 0.5)
+            if not expected.isfinite():
+                assert not norm[p].isfinite()
+                before = [x.detach().clone() for x in alone[p]]
+                for x in alone[p]:
+                    x.grad = torch.zeros_like(x)
+                theirs[p].step()
+                for x, old in zip(alone[p], before):
+                    x.data.copy_(old)  # no weight moves, though momentum would
+                continue
+            assert norm[p].item() == pytest.approx(expected.item(), rel=1e-5)
+            theirs[p].step()
+        for parameter, *of_seeds in zip(parameters, *alone):
+            assert parameter.grad is None
+            torch.testing.assert_close(parameter.detach(), torch.stack(of_seeds).detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_adam_says_what_pytorchs_says_and_takes_it_over():
+    parameters, others = ([torch.nn.Parameter(torch.ones(2, 3))] for _ in range(2))
+    adam, theirs = Adam(parameters, 0.1, 1e-5), torch.optim.Adam(others, 0.1, eps=1e-5)
+    for x in (*parameters, *others):
+        x.grad = torch.full_like(x, 0.01)
+    adam.apply_gradients(9.0)
+    theirs.step()
+    ours, expected = adam.state_dict(), theirs.state_dict()
+    assert ours["state"].keys() == expected["state"].keys()
+    for name, tensor in expected["state"][0].items():
+        torch.testing.assert_close(ours["state"][0][name], tensor)
+    assert ours["param_groups"][0].items() <= expected["param_groups"][0].items()
+    other = Adam(others, 0.1, 1e-5)
+    other.load_state_dict(expected)
+    assert torch.equal(other.state_dict()["state"][0]["exp_avg"], expected["state"][0]["exp_avg"])
+    with pytest.raises(ValueError, match="lr of the optimizer is 0.1; it must be 0.2"):
+        Adam(others, 0.2, 1e-5).load_state_dict(expected)
 
 
 def test_truncation_bootstrap_changes_training_only_through_time_limits():

@@ -220,20 +220,19 @@ class Learner:
         generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
         self.actor = Actor(env, args.hidden_size, generators).to(env.device)
         self.critic = Critic(args, env, generators).to(env.device)
-        adam = {"eps": args.adam_eps, "fused": True, "capturable": True}
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), args.actor_lr, **adam)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.critic_lr, **adam)
+        self.actor_optimizer = optimizers.Adam(self.actor.parameters(), args.actor_lr, args.adam_eps)
+        self.critic_optimizer = optimizers.Adam(self.critic.parameters(), args.critic_lr, args.adam_eps)
         self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
 
+    PARTS = ("actor", "critic", "actor_optimizer", "critic_optimizer")
+
     def state_dict(self) -> dict:
-        parts = ("actor", "critic", "actor_optimizer", "critic_optimizer")
-        return {**{part: getattr(self, part).state_dict() for part in parts}, "key": self.key}
+        return {**{part: getattr(self, part).state_dict() for part in self.PARTS}, "key": self.key}
 
     def load_state_dict(self, content: dict) -> None:
         self.key = content["key"].to(self.key.device)
-        for part in ("actor", "critic"):
+        for part in self.PARTS:
             getattr(self, part).load_state_dict(content[part])
-            optimizers.load(getattr(self, f"{part}_optimizer"), content[f"{part}_optimizer"])
 
 
 # ---- rollout ----
@@ -390,13 +389,11 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
             if not learner.actor.is_discrete:  # a Categorical's entropy is exact, a TanhNormal's estimated
                 noise, learner.key = learner.actor.noise(learner.key, rows.shape[1], N)
             seen = speed.differentiate(loss, (rows, normalised, noise), N, parameters)
-            steps = speed.side_by_side(
-                rows.device,
-                actor_grad_norm=partial(optimizers.apply_gradients, learner.actor_optimizer, args.max_grad_norm),
-                critic_grad_norm=partial(optimizers.apply_gradients, learner.critic_optimizer, args.max_grad_norm),
-                seen=partial(of_minibatch, seen, ratio_range(args)),
-            )
-            logged.append({**steps.pop("seen"), **steps})
+            norms = {
+                "actor_grad_norm": learner.actor_optimizer.apply_gradients(args.max_grad_norm),
+                "critic_grad_norm": learner.critic_optimizer.apply_gradients(args.max_grad_norm),
+            }
+            logged.append({**of_minibatch(seen, ratio_range(args)), **norms})
     return over_minibatches({name: torch.stack([one[name] for one in logged]) for name in logged[0]})
 
 

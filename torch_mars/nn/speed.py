@@ -25,7 +25,7 @@ from torch_mars.run import screen
 from torch_mars.run.cli import RunError, short
 from torch_mars.run.memory import PORTION
 
-SHARE = 256  # agents that a thread takes through a rollout, at least
+SHARE = 1280  # agents that a thread takes through a rollout, at least
 
 
 def prepare(device: str, matmul_precision: str = "highest") -> None:
@@ -124,12 +124,6 @@ def differentiate(
 
 def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-
-def side_by_side(device: torch.device, **tasks: Callable[[], Any]) -> dict[str, Any]:
-    """What independent tasks return, by their names; on a GPU they are called one after another."""
-    results = pool.run(list(tasks.values())) if device.type == "cpu" else [task() for task in tasks.values()]
-    return dict(zip(tasks, results))
 
 
 def in_shares(function: Callable[..., None], env: BatchedEnv, *others: Any) -> None:

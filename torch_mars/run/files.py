@@ -314,7 +314,7 @@ def check_like(content: Any, like: Any, place: str) -> None:
             ours, theirs = (f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}" for x in (like, content))
             raise ValueError(f"{place} is {theirs}; it must be {ours}")
     elif isinstance(like, dict) and "param_groups" in like:
-        return  # an optimizer's, which is looked at where it is loaded (`nn.optimizers.load`)
+        return  # an optimizer's, which is looked at where it is loaded (`nn.optimizers`)
     elif isinstance(like, dict):
         if not isinstance(content, dict):
             raise ValueError(f"{place} is a {type(content).__name__}, not a dictionary")

@@ -8,7 +8,7 @@ from torch_mars import envs
 from torch_mars.envs import pool
 from torch_mars.run.cli import UsageError
 
-PORTION = 5120  # samples of a minibatch that a CPU's thread takes at once: layers of 128 columns are 2.6 MB
+PORTION = 10240  # samples of a minibatch that a CPU's thread takes at once: layers of 128 columns are 5 MB
 _MB = 2**20
 LESS = "fewer --num-envs, --num-seeds or --rollout-length, or more --minibatches, need less"
 

@@ -81,7 +81,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs import pool
 from torch_mars.envs.aerojax import loops, opponents, physics, vectors
 from torch_mars.envs.aerojax.physics import (
     GRAVITY,
@@ -118,6 +117,7 @@ from torch_mars.envs.aerojax.vectors import Vector
 from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.options import LARGEST
+from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import uniform
 
 UNKNOWN, OWN = 1e9, 2e9  # sorting keys behind every distance
@@ -296,7 +296,7 @@ class AeroJAX(BatchedEnv):
     def _in_loops(self, loop: Callable, state: AeroState, *arguments: Any) -> None:
         """Run over all environments of a State, in blocks side by side."""
         fields = loops.Situation(*arrays(*(getattr(state, name) for name in loops.Situation._fields)))
-        pool.in_blocks(loop, len(state.step), self._block, *self.numbers, fields, *arguments)
+        in_blocks(loop, len(state.step), self._block, *self.numbers, fields, *arguments)
 
     def _decide(self, motion: Motion, is_alive: Tensor, actions: Tensor) -> Tensor:
         """The controls of all [B, A, 3]: the opponents decide before anybody moves."""

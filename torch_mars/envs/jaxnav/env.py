@@ -40,7 +40,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs import pool
 from torch_mars.envs.angles import angle_of, cosine_sine, root
 from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, may_look, runs_in_loops
 from torch_mars.envs.engine import Engine
@@ -77,6 +76,7 @@ from torch_mars.envs.jaxnav.task import (
     Options,
     global_features,
 )
+from torch_mars.envs.pool import in_blocks
 
 # robots in a block of environments that are moved together, and that look together: tenths of a millisecond
 MOVED, SHOWN = 96, 2048
@@ -224,7 +224,7 @@ class JaxNav(BatchedEnv):
     def _in_blocks(self, loop: Callable, num_robots: int, *tensors: Tensor) -> list:
         """`loop` over all environments, in blocks of about so many robots."""
         size = max(num_robots // self.num_agents, 1)
-        return pool.in_blocks(loop, len(tensors[0]), size, self.numbers, *arrays(*tensors))
+        return in_blocks(loop, len(tensors[0]), size, self.numbers, *arrays(*tensors))
 
     def move(self, state: NavState, actions: Tensor) -> tuple[NavState, Tensor, Tensor, Tensor]:
         """A step but for counting it.
