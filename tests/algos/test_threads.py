@@ -117,12 +117,12 @@ def test_shares_are_stepped_as_the_environments_they_are(count, monkeypatch):
     assert_same(env.state_dict(), other.state_dict())
 
 
-SETTINGS = "--env paxmen_5a --num-envs 96 --rollout-length 64 --minibatches 1 --eval-episodes 2 --hidden-size 16"
+SETTINGS = "--env paxmen_5a --num-envs 512 --rollout-length 16 --minibatches 1 --eval-episodes 2 --hidden-size 16"
 
 
 def test_a_run_goes_on_with_another_number_of_threads_to_the_bit(tmp_path):
-    steps = 96 * 64
-    assert len(speed.portions(torch.zeros(1, steps), 5)) > 2 and 96 * 5 > speed.SHARE
+    steps = 512 * 16
+    assert len(speed.portions(torch.zeros(1, steps), 5)) > 2 and 512 * 5 >= 2 * speed.SHARE
     more = [*SETTINGS.split(), "--device", "cpu", "--checkpoint-every", "1"]
     pool.set_num_threads(1)
     assert mars.main([*more, "--total-steps", str(4 * steps), "--run-dir", str(tmp_path / "whole")]) == 0
@@ -140,7 +140,7 @@ def test_a_training_takes_as_many_threads_as_it_is_given(tmp_path):
     for threads in ("1", "2")[: os.cpu_count()]:
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
         done = subprocess.run(
-            [*command, "--total-steps", "6144", "--device", "cpu"], capture_output=True, text=True, env=environment
+            [*command, "--total-steps", "8192", "--device", "cpu"], capture_output=True, text=True, env=environment
         )
         assert done.returncode == 0 and f"cpu, {threads} threads" in done.stdout, done.stdout + done.stderr
 

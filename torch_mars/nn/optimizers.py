@@ -39,7 +39,7 @@ class Adam:
         is_finite, scale = norm.isfinite(), torch.where(norm > max_norm, max_norm / norm, 1.0)
         gradient = torch.where(is_finite[:, None], gradient * scale[:, None], 0.0)
         parts = gradient.split([p[0].numel() for p in parameters], 1)
-        gradients = [part.reshape(p.shape) for p, part in zip(parameters, parts)]
+        gradients = [part.reshape(p.shape).contiguous() for p, part in zip(parameters, parts)]
         before = None if may_look(norm) and is_finite.all() else [p.clone() for p in parameters]
         self._step(gradients)
         if before:  # momentum moves weights even where the gradient is 0

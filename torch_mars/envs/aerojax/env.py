@@ -145,9 +145,10 @@ class AeroJAX(BatchedEnv):
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (state_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
         self._set_teams()
-        self._set_types([*(c.ally_types or [0] * c.n_allies), *(c.enemy_types or [0] * c.n_enemies)])
-        fleet = loops.fleet_of(**{name: getattr(self, f"_{name}").cpu().numpy() for name in loops.FLEET})
-        self.numbers = loops.constants(c, self.enemy_slots, self.ally_slots), fleet
+        of_types = self._numbers_of([*(c.ally_types or [0] * c.n_allies), *(c.enemy_types or [0] * c.n_enemies)])
+        for name, values in of_types.items():
+            setattr(self, f"_{name}", self._constant(values))
+        self.numbers = loops.constants(c, self.enemy_slots, self.ally_slots), loops.fleet_of(**of_types)
         self._block = loops.environments_at_once(self.num_aircraft)
 
     def _set_teams(self) -> None:
@@ -160,17 +161,19 @@ class AeroJAX(BatchedEnv):
         self._lane, self._team_size = self._constant([*range(n), *range(e)]), self._constant([n] * n + [e] * e)
         self._side = self._constant([-1.0] * n + [1.0] * e)
 
-    def _set_types(self, types: list[int]) -> None:
+    def _numbers_of(self, types: list[int]) -> dict[str, list[float]]:
         """What differs between the aircraft by their types, [A] each."""
         c = self.options
         kinds = [TYPES[kind] for kind in types]
         trims = [physics.trim(kind.thrust, c) for kind in kinds]
-        self._types = self._constant(types)
-        self._max_thrust = self._constant([kind.thrust * c.max_thrust for kind in kinds])
-        self._max_health = self._constant([kind.max_health for kind in kinds])
-        self._view_range2 = self._constant([kind.view_range2 * c.view_range**2 for kind in kinds])
-        self._trim_alpha = self._constant([alpha for alpha, _ in trims])
-        self._trim_throttle = self._constant([throttle for _, throttle in trims])
+        return {
+            "types": types,
+            "max_thrust": [kind.thrust * c.max_thrust for kind in kinds],
+            "max_health": [kind.max_health for kind in kinds],
+            "view_range2": [kind.view_range2 * c.view_range**2 for kind in kinds],
+            "trim_alpha": [alpha for alpha, _ in trims],
+            "trim_throttle": [throttle for _, throttle in trims],
+        }
 
     def _constant(self, values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device)

@@ -211,8 +211,8 @@ def constants(c: Options, enemy_slots: int, ally_slots: int) -> np.ndarray:
     return record
 
 
-def fleet_of(**values: np.ndarray) -> np.ndarray:
-    """Records of what differs between the aircraft and never changes, [A] of FLEET, from float32 [A] by name."""
+def fleet_of(**values: list[float]) -> np.ndarray:
+    """Records of what differs between the aircraft and never changes, [A] of FLEET, from [A] by name."""
     records = np.zeros(len(values["types"]), [(name, F) for name in FLEET])
     for name in FLEET:
         records[name] = values[name]
