@@ -34,6 +34,28 @@ def test_a_changed_constant_of_another_file_is_seen(tmp_path):
     assert said == [["2", "0"], ["2", "1"], ["6", "0"]]
 
 
+def test_what_is_kept_may_name_types_that_are_no_more(tmp_path):
+    """Of an older state of the rules, whose tuples had other names: pickle cannot find them."""
+    rule = """
+from typing import NamedTuple
+from torch_mars.envs.loops import compiled
+
+class NAME(NamedTuple):
+    x: int
+
+@compiled
+def move(place):
+    return place.x + 1
+
+print(move(NAME(1)))
+"""
+    for name in ("Place", "Spot"):
+        (tmp_path / "rule.py").write_text(rule.replace("NAME", name))
+        code = "import rule"  # as a module: what is pickled is found by its name
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.strip() == "2", done.stderr
+
+
 @pytest.mark.parametrize("problem", [RuntimeError, OSError])
 def test_where_nothing_can_be_kept_it_is_compiled_anyway(problem, monkeypatch):
     """A package that cannot be written to, used by someone without a home."""

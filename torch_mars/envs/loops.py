@@ -19,7 +19,7 @@ try:
     import numba
     from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 except ImportError as error:
-    numba, FunctionCache, NullCache, _reason = None, object, object, str(error)
+    numba, FunctionCache, NullCache, IndexDataCacheFile, _reason = None, object, object, object, str(error)
 
 _ROOM = Path(__file__).parent
 _told: set[str] = set()  # of what
@@ -80,13 +80,23 @@ class _Cache(FunctionCache):
         super().__init__(function)
         self._function = function
         stamp = _fingerprint(Path(inspect.getfile(function)).parent)
-        self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)
+        self._cache_file = _Index(self.cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, *arguments: Any) -> Any:
         kept = super().load_overload(*arguments)
         if kept is None:
             _about_to_compile(self._function)
         return kept
+
+
+class _Index(IndexDataCacheFile):
+    """What is kept; what an older state of the rules left may name types that are no more."""
+
+    def _load_index(self) -> dict:
+        try:
+            return super()._load_index()
+        except Exception:  # whatever pickle meets in it
+            return {}
 
 
 @functools.cache

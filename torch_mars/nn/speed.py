@@ -36,6 +36,9 @@ def prepare(device: str, matmul_precision: str = "highest") -> None:
     torch.set_float32_matmul_precision(matmul_precision)
     device = torch.device(device)
     if device.type == "cpu":
+        from torch_mars.envs import loops  # which imports numba, and a GPU needs none
+
+        loops.on_compile(lambda rules: screen.say(f"compiling the rules of {rules}, once on this machine"))
         keep_freed_memory()
         pool.num_threads()  # before there is only one
         torch.set_num_threads(1)
