@@ -3,10 +3,10 @@
     python benchmarks/floor.py [--tasks paxmen_5a,aerojax_8v8] [--num-envs 128] [--device cpu] [--json FILE] [--quick]
 
 The floor of the networks is their floating-point operations (counted while an iteration runs) at the rate this machine
-reaches in one large matrix product of the hidden layers' shape, plus one pass over weights, gradients and moments per
+reaches in large matrix products of the hidden layers' shape, plus one pass over weights, gradients and moments per
 optimiser step. The floor of the environment is the bytes that every step must move, its state in and out and what it
-hands over, at the rate this machine copies memory. Measured parts alternate with the two rates, so that a drifting
-machine slows all alike; medians are reported.
+hands over, at the rate this machine copies memory. On a CPU each thread does a product, or a copy, of its own. Measured
+parts alternate with the two rates, so that a drifting machine slows all alike; medians are reported.
 """
 
 import argparse
@@ -20,10 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import torch_mars.envs as envs
 from torch_mars.algos import mars
+from torch_mars.envs import pool
 from torch_mars.envs.core import fields_of
 from torch_mars.nn import layers, speed
 
-MATRIX_ROWS = {"cpu": 4_096, "cuda": 65_536}  # on CPU as many as a network takes at once
+MATRIX_ROWS = {"cpu": 10_240, "cuda": 65_536}  # on CPU as many as a network takes at once
 COPIED_BYTES = 1 << 26  # more than a CPU's caches hold
 
 
@@ -96,9 +97,12 @@ class Task:
 
 
 def counted(part):
-    """Floating-point operations of the matrix products of `part`."""
+    """Floating-point operations of the matrix products of `part`; they are seen in one thread only."""
+    threads = pool.num_threads()
+    pool.set_num_threads(1)
     with FlopCounterMode(display=False, custom_mapping=ONEDNN_FLOPS) as counter:
         part()
+    pool.set_num_threads(threads)
     return counter.get_total_flops()
 
 
@@ -113,13 +117,21 @@ def matrix_product(device, hidden):
     """The layers' own product: on CPU it is oneDNN's, on some processors twice as fast as `torch.bmm`."""
     x = torch.randn(1, MATRIX_ROWS[device.type], hidden, device=device)
     w = torch.randn(1, hidden, hidden, device=device)
-    return lambda: layers.product(x, w)
+    return by_all_threads(device, lambda: layers.product(x, w))
 
 
 def copy(device):
-    source = torch.ones(COPIED_BYTES // 8, device=device)  # read and written: twice 4 bytes
-    target = torch.empty_like(source)
-    return lambda: target.copy_(source)
+    source = torch.ones(COPIED_BYTES // 8 // at_once(device), device=device)  # read and written: twice 4 bytes
+    targets = [torch.empty_like(source) for _ in range(at_once(device))]
+    return lambda: pool.run([lambda target=target: target.copy_(source) for target in targets])
+
+
+def by_all_threads(device, operation):
+    return lambda: pool.run([operation] * at_once(device))
+
+
+def at_once(device):
+    return pool.num_threads() if device.type == "cpu" else 1
 
 
 def main():
@@ -142,7 +154,7 @@ def main():
         copies.append(seconds(device, copying, 5))
         for task in tasks:
             task.measure()
-    flop_rate = 2 * MATRIX_ROWS[device.type] * hidden**2 / statistics.median(products)
+    flop_rate = at_once(device) * 2 * MATRIX_ROWS[device.type] * hidden**2 / statistics.median(products)
     copy_rate = COPIED_BYTES / statistics.median(copies)
 
     machine = facts(options.device)
@@ -162,7 +174,7 @@ def main():
                   f"{measured[name] * 1e3:12.1f} {measured[name] / floor:7.2f}")  # fmt: skip
         steps = options.num_envs * task.args.rollout_length
         print(f"{task.args.env:>14}: {steps / measured['iteration']:,.0f} environment steps/s")
-    settings = {"threads": torch.get_num_threads(), "num_envs": options.num_envs}
+    settings = {"threads": pool.num_threads(), "num_envs": options.num_envs}
     write_json(options.json, {**machine, **settings, "flop_rate": flop_rate, "copy_rate": copy_rate}, rows)
 
 
