@@ -49,6 +49,8 @@ def ours(device: str):
 
     from torch_mars.nn import speed
 
+    speed.prepare(device)  # as a training does
+
     @functools.lru_cache(maxsize=1)  # the turns of one case follow one another
     def steps(task: str, num_envs: int):
         env = envs.make(task, num_envs, device)
