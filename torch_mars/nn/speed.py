@@ -25,6 +25,7 @@ from torch_mars.run import screen
 from torch_mars.run.cli import RunError, short
 from torch_mars.run.memory import PORTION
 
+SMALLEST = 1024  # samples of a portion
 SHARE = 1280  # agents that a thread takes through a rollout, at least
 
 
@@ -79,11 +80,15 @@ def keep_freed_memory() -> None:
 def portions(x: Tensor, samples: int) -> list[slice]:
     """Of the R rows of x [P, R, ...], slices that a network takes at once: what stays in the cache; on a GPU all.
 
+    Two at least, so that two threads find work, unless the work is hardly worth handing over.
+
     Args:
         samples: of the network's input in one row of one seed.
     """
     seeds, rows = x.shape[:2]
-    count = max(1, round(seeds * rows * samples / PORTION)) if x.device.type == "cpu" else 1
+    count = 1
+    if x.device.type == "cpu":
+        count = max(round(seeds * rows * samples / PORTION), min(2, seeds * rows * samples // SMALLEST), 1)
     size = -(-rows // count)
     return [slice(first, first + size) for first in range(0, rows, size)]
 
