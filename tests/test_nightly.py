@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from torch_mars.algos import mappo, mars, maspo
+from torch_mars.envs import pool
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
@@ -35,7 +35,7 @@ def window_returns(folder):
 
 @pytest.fixture(scope="module")
 def curves(tmp_path_factory):
-    torch.set_num_threads(2)
+    pool.set_num_threads(2)
     found = {}
     for module in (mappo, mars):
         run_dir = tmp_path_factory.mktemp(module.ALGORITHM)
@@ -43,7 +43,7 @@ def curves(tmp_path_factory):
         assert module.main([*settings, "--run-dir", str(run_dir)]) == 0
         (folder,) = [path.parent for path in run_dir.glob("*/*/*/metrics.jsonl")]
         found[module.ALGORITHM] = window_returns(folder)
-    torch.set_num_threads(1)
+    pool.set_num_threads(1)
     return found
 
 
