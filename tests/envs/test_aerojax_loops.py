@@ -58,7 +58,8 @@ def assert_close(plain, looped, ts, loop_ts, where):
         np.testing.assert_allclose(left, right, atol=atol, rtol=0, err_msg=f"{where} {name}")
     for name in ("obs", "state", "final_obs", "final_state", "reward"):
         left, right = getattr(loop_ts, name)[same], getattr(ts, name)[same]
-        np.testing.assert_allclose(left, right, atol=CLOSE["lift_dir"], rtol=1e-5, err_msg=f"{where} {name}")
+        atol = 1e-6 if name == "reward" else 1e-5
+        np.testing.assert_allclose(left, right, atol=atol, rtol=1e-5, err_msg=f"{where} {name}")
     for name in ("terminated", "truncated"):
         assert torch.equal(getattr(loop_ts, name)[same], getattr(ts, name)[same]), f"{where} {name}"
     assert list(loop_ts.info) == list(ts.info)
