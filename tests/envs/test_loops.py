@@ -6,6 +6,7 @@ import sys
 
 import numba.core.caching
 import pytest
+from task_lists import ONE_EACH
 
 from torch_mars.envs.loops import compiled
 
@@ -18,7 +19,7 @@ def move(place):
     return place + STEP
 
 moved = move(1)
-print(moved, sum(move.stats.cache_hits.values()))
+print(moved, sum(move.dispatcher.stats.cache_hits.values()))
 """
 
 
@@ -98,3 +99,34 @@ def test_who_waits_is_told_once_what_is_compiled(is_kept, tmp_path):
         assert done.returncode == 0, done.stderr
         said.append(done.stdout.strip())
     assert said == ["['rule']", "[]" if is_kept else "['rule']"]
+
+
+WITHOUT = """
+import sys
+sys.modules["numba"] = None  # any import of it fails
+import torch
+import torch_mars.envs as envs
+from torch_mars.envs.core import tree_map
+
+for task in {tasks}:
+    env = envs.make(task, 3, "meta")
+    try:
+        env.reset()
+    except RuntimeError:  # JaxNav's looks at values
+        assert task.startswith("jaxnav")
+        continue
+    n = getattr(env.action_space, "n", None)
+    kind = torch.float32 if n is None else torch.int64
+    env.step(torch.zeros(3, env.num_agents, *env.action_space.shape, dtype=kind, device="meta"))
+try:
+    envs.make("paxmen_5a", 3).reset()
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_numba_is_needed_by_loops_alone():
+    """Tensors on another device, as a GPU's, are stepped where it is missing or does not work."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT.format(tasks=ONE_EACH)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("environments on the CPU need numba, which cannot be imported here: ")
