@@ -98,5 +98,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = 
         biases = [None] * len(x) if bias is None else bias[:, 0]
         products = [_LINEAR(*seed, after, [], "") for seed in zip(x, weight, biases)]
         return products[0][None] if len(products) == 1 else torch.stack(products)
+    if bias is not None and len(x) == 1:  # cuBLAS adds the bias, and a ReLU, where it writes the product
+        affine = torch._addmm_activation if relu else torch.addmm
+        return affine(bias[0, 0], x[0], weight[0].T)[None]
     y = x @ weight.mT if bias is None else torch.baddbmm(bias, x, weight.mT)
     return y.relu_() if relu else y

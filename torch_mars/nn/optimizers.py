@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from torch_mars.envs.core import like, may_look
+from torch_mars.envs.core import may_look, scalar
 
 BETAS = (0.9, 0.999)
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2015) by PyTorch's fused kernel.
+    """Adam (Kingma and Ba, 2015) by PyTorch's fused kernel, over all parameters of a seed as one vector of M numbers.
 
     Not `torch.optim.Adam`, which does more around the kernel in every step, and imports torch.compile when it is made:
     two seconds of every start. Its `state_dict` is the same.
@@ -27,37 +27,44 @@ class Adam:
     def __init__(self, parameters: Iterable[Tensor], lr: float, eps: float):
         self.parameters = list(parameters)
         self.settings = {"lr": lr, "betas": BETAS, "eps": eps}
-        self.steps = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self.parameters]
-        self.mean, self.square = ([torch.zeros_like(p, requires_grad=False) for p in self.parameters] for _ in range(2))
+        self.sizes = [p[0].numel() for p in self.parameters]
+        self.step = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
+        self.mean, self.square = (torch.zeros_like(self._vector(self.parameters)) for _ in range(2))  # [P, M]
 
     @torch.no_grad()
     def apply_gradients(self, max_norm: float) -> Tensor:
         """Clip each seed's gradient to `max_norm` and step; the norms [P]. Where one is not finite, no weight moves."""
-        parameters = self.parameters
-        gradient = torch.cat([p.grad.flatten(1) for p in parameters], 1)  # of each seed one vector
+        gradient = self._vector([p.grad for p in self.parameters])
         norm = torch.linalg.vector_norm(gradient, dim=1)
-        is_finite, scale = norm.isfinite(), torch.where(norm > max_norm, max_norm / norm, 1.0)
-        gradient = torch.where(is_finite[:, None], gradient * scale[:, None], 0.0)
-        parts = gradient.split([p[0].numel() for p in parameters], 1)
-        gradients = [part.reshape(p.shape).contiguous() for p, part in zip(parameters, parts)]
-        before = None if may_look(norm) and is_finite.all() else [p.clone() for p in parameters]
-        self._step(gradients)
-        if before:  # momentum moves weights even where the gradient is 0
-            for p, old in zip(parameters, before):
-                p.copy_(torch.where(like(is_finite, p), p, old))
-        for p in parameters:
+        is_finite = (norm < torch.inf)[:, None]
+        clipped = gradient * (max_norm / norm).clamp(max=1.0)[:, None]
+        weights = self._vector(self.parameters)
+        before = None if may_look(norm) and is_finite.all() else weights.clone()
+        self._step(weights, torch.where(is_finite, clipped, scalar(0.0, norm)))
+        if before is not None:  # momentum moves weights even where the gradient is 0
+            weights = torch.where(is_finite, weights, before)
+        torch._foreach_copy_(self.parameters, self._parts(weights))
+        for p in self.parameters:
             p.grad = None
         return norm
 
-    def _step(self, gradients: list[Tensor]) -> None:
-        moments = (self.mean, self.square, [], self.steps)
+    def _vector(self, tensors: list[Tensor]) -> Tensor:
+        """[P, ...] each -> [P, M]"""
+        return torch.cat([x.detach().flatten(1) for x in tensors], 1)
+
+    def _parts(self, vector: Tensor) -> list[Tensor]:
+        """[P, M] -> views of it like the parameters."""
+        return [part.view(p.shape) for part, p in zip(vector.split(self.sizes, 1), self.parameters)]
+
+    def _step(self, weights: Tensor, gradient: Tensor) -> None:
+        moments = ([self.mean], [self.square], [], [self.step])
         how = {"amsgrad": False, "weight_decay": 0.0, "maximize": False, "fused": True, "capturable": True}
         lr, (beta1, beta2), eps = self.settings.values()
-        adam(self.parameters, gradients, *moments, lr=lr, beta1=beta1, beta2=beta2, eps=eps, **how)
+        adam([weights], [gradient], *moments, lr=lr, beta1=beta1, beta2=beta2, eps=eps, **how)
 
     def state_dict(self) -> dict[str, Any]:
-        of_each = zip(self.steps, self.mean, self.square)
-        state = {i: dict(zip(("step", "exp_avg", "exp_avg_sq"), moments)) for i, moments in enumerate(of_each)}
+        moments = zip(self._parts(self.mean), self._parts(self.square))
+        state = {i: {"step": self.step, "exp_avg": m, "exp_avg_sq": s} for i, (m, s) in enumerate(moments)}
         return {"state": state, "param_groups": [{**self.settings, "params": list(state)}]}
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
