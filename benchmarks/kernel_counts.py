@@ -4,7 +4,7 @@
 
 Everything runs on PyTorch's meta device, whose tensors have shapes and no values and which takes the way that CUDA
 takes; a recorder sees every operator. A view launches nothing, a sort three kernels (twelve above 4,096 numbers a row),
-a matrix product with a bias two, as the bias is copied first, everything else one.
+a product of several seeds with a bias two, as the bias is copied first, everything else one.
 
 The time is a model of one kernel after another (`Model`): each takes as long as its launch inside a graph, its bytes or
 its products need, whichever is longest. On an H200, an iteration of PaxMen 5a with 1,024 environments was 60,154
@@ -30,6 +30,7 @@ from torch_mars import envs
 from torch_mars.algos import mappo
 from torch_mars.envs.core import tree_map
 from torch_mars.nn import optimizers
+from torch_mars.run import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLLOUT_LENGTH = 128
@@ -101,7 +102,9 @@ def kernels_of(function: Any, args: tuple) -> int:
         return 0
     if name in ("sort", "argsort", "topk"):
         return 3 if args[0].shape[-1] <= LONGEST_ROW_OF_A_SMALL_SORT else 12
-    return 2 if name in ("baddbmm", "addmm") else 1
+    if name == "baddbmm" or name == "addmm" and args[2].shape[1] == 1:  # the bias is copied first
+        return 2
+    return 1
 
 
 def _bytes(tensor: torch.Tensor) -> int:
@@ -137,11 +140,11 @@ def fused_adam_of(recorder: Recorder) -> Iterator[None]:
 class Training:
     """MAPPO's lesson on the meta device."""
 
-    def __init__(self, task: str, num_envs: int, lesson: Any = mappo, **settings: Any):
-        self.lesson = lesson
-        self.args = args = lesson.Args(
-            env=task, num_envs=num_envs, rollout_length=ROLLOUT_LENGTH, device="meta", **settings
-        )
+    def __init__(self, task: str, num_envs: int, lesson: Any = mappo):
+        given = {"env": task, "num_envs": num_envs, "rollout_length": ROLLOUT_LENGTH, "total_steps": 10**9}
+        args = settings.resolve(lesson.Args, lesson.ratio_range, lesson.ALGORITHM, {**given, "device": "cpu"})
+        args.device = "meta"
+        self.lesson, self.args = lesson, args
         self.env = on_meta(task, num_envs, **args.env_options)
         self.learner = lesson.Learner(args, self.env, [0])
         self.rollout = lesson.Rollout(args, self.env, self.learner.actor)

@@ -12,7 +12,7 @@ import torch_mars.envs as envs
 from torch_mars.algos import mars
 from torch_mars.envs import pool
 from torch_mars.envs.core import fields_of
-from torch_mars.nn import speed
+from torch_mars.nn import inductor, speed
 from torch_mars.run import cli, files
 
 TASKS = ["paxmen_4a", "aerojax_2v2", "smax_2s3z", "simple_spread_3ag"]  # numbered, continuous, masked, pay of their own
@@ -182,8 +182,8 @@ def test_a_resume_that_rounds_in_another_way_says_so(tmp_path, capsys):
 
 def test_without_a_compiler_there_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    speed.compiled.cache_clear()
-    with pytest.raises(cli.RunError, match="--compile needs a C\\+\\+ compiler, and no-such-compiler is not found"):
+    inductor._kept.cache_clear()
+    with pytest.raises(cli.RunError, match="--compile: it needs a C\\+\\+ compiler, and no-such-compiler is not found"):
         tiny(tmp_path, "--compile")
 
 
@@ -193,20 +193,28 @@ def test_a_compiler_that_fails_is_a_sentence(monkeypatch, tmp_path):
     def fail(*args, **named):
         raise BackendCompilerFailed(lambda: None, RuntimeError("Python.h: no such file"), None)
 
-    monkeypatch.setattr(speed.torch, "compile", lambda function, **settings: fail)
-    monkeypatch.setattr(speed, "_find_compiler", lambda: None)
-    speed.compiled.cache_clear()
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: fail)
+    monkeypatch.setattr(inductor, "_lacks", lambda first: None)
+    inductor._kept.cache_clear()
     with pytest.raises(cli.RunError, match=r"--compile: compiling failed \(.*Python.h"):
         tiny(tmp_path, "--compile")
-    speed.compiled.cache_clear()
+    inductor._kept.cache_clear()
 
 
-def test_compiling_is_for_a_cpu(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(SystemExit):
-        tiny(tmp_path, "--compile", "--device", "cuda")
-    assert "--compile is for a CPU, and --device is 'cuda'" in capsys.readouterr().err
+def test_where_nobody_asked_for_a_compiler_that_fails_it_is_done_without(monkeypatch, capsys):
+    """As on a GPU whose Triton does not work."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    double = inductor.Compiled(lambda x: 2 * x, False, "doubles")
+    assert double(torch.ones(2)).tolist() == double(torch.ones(2)).tolist() == [2, 2]
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and said[0].startswith("note: doubles are not compiled, which makes them slower: it needs")
+
+
+@pytest.mark.parametrize(
+    "device, compile, expected", [("cpu", None, 0), ("cuda:0", None, 1), ("cuda", False, 0), ("cpu", True, 1)]
+)
+def test_left_out_only_a_gpu_compiles(device, compile, expected):
+    assert inductor.is_wanted(mars.Args(device=device, compile=compile)) == expected
 
 
 @pytest.mark.slow
@@ -225,7 +233,7 @@ def test_compiled_losses_are_the_losses(task, monkeypatch):
 def test_compiled_losses_are_compiled_once(monkeypatch):
     from torch._dynamo.utils import counters
 
-    speed.compiled.cache_clear()
+    inductor._kept.cache_clear()
     trained("paxmen_4a", iterations=1, compile=True)
     before = dict(counters["stats"])
     trained("paxmen_4a", iterations=2, compile=True)

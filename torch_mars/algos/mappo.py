@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, State, TimeStep
-from torch_mars.nn import optimizers, speed
+from torch_mars.nn import inductor, optimizers, speed
 from torch_mars.nn.diagnostics import of_episodes, of_minibatch, over_minibatches
 from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.nn.layers import Linear
@@ -66,8 +66,8 @@ class Args(RunArgs):
     """whether a GPU replays each iteration as one CUDA graph: the same numbers, several times faster"""
     matmul_precision: str = "highest"
     """of float32 products: highest; high: TF32 on a GPU; medium: also bfloat16, where a processor has it"""
-    compile: bool = False
-    """whether a CPU's losses and gradients are compiled first, if there is a C++ compiler: faster after a while"""
+    compile: bool | None = None
+    """whether losses and gradients, and on a GPU the environments' step, are compiled first; left out: on a GPU"""
     # ---- learning ----
     rollout_length: int = 128
     """steps of every environment between two updates"""
@@ -179,7 +179,7 @@ class Actor(nn.Module):
         """Random numbers [P, *shape] as `sample` and `entropy` want them, from keys [P]; and the keys moved on."""
         shape = (*shape, *self.action_shape)
         draw = rng.uniform if self.is_discrete else rng.normal
-        noise, key = draw(key, torch.Size(shape).numel())
+        noise, key = rng.in_pieces(draw, key, torch.Size(shape).numel())
         return noise.view(len(key), *shape), key
 
     def to_env(self, action: Tensor) -> Tensor:
@@ -376,8 +376,8 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
     """`epochs` passes over the rollout in minibatches of whole environment steps; diagnostics [P] by name."""
     P, T, B, N = rollout.log_prob.shape
     first = T * B * torch.arange(P, device=advantage.device)[:, None]  # row of each seed
-    loss = speed.compiled(losses) if args.compile else losses
-    loss = partial(loss, whole=(rollout, value, advantage + value), learner=learner, args=args)
+    whole = (rollout, value, advantage + value)
+    loss = partial(inductor.compiled(losses, args), whole=whole, learner=learner, args=args)
     parameters, noise, logged = [*learner.actor.parameters(), *learner.critic.parameters()], None, []
     for _ in range(args.epochs):
         order, learner.key = rng.permutation(learner.key, T * B)
@@ -414,27 +414,23 @@ def iteration(
 @torch.no_grad()
 def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dict[str, list[list[float]]]:
     """One new episode in each of the P * E environments; for each metric, P lists of E numbers."""
-    P, N = args.num_seeds, env.num_agents
-    key = rng.keys([rng.derive(s, "actions") for s in seeds], P, env.device)
-    ts = env.reset(seed=seeds)
-    is_over = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
-    result = {
-        name: torch.zeros(env.num_envs, dtype=torch.float32, device=env.device)
-        for name in ("episode_return", *env.metrics)
-    }
-    for _ in range(env.max_steps):
-        obs = with_ids(ts.obs.view(P, -1, N, env.observation_size))
-        mask = None if ts.action_mask is None else ts.action_mask.view(P, -1, N, ts.action_mask.shape[-1])
-        policy = actor(obs, mask)
+    P, N, names = args.num_seeds, env.num_agents, ("episode_return", *env.metrics)
+
+    def step(carry: tuple) -> tuple:
+        env.state, obs, mask, key, is_over, result = carry
+        obs = with_ids(obs.view(P, -1, N, env.observation_size))
+        policy = actor(obs, None if mask is None else mask.view(P, -1, N, mask.shape[-1]))
         noise, key = actor.noise(key, obs.shape[1], N)
         ts = env.step(actor.to_env(policy.mode() if args.eval_greedy else policy.sample(noise)))
-        ends_now = (ts.terminated | ts.truncated) & ~is_over
-        for name, values in result.items():
-            values.copy_(torch.where(ends_now, ts.info[name].float(), values))
-        is_over |= ends_now
-        if is_over.all():
-            break
-    return {name: values.view(P, -1).tolist() for name, values in result.items()}
+        is_end, found = ts.terminated | ts.truncated, torch.stack([ts.info[name].float() for name in names])
+        result = torch.where(is_end & ~is_over, found, result)
+        return env.state, ts.obs, ts.action_mask, key, is_over | is_end, result
+
+    ts, key = env.reset(seed=seeds), rng.keys([rng.derive(s, "actions") for s in seeds], P, env.device)
+    result = torch.zeros(len(names), env.num_envs, dtype=torch.float32, device=env.device)
+    carry = env.state, ts.obs, ts.action_mask, key, torch.zeros_like(ts.terminated), result
+    *_, result = speed.repeat(step, carry, env.max_steps, lambda carry: carry[4], args.cuda_graphs)
+    return {name: values.view(P, -1).tolist() for name, values in zip(names, result)}
 
 
 # ---- main ----
@@ -458,6 +454,7 @@ def train(args: Args, run: record.Run) -> int:
 
     speed.prepare(args.device, args.matmul_precision)
     env, eval_env = make(args.num_envs), make(args.eval_episodes)
+    inductor.compile_steps(env, args)
     learner = Learner(args, env, run.seeds)
     best = record.BestWeights(learner.actor)
     env.reset()

@@ -8,6 +8,7 @@ Axes: B environments, N agents, O observation, S global state, A actions.
 
 import copy
 import dataclasses
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -211,12 +212,16 @@ class BatchedEnv(ABC):
         self.state, ts = self._next(self.state, self._checked(actions))
         return ts
 
-    def compile(self) -> None:
-        """Step by `torch.compile` from now on: on a GPU a tenth of the kernels. The first step compiles.
+    def compile(self, by: Callable[[Callable], Callable] | None = None) -> None:
+        """Step compiled from now on: on a GPU a tenth of the kernels. The first step compiles.
 
         Floats may then differ by rounding from those of steps that are not compiled. On a CPU loops are faster.
+
+        Args:
+            by: from the function of State and actions to its compiled form; left out: `torch.compile`.
         """
-        self._next = torch.compile(self._next, fullgraph=True, dynamic=False)
+        compiler = by or functools.partial(torch.compile, fullgraph=True, dynamic=False)
+        self._next = compiler(self._next)
 
     def observe(self) -> TimeStep:
         """The TimeStep of the present state, without moving: reward 0, nothing ended."""

@@ -13,7 +13,7 @@ Source: SplitMix64 by Guy Steele, Doug Lea and Christine Flood (OOPSLA 2014), co
 public-domain `splitmix64.c`. `rng_loops.py` draws the same numbers one at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ WORD = 1 << 64
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
 MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 SHIFTS = (30, 27, 31)
+PIECE = 1 << 22  # numbers that are drawn at once: some 200 MB
 
 
 def signed(word: int) -> int:
@@ -138,3 +139,12 @@ def distinct(key: Tensor, count: int, high: int) -> tuple[Tensor, Tensor]:
         later = chosen[..., k + 1 :]
         chosen[..., k + 1 :] = later + (later >= chosen[..., k : k + 1])
     return chosen, key
+
+
+def in_pieces(draw: Callable[[Tensor, int], tuple[Tensor, Tensor]], key: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`draw(key, count)` piece by piece: the same numbers, and little memory for the wide integers before them."""
+    size, pieces = max(1, PIECE // len(key)), []
+    for first in range(0, count, size):
+        piece, key = draw(key, min(size, count - first))
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, -1), key

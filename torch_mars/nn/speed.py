@@ -8,10 +8,7 @@ threads there are.
 import copy
 import ctypes
 import functools
-import os
-import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,11 +19,12 @@ from torch import Tensor
 from torch_mars.envs import pool
 from torch_mars.envs.core import BatchedEnv, tree_map
 from torch_mars.run import screen
-from torch_mars.run.cli import RunError, short
+from torch_mars.run.cli import RunError
 from torch_mars.run.memory import PORTION
 
 SMALLEST = 1024  # samples of a portion
 SHARE = 1280  # agents that a thread takes through a rollout, at least
+BETWEEN_LOOKS = 16  # steps
 
 
 def prepare(device: str, matmul_precision: str = "highest") -> None:
@@ -172,46 +170,6 @@ def _columns(x: Any, share: slice) -> Any:
     return x
 
 
-# ---- compiled ----
-
-
-@functools.cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function by inductor: compiled when it is first called, for the shape of its first argument.
-
-    Raises:
-        RunError: when called, if nothing can be compiled here.
-    """
-    by_inductor, is_compiling, known = torch.compile(function, dynamic=False), threading.Lock(), set()
-
-    def call(first: Tensor, *others: Any, **named: Any) -> Any:
-        if first.shape in known:
-            return by_inductor(first, *others, **named)
-        with is_compiling:  # by one thread; the others find it done
-            if not known:
-                _find_compiler()
-                screen.say("compiling losses and gradients, which takes a quarter of a minute or more")
-            try:
-                result = by_inductor(first, *others, **named)
-            except Exception as error:
-                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                    raise
-                reason = short(" ".join(str(error).split()))
-                raise RunError(f"--compile: compiling failed ({reason}); leave it out") from error
-            known.add(first.shape)
-            return result
-
-    return call
-
-
-def _find_compiler() -> None:
-    """RunError unless inductor will find the C++ compiler that it needs."""
-    usual = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
-    compiler = os.environ.get("CXX", usual)
-    if not shutil.which(compiler):
-        raise RunError(f"--compile needs a C++ compiler, and {compiler} is not found; name one in CXX, or leave it out")
-
-
 # ---- CUDA graphs ----
 
 
@@ -267,6 +225,27 @@ class CudaGraph:
             reason = str(error).splitlines()[0]
             raise RunError(f"this cannot be recorded as a CUDA graph ({reason}); use --no-cuda-graphs") from error
         self.report(f"CUDA graph recorded, {time.monotonic() - self.started:.1f} s after the first update began")
+
+
+def repeat(
+    step: Callable[[Any], Any], carry: Any, times: int, is_over: Callable[[Any], Tensor], with_graph: bool
+) -> Any:
+    """`carry = step(carry)`, at most `times`, until `is_over(carry)` holds everywhere; with a graph a GPU replays it.
+
+    On a GPU a look at a value waits for all that was launched before: it is taken after every `BETWEEN_LOOKS` steps.
+    """
+    is_on_gpu = is_over(carry).is_cuda
+
+    def run(carry: Any) -> tuple[Any, None]:
+        return step(carry), None
+
+    if is_on_gpu and with_graph:
+        run = CudaGraph(run, lambda sentence: None)
+    for number in range(1, times + 1):
+        carry, _ = run(carry)
+        if (not is_on_gpu or number % BETWEEN_LOOKS == 0) and is_over(carry).all():
+            break
+    return carry
 
 
 def _copy_to(fixed: Tensor, value: Tensor) -> Tensor:

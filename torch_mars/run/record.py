@@ -53,6 +53,7 @@ from torch_mars.run.settings import ROUNDED, RunArgs
 from torch_mars.run.yamls import read_yaml
 
 CONFIG, EVALUATIONS = "config.yaml", "evaluations.json"
+BETWEEN_SAVES = 60.0  # s
 LOSSES = ("actor_loss", "critic_loss")  # of a seed that has not diverged they are numbers
 
 
@@ -105,7 +106,7 @@ class Run:
             self.folder, self.made = _new_folder(args, algorithm)
             self.lock = hold(self.folder / LOCK, f"training {self.folder}")
         self.last_update = max(args.total_steps // steps_per_update, self.first_update - 1)
-        self.started = self.update_started = time.monotonic()
+        self.started = self.update_started = self.saved_at = time.monotonic()
         self.update_seconds: float | None = None  # of the latest update
         self.seconds_at_update = self.seconds
 
@@ -259,7 +260,9 @@ class Run:
     def should_save(self, update: int) -> bool:
         """Whether a checkpoint is due after this update."""
         self.is_stopping = bool(self.stop_signal)  # a signal from now on gets one more update, and is saved then
-        return self.is_stopping or update == self.last_update or update % self.args.checkpoint_every == 0
+        every = self.args.checkpoint_every
+        is_due = time.monotonic() - self.saved_at >= BETWEEN_SAVES if every is None else update % every == 0
+        return self.is_stopping or update == self.last_update or is_due
 
     def should_evaluate(self, update: int) -> bool:
         """Whether an evaluation is due after this update: when a multiple of `eval_every` steps was passed."""
@@ -329,6 +332,7 @@ class Run:
         self.boards.flush()
         head = {"algorithm": self.algorithm, "task": self.args.env, "update": update, "seconds": self.seconds}
         save_checkpoint(self.folder / CHECKPOINT, {**head, "metrics": mark, "diverged": self.diverged, **content})
+        self.saved_at = time.monotonic()
 
     def say(self, sentence: str) -> None:
         """A line above the progress display."""

@@ -91,8 +91,8 @@ class RunArgs:
     """yaml file with settings, such as the config.yaml of another run"""
     resume: str | None = None
     """folder or checkpoint of a run to go on with"""
-    checkpoint_every: int = 10
-    """updates between checkpoints"""
+    checkpoint_every: int | None = None
+    """updates between checkpoints; left out: those of a minute"""
     # ---- evaluation ----
     eval_every: int | None = None
     """environment steps (per seed) between evaluations; left out: 122 evaluations in all"""
@@ -382,6 +382,8 @@ def check(args: Any) -> None:
         UsageError: names the flag, its value and what is allowed.
     """
     for name, most in _MOST.items():
+        if getattr(args, name) is None:  # left out, as `checkpoint_every` may be
+            continue
         require(args, name, getattr(args, name) >= 1, "it must be 1 or more")
         require(args, name, getattr(args, name) <= most, f"it must be {most} or less")
     for name in ("actor_lr", "critic_lr", "adam_eps", "value_clip", "max_grad_norm"):
@@ -394,8 +396,6 @@ def check(args: Any) -> None:
     precision = getattr(args, "matmul_precision", "highest")
     if precision not in PRECISIONS:
         raise UsageError(f"--matmul-precision is {shown(precision)}; {allowed(precision, PRECISIONS)}")
-    if getattr(args, "compile", False) and not args.device.startswith("cpu"):
-        raise UsageError(f"--compile is for a CPU, and --device is {shown(args.device)}; leave it out")
     for name in ("gamma", "gae_lambda"):
         require(args, name, 0 <= getattr(args, name) <= 1, "it must be between 0 and 1")
     require(args, "seed", 0 <= args.seed <= LARGEST_SEED, "it must be 0 or more (and below 2^63)")

@@ -1,0 +1,106 @@
+"""What `--compile` compiles: losses and their gradients, and on a GPU the step of the environments.
+
+On a GPU that is what spares most kernels; on a CPU it pays after a while.
+"""
+
+import functools
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.run import screen
+from torch_mars.run.cli import RunError, short
+
+
+def is_wanted(args: Any) -> bool:
+    """Whether the settings say `compile`, or leave it open and there is a GPU."""
+    return args.device.startswith("cuda") if args.compile is None else args.compile
+
+
+def compiled(function: Callable[..., Any], args: Any) -> Callable[..., Any]:
+    """The function compiled, if that is wanted; else itself."""
+    return _kept(function, bool(args.compile)) if is_wanted(args) else function
+
+
+def compile_steps(env: BatchedEnv, args: Any) -> None:
+    """Have a GPU's environments step compiled, if that is wanted; a CPU has loops."""
+    if env.device.type == "cuda" and is_wanted(args):
+        env.compile(lambda step: Compiled(step, bool(args.compile), "the step of the environments"))
+
+
+@functools.cache
+def _kept(function: Callable[..., Any], is_asked: bool) -> "Compiled":
+    return Compiled(function, is_asked, "losses and gradients")
+
+
+class Compiled:
+    """A function that inductor compiles when it is first called, and again for other shapes of its first argument.
+
+    Args:
+        function: of a tensor or a State, and others.
+        is_asked: whether it is an error if it cannot be compiled here; else that is said, and it stays as it is.
+        name: what the function is called on the screen.
+
+    Raises:
+        RunError: when called, if it was asked for and cannot be compiled here.
+    """
+
+    def __init__(self, function: Callable[..., Any], is_asked: bool, name: str):
+        self.function, self.is_asked, self.name = function, is_asked, name
+        self.by_inductor: Callable[..., Any] | None = None
+        self.shapes: set[torch.Size] = set()
+        self.is_compiling = threading.Lock()
+
+    def __call__(self, first: Tensor | State, *others: Any, **named: Any) -> Any:
+        shape = first.shape if isinstance(first, Tensor) else first.step.shape
+        if shape in self.shapes:
+            return self.by_inductor(first, *others, **named)
+        with self.is_compiling:  # by one thread; the others find it done
+            result = self._first_call(first, *others, **named)
+            self.shapes.add(shape)
+        return result
+
+    def _first_call(self, first: Tensor | State, *others: Any, **named: Any) -> Any:
+        if self.by_inductor is None:
+            problem = _lacks(first)
+            if problem:
+                return self._stay(problem, first, *others, **named)
+            screen.say(f"compiling {self.name}, which takes a quarter of a minute or more")
+            self.by_inductor = torch.compile(self.function, dynamic=False)
+        try:
+            return self.by_inductor(first, *others, **named)
+        except Exception as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
+                raise
+            problem = f"compiling failed ({short(' '.join(str(error).split()))})"
+            return self._stay(problem, first, *others, **named)
+
+    def _stay(self, problem: str, *arguments: Any, **named: Any) -> Any:
+        if self.is_asked:
+            raise RunError(f"--compile: {problem}; leave it out")
+        screen.say(f"note: {self.name} are not compiled, which makes them slower: {problem}")
+        self.by_inductor = self.function
+        return self.function(*arguments, **named)
+
+
+def _lacks(first: Tensor | State) -> str | None:
+    """What compiling needs and this machine has not: a compiler, and on a GPU Triton; None: nothing."""
+    is_on_gpu = isinstance(first, State) or first.is_cuda
+    usual = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    language, variable, known = ("C", "CC", ("gcc", "clang")) if is_on_gpu else ("C++", "CXX", (usual,))
+    compilers = [os.environ[variable]] if variable in os.environ else known
+    if not any(map(shutil.which, compilers)):
+        return f"it needs a {language} compiler, and {' or '.join(compilers)} is not found; name one in {variable}"
+    if is_on_gpu:
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            return "it needs Triton, which is not installed or does not know this GPU"
+    return None
