@@ -68,7 +68,7 @@ class Args(RunArgs):
     matmul_precision: str = "highest"
     """of float32 products: highest; high: TF32 on a GPU; medium: also bfloat16, where a processor has it"""
     compile: bool | None = None
-    """whether losses and gradients, and on a GPU the environments' step, are compiled first; left out: on a GPU"""
+    """whether losses, and on a GPU the steps of environments and policy, are compiled first; left out: on a GPU"""
     # ---- learning ----
     rollout_length: int = 128
     """steps of every environment between two updates"""
@@ -223,6 +223,7 @@ class Learner:
         self.actor_optimizer = optimizers.Adam(self.actor.parameters(), args.actor_lr, args.adam_eps)
         self.critic_optimizer = optimizers.Adam(self.critic.parameters(), args.critic_lr, args.adam_eps)
         self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
+        self.act = inductor.compiled_on_gpu(act, args, "the policy")
 
     PARTS = ("actor", "critic", "actor_optimizer", "critic_optimizer")
 
@@ -265,6 +266,13 @@ class Rollout:
         self.info = {name: zeros(P, T, B) for name in ("episode_return", "episode_length", *env.metrics)}
 
 
+def act(obs: Tensor, mask: Tensor | None, noise: Tensor, actor: Actor) -> tuple[Tensor, Tensor]:
+    """Sampled actions and their log-probabilities [P, B, N], for what is seen [P, B, N, O]."""
+    policy = actor(with_ids(obs), mask)
+    action = policy.sample(noise)
+    return action, policy.log_prob(action)
+
+
 def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
     """Fill the rollout with T steps of the environments from where they are."""
     noise, learner.key = learner.actor.noise(learner.key, *rollout.log_prob.shape[1:])
@@ -287,10 +295,8 @@ def collect_share(learner: Learner, env: BatchedEnv, noise: Tensor, rollout: Rol
         mask = None if ts.action_mask is None else ts.action_mask.view(P, B, N, -1)
         if mask is not None:
             rollout.mask[:, t] = mask
-        policy = learner.actor(with_ids(rollout.obs[:, t]), mask)
-        action = policy.sample(noise[:, t])
-        rollout.action[:, t], rollout.log_prob[:, t] = action, policy.log_prob(action)
-
+        action, log_prob = learner.act(rollout.obs[:, t], mask, noise[:, t], learner.actor)
+        rollout.action[:, t], rollout.log_prob[:, t] = action, log_prob
         ts = env.step(learner.actor.to_env(action))
         rollout.reward[:, t] = ts.reward[:, : rollout.reward.shape[-1]].view(P, B, -1)
         rollout.is_done[:, t] = (ts.terminated | ts.truncated).view(P, B)
@@ -380,7 +386,7 @@ def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner,
     P, T, B, N = rollout.log_prob.shape
     first = T * B * torch.arange(P, device=advantage.device)[:, None]  # row of each seed
     whole = (rollout, value, advantage + value)
-    loss = partial(inductor.compiled(losses, args), whole=whole, learner=learner, args=args)
+    loss = partial(inductor.compiled(losses, args, "losses and gradients"), whole=whole, learner=learner, args=args)
     parameters, noise, logged = [*learner.actor.parameters(), *learner.critic.parameters()], None, []
     for _ in range(args.epochs):
         order, learner.key = rng.permutation(learner.key, T * B)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_mars.envs.core import may_look
+from torch_mars.envs.core import may_look, scalar
 
 
 class Categorical:
@@ -16,7 +16,7 @@ class Categorical:
     def __init__(self, logits: Tensor, mask: Tensor | None):
         self.mask = mask
         if mask is not None:
-            logits = torch.where(mask, logits, -1e9)  # finite: -inf would give nan in p log p
+            logits = torch.where(mask, logits, scalar(-1e9, logits))  # finite: -inf would give nan in p log p
         self.log_probs = logits.log_softmax(-1)
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -25,13 +25,14 @@ class Categorical:
         The first action whose cumulative probability is above the number. Sums are rounded, on a GPU in another order:
         so the mask decides what is allowed, and where no sum is above, it is the last action that added to it.
         """
-        cumulative = self.log_probs.exp().cumsum(-1)
+        cumulative = _running_sums(self.log_probs.exp())
         drawn = noise[..., None] * cumulative[..., -1:]
         if may_look(noise):  # the same for less, as long as the sums grow
             action = (cumulative <= drawn).sum(-1)
             if self._are_allowed(action):
                 return action
-        return self._of_allowed(torch.where(cumulative > drawn, 2.0, cumulative)).argmax(-1)  # the first of several
+        is_above = torch.where(cumulative > drawn, scalar(2.0, drawn), cumulative)
+        return self._of_allowed(is_above).argmax(-1)  # the first of several
 
     def mode(self) -> Tensor:
         return self._of_allowed(self.log_probs).argmax(-1)
@@ -46,13 +47,20 @@ class Categorical:
 
     def _of_allowed(self, values: Tensor) -> Tensor:
         """Values of actions [..., A] with less than any for the forbidden ones."""
-        return values if self.mask is None else torch.where(self.mask, values, -torch.inf)
+        return values if self.mask is None else torch.where(self.mask, values, scalar(-torch.inf, values))
 
     def log_prob(self, action: Tensor) -> Tensor:
         return self.log_probs.gather(-1, action[..., None]).squeeze(-1)
 
     def entropy(self, noise: None = None) -> Tensor:
         return -(self.log_probs.exp() * self.log_probs).sum(-1)
+
+
+def _running_sums(values: Tensor) -> Tensor:
+    """Over the last axis. A GPU takes a tenth of the time where the rows lie side by side."""
+    if values.device.type == "cpu":
+        return values.cumsum(-1)
+    return values.movedim(-1, 0).contiguous().cumsum(0).movedim(0, -1)
 
 
 class TanhNormal:

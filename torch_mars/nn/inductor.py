@@ -1,4 +1,4 @@
-"""What `--compile` compiles: losses and their gradients, and on a GPU the step of the environments.
+"""What `--compile` compiles: losses and their gradients, and on a GPU the steps of environments and policy.
 
 On a GPU that is what spares most kernels; on a CPU it pays after a while.
 """
@@ -24,20 +24,29 @@ def is_wanted(args: Any) -> bool:
     return args.device.startswith("cuda") if args.compile is None else args.compile
 
 
-def compiled(function: Callable[..., Any], args: Any) -> Callable[..., Any]:
-    """The function compiled, if that is wanted; else itself."""
-    return _kept(function, bool(args.compile)) if is_wanted(args) else function
+def compiled(function: Callable[..., Any], args: Any, name: str) -> Callable[..., Any]:
+    """The function compiled, if that is wanted; else itself.
+
+    Args:
+        name: what the function is called on the screen.
+    """
+    return _kept(function, bool(args.compile), name) if is_wanted(args) else function
+
+
+def compiled_on_gpu(function: Callable[..., Any], args: Any, name: str) -> Callable[..., Any]:
+    """The same of what a CPU does faster as it is."""
+    return compiled(function, args, name) if args.device.startswith("cuda") else function
 
 
 def compile_steps(env: BatchedEnv, args: Any) -> None:
     """Have a GPU's environments step compiled, if that is wanted; a CPU has loops."""
     if env.device.type == "cuda" and is_wanted(args):
-        env.compile(lambda step: Compiled(step, bool(args.compile), "the step of the environments"))
+        env.compile(lambda step: Compiled(step, bool(args.compile), "the environments"))
 
 
 @functools.cache
-def _kept(function: Callable[..., Any], is_asked: bool) -> "Compiled":
-    return Compiled(function, is_asked, "losses and gradients")
+def _kept(function: Callable[..., Any], is_asked: bool, name: str) -> "Compiled":
+    return Compiled(function, is_asked, name)
 
 
 class Compiled:
