@@ -1,6 +1,6 @@
 """Environment steps per second with random actions, beside the JAX originals where they are installed.
 
-    python benchmarks/env_throughput.py [--tasks paxmen_5a,...] [--num-envs 64,1024] [--device cuda] [--json FILE]
+    python benchmarks/env_throughput.py [--tasks paxmen_5a,...] [--num-envs 64,1024] [--device cuda] [--compile] [--json F]
 
 Both sides give whole time steps: observations, rewards, ends, and the next episode's start within the step that ended
 one. Ours is called step by step, on CUDA as a graph of several steps; the original's steps are one compiled program of
@@ -42,7 +42,7 @@ ORIGINALS |= dict.fromkeys(("rware", "connector", "search_and_rescue"), "jumanji
 # ---- ours ----
 
 
-def ours(device: str):
+def ours(device: str, is_compiled: bool):
     """A turn steps a task for about `seconds`: seconds per step."""
     import gymnasium
     import torch
@@ -55,6 +55,8 @@ def ours(device: str):
     def steps(task: str, num_envs: int):
         env = envs.make(task, num_envs, device)
         env.reset()
+        if is_compiled:
+            env.compile()
         shape = (STEPS, num_envs, env.num_agents)
         if isinstance(env.action_space, gymnasium.spaces.Discrete):
             actions = torch.randint(int(env.action_space.n), shape, device=env.device)
@@ -221,6 +223,7 @@ def main():
     parser.add_argument("--num-envs", help="64,256,4096 if left out; on CUDA 1024,16384,131072")
     parser.add_argument("--beside", type=int, help="number of environments at which originals run too (the second)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--compile", action="store_true", help="our steps compiled, as trainings on a GPU have them")
     parser.add_argument("--json", type=Path, help="write machine and rows to this file, too")
     parser.add_argument("--quick", action="store_true", help="about a minute: few tasks, one number of environments")
     options = parser.parse_args()
@@ -235,7 +238,7 @@ def main():
     machine = facts(options.device)
     print_facts(machine)
     print(f"{'task':>26} {'envs':>7} {'steps/s':>14} {'original':>12} {'ratio':>7}", flush=True)
-    players, rows = [Player(ours, options.device)], []
+    players, rows = [Player(ours, options.device, options.compile)], []
     if is_installed("jax"):
         players.append(Player(in_jax, options.device))
     for task in tasks:

@@ -64,6 +64,51 @@ def test_an_iteration_never_waits_for_its_device_and_keeps_to_it(task, without_f
     assert {(values.device.type, *values.shape) for values in numbers.values()} == {("meta", 2)}
 
 
+@pytest.mark.parametrize("task", ONE_EACH)
+def test_a_step_of_an_evaluation_never_waits_for_its_device(task, monkeypatch):
+    parts, seen = training(task, "meta"), []
+
+    def repeat(step, carry, times, is_over, with_graph):
+        seen.append(step(step(carry)))
+        raise StopIteration
+
+    monkeypatch.setattr(speed, "repeat", repeat)
+    monkeypatch.setattr(parts["env"], "reset", lambda seed: parts["env"].observe())
+    with pytest.raises(StopIteration):
+        mars.evaluate(parts["env"], parts["learner"].actor, [0, 1], parts["args"])
+    assert {tensor.device.type for tensor in tree_leaves(seen)} == {"meta"}
+
+
+def tree_leaves(tree):
+    leaves = []
+    speed.tree_map(leaves.append, tuple(tree))
+    return leaves
+
+
+class Steps:
+    """Environments that are over at step 5, on a device that counts the looks."""
+
+    def __init__(self, device):
+        self.device, self.looks = device, 0
+        self.is_cuda = device == "cuda"
+
+    def all(self):
+        self.looks += 1
+        return self.step >= 5
+
+
+@pytest.mark.parametrize("device, steps, looks", [("cpu", 5, 5), ("cuda", 16, 1)])
+def test_a_gpu_is_looked_at_now_and_then(device, steps, looks):
+    over = Steps(device)
+
+    def step(number):
+        over.step = number + 1
+        return over.step
+
+    assert speed.repeat(step, 0, 100, lambda carry: over, with_graph=False) == steps and over.looks == looks
+    assert speed.repeat(step, 0, 3, lambda carry: over, with_graph=False) == 3
+
+
 @pytest.mark.parametrize(
     "slip, error, message",
     [
