@@ -1,6 +1,7 @@
 """Environment steps per second with random actions, beside the JAX originals where they are installed.
 
-    python benchmarks/env_throughput.py [--tasks paxmen_5a,...] [--num-envs 64,1024] [--device cuda] [--compile] [--json F]
+    python benchmarks/env_throughput.py [--tasks paxmen_5a,...] [--num-envs 64,1024] [--device cuda] [--compile]
+        [--json FILE]
 
 Both sides give whole time steps: observations, rewards, ends, and the next episode's start within the step that ended
 one. Ours is called step by step, on CUDA as a graph of several steps; the original's steps are one compiled program of

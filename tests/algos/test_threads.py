@@ -82,18 +82,17 @@ def test_portions_and_shares_together_are_the_whole(task, small, monkeypatch):
 def test_the_gradient_is_that_of_the_whole_minibatch_and_the_force_that_of_each_sample(small):
     x, weight = torch.randn(2, 37, 3), torch.randn(2, 1, 3, requires_grad=True)
 
-    def loss(x, nothing):
+    def loss(nudge, x, nothing):
         assert nothing is None
-        y = (x * weight).sum(2)
-        y.retain_grad()
+        y = (x * weight).sum(2) + nudge.sum(2)
         return y.square().sum(), {"y": y, "twice": 2 * y}
 
     seen = speed.differentiate(loss, (x, None), 3, [weight])
     y = (x * weight).sum(2)
     torch.testing.assert_close(weight.grad, torch.autograd.grad(y.square().sum(), weight)[0])
-    assert set(seen) == {"y", "twice", "y_grad"} and not seen["y"].requires_grad
+    assert set(seen) == {"y", "twice", "force"} and not seen["y"].requires_grad
     torch.testing.assert_close(seen["y"], y.detach())
-    torch.testing.assert_close(seen["y_grad"], 2 * y.detach())
+    torch.testing.assert_close(seen["force"], (2 * y.detach())[..., None].expand(2, 37, 3))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 60])

@@ -362,7 +362,7 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
     return x.flatten(0, 2).index_select(0, rows.flatten()).view(*rows.shape, *x.shape[3:])
 
 
-def losses(rows: Tensor, normalised: Tensor, noise: Tensor | None, whole: tuple, learner: Learner, args: Args):
+def losses(nudge: Tensor, rows: Tensor, normalised: Tensor, noise: Tensor | None, whole: tuple, learner: Learner, args):
     """What environment steps `rows` [P, rows] add to the loss of a minibatch, and what is to be known of each."""
     rollout, value, target = whole
     P, T, B, N = rollout.log_prob.shape
@@ -370,7 +370,7 @@ def losses(rows: Tensor, normalised: Tensor, noise: Tensor | None, whole: tuple,
     mask = None if rollout.mask is None else take(rollout.mask, rows)
     policy = learner.actor(with_ids(take(rollout.obs, rows_seen)), mask)
     log_ratio = policy.log_prob(take(rollout.action, rows)) - take(rollout.log_prob, rows)
-    log_ratio.retain_grad()  # the objective's force on each sample
+    log_ratio = log_ratio + nudge  # zeros [P, rows, N]: their gradient is the objective's force on each sample
     objective = policy_objective(log_ratio, normalised.expand_as(log_ratio), args).mean(2)
     entropy = policy.entropy(noise).mean(2)
     actor_loss = -objective - args.entropy_coef * entropy

@@ -63,11 +63,11 @@ def of_minibatch(seen: dict[str, Tensor], allowed: tuple[float, float]) -> dict[
     """What is logged of a minibatch, [P] each.
 
     Args:
-        seen: what is known of its rows, [P, rows] by name; `log_ratio` and its gradient, the force, [P, rows, N].
+        seen: what is known of its rows, [P, rows] by name; `log_ratio` and `force` [P, rows, N].
         allowed: smallest and largest ratio inside the range.
     """
     means = {name: of_rows.mean(1) for name, of_rows in seen.items() if of_rows.dim() == 2}
-    return {**means, **ratio_diagnostics(seen["log_ratio"], allowed, seen["log_ratio_grad"])}
+    return {**means, **ratio_diagnostics(seen["log_ratio"], allowed, seen["force"])}
 
 
 def of_episodes(is_done: Tensor, info: dict[str, Tensor]) -> dict[str, Tensor]:

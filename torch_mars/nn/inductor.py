@@ -82,7 +82,7 @@ class Compiled:
             if problem:
                 return self._stay(problem, first, *others, **named)
             screen.say(f"compiling {self.name}, which takes a quarter of a minute or more")
-            self.by_inductor = torch.compile(self.function, dynamic=False)
+            self.by_inductor = torch.compile(self.function, fullgraph=True, dynamic=False)
         try:
             return self.by_inductor(first, *others, **named)
         except Exception as error:

@@ -106,21 +106,21 @@ def differentiate(
     """Put the gradient of a minibatch's loss into `grad` of the parameters: the sum over its portions, in their order.
 
     Args:
-        loss: from a portion of everything in the minibatch to its part of the loss, and what is to be known of every
-            row, [P, rows, ...] by name.
+        loss: from zeros [P, rows, samples] and a portion of everything in the minibatch to its part of the loss, and
+            what is to be known of every row, [P, rows, ...] by name.
         minibatch: [P, R, ...] each, or None.
         samples: as in `portions`.
 
     Returns:
-        What is to be known of the rows, detached: [P, R, ...] by name. Where it retains its gradient, that, too, as
-        "<name>_grad".
+        What is to be known of the rows, detached: [P, R, ...] by name; and "force", the gradient of the zeros.
     """
 
     def one(part: slice) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        value, seen = loss(*(x if x is None else x[:, part] for x in minibatch))
-        grads = torch.autograd.grad(value, parameters)
-        retained = {f"{name}_grad": x.grad for name, x in seen.items() if x.retains_grad}
-        return grads, {**{name: x.detach() for name, x in seen.items()}, **retained}
+        of_part = [x if x is None else x[:, part] for x in minibatch]
+        nudge = of_part[0].new_zeros(*of_part[0].shape[:2], samples, dtype=torch.float32).requires_grad_()
+        value, seen = loss(nudge, *of_part)
+        *grads, force = torch.autograd.grad(value, [*parameters, nudge])
+        return tuple(grads), {**{name: x.detach() for name, x in seen.items()}, "force": force}
 
     grads, seen = zip(*pool.run([functools.partial(one, part) for part in portions(minibatch[0], samples)]))
     for parameter, *of_portions in zip(parameters, *grads):
