@@ -157,6 +157,8 @@ def integers(key: Tensor, count: int, high: int) -> tuple[Tensor, Tensor]:
 
 def integers_of(words: Tensor, high: int | Tensor) -> Tensor:
     """What `integers` makes of words of random bits."""
+    if isinstance(high, int) and high > 1 and high & (high - 1) == 0:  # a power of two: the highest bits, in less work
+        return _shift_right(words, 65 - high.bit_length())
     return (_shift_right(words, 32) * high) >> 32
 
 
