@@ -130,8 +130,12 @@ def _kept(make: Callable, number: float, device: torch.device) -> Tensor:
 def uniform(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`count` float32 numbers in [0, 1), multiples of 2^-24: [..., count]; and the keys moved past them."""
     behind, key = _behind(key, count)
-    numbers = _shift_right(_mix_high_bits(behind), 40)
-    return numbers * _kept(_float32, 2.0**-24, numbers.device), key
+    return uniform_of(_mix_high_bits(behind)), key
+
+
+def uniform_of(words: Tensor) -> Tensor:
+    """What `uniform` makes of words of random bits: of their 24 highest."""
+    return _shift_right(words, 40) * _kept(_float32, 2.0**-24, words.device)
 
 
 def _float32(number: float, device: torch.device) -> Tensor:
