@@ -185,7 +185,7 @@ class SMAX(BatchedEnv):
         pushed = self.push(_planes(positions), self._room(self._of_type.radius[types.T]))
         return SMAXState(
             **self.episode_start(rng),
-            unit_positions=_pairs(pushed),
+            unit_positions=_pairs(pushed).contiguous(),
             unit_alive=torch.ones(B, U, dtype=torch.bool, device=rng.device),
             unit_health=self._of_type.max_health[types],
             unit_types=types,
@@ -328,7 +328,7 @@ class SMAX(BatchedEnv):
     def fight(self, units: Units, kinds: Kinds, orders: Orders, shot_draw: Tensor) -> Units:
         """The units after eight sub-steps under the same orders."""
         target = self.targets(orders.attack)
-        reach = torch.where(orders.attack > STOP, kinds.attack_range, self._minus_one)  # without an order to attack: none
+        reach = torch.where(orders.attack > STOP, kinds.attack_range, self._minus_one)  # who has no target, nobody
         shot_cooldown = kinds.cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * shot_draw)
         way = orders.direction * kinds.speed * DT
         room = self._room(kinds.radius)
