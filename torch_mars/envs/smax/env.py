@@ -249,7 +249,7 @@ class SMAX(BatchedEnv):
         return dataclasses.replace(state, **new), reward
 
     def advance(self, state: SMAXState, actions: Tensor, draws: Tensor) -> tuple[SMAXState, Tensor]:
-        """The State after a step, not yet counted, and the reward [B, N].
+        """The State after a step, not yet counted, and the reward [B, N]. Fields are views of tensors with B last.
 
         Args:
             draws: float32 [B, D], as `draw_numbers` gives them.
