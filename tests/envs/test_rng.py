@@ -76,6 +76,26 @@ def test_normal_integers_and_permutations():
     assert len(counts) == 24 and _chi_square(counts) < 23 + 5 * 46**0.5
 
 
+def test_words_drawn_together_make_the_numbers_drawn_one_after_another():
+    keys = rng.keys(8, 500)
+    uniform, moved = rng.uniform(keys, 3)
+    integers, moved = rng.integers(moved, 4, 8)
+    orders, moved = rng.permutation(moved, 5)
+    words, end = rng.bits(keys, 12)
+    of_uniform, of_integers, of_orders = words.split((3, 4, 5), 1)
+    assert torch.equal(rng.uniform_of(of_uniform), uniform)
+    assert torch.equal(rng.integers_of(of_integers, 8), integers)
+    assert torch.equal(rng.permutation_of(of_orders), orders)
+    assert torch.equal(end, moved)
+
+
+@pytest.mark.parametrize("high", [1, 2, 4, 8, 2**30, 3, 2**31 - 1])
+def test_integers_of_any_range_are_those_of_the_loops(high):
+    keys = rng.keys(9, 200)
+    for key, drawn in zip(keys, rng.integers(keys, 1, high)[0].flatten().tolist()):
+        assert rng_loops.next_integer(key.numpy().copy(), high) == drawn
+
+
 @pytest.mark.parametrize("count, high", [(1, 5), (2, 4), (3, 4), (4, 4)])
 def test_distinct_numbers_come_in_every_order_equally_often(count, high):
     chosen, moved = rng.distinct(rng.keys(6, 30_000), count, high)

@@ -53,9 +53,14 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
 
 def mix(x: Tensor) -> Tensor:
     """SplitMix64's output function, elementwise on int64."""
-    x = (x ^ _shift_right(x, SHIFTS[0])) * _MULTIPLIERS[0]
-    x = (x ^ _shift_right(x, SHIFTS[1])) * _MULTIPLIERS[1]
+    x = _mix_high_bits(x)
     return x ^ _shift_right(x, SHIFTS[2])
+
+
+def _mix_high_bits(x: Tensor) -> Tensor:
+    """`mix` without its last step, which leaves the highest 31 bits as they are."""
+    x = (x ^ _shift_right(x, SHIFTS[0])) * _MULTIPLIERS[0]
+    return (x ^ _shift_right(x, SHIFTS[1])) * _MULTIPLIERS[1]
 
 
 def derive(seed: int, *words: int | str) -> int:
@@ -85,20 +90,57 @@ def keys(seed: int | Sequence[int], count: int, device: torch.device | str = "cp
     if not seeds or count % len(seeds):
         raise ValueError(f"{count} environments cannot be shared equally by {len(seeds)} seeds")
     starts = [signed(mix_int((s + GOLDEN) % WORD)) for s in seeds]
-    return bits(torch.tensor(starts, dtype=torch.int64, device=device), count // len(seeds))[0].flatten()
+    starts = torch.tensor(starts, dtype=torch.int64, device=device)
+    return mix(starts[:, None] + _multiples(count // len(seeds), device)).flatten()
 
 
 def bits(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`count` words of 64 random bits, int64 [..., count], behind keys [...]; and the keys moved past them."""
+    behind, key = _behind(key, count)
+    return mix(behind), key
+
+
+def _behind(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """What `mix` makes `count` numbers of, int64 [..., count]; and the keys moved past them."""
+    return key.unsqueeze(-1) + _kept(_multiples, count, key.device), key + signed(int(count) * GOLDEN)
+
+
+def _multiples(count: int, device: torch.device | str) -> Tensor:
+    """GOLDEN times 1, 2, ..., count: int64 [count]."""
     # `| 0` changes nothing, but hides the multiplication from torch.compile, which would do it with wider integers
-    counter = (torch.arange(1, count + 1, device=key.device) | 0) * _GOLDEN
-    return mix(key.unsqueeze(-1) + counter), key + signed(int(count) * GOLDEN)
+    return (torch.arange(1, count + 1, device=device) | 0) * _GOLDEN
+
+
+_KEPT: dict[tuple, Tensor] = {}
+
+
+def _kept(make: Callable, number: float, device: torch.device) -> Tensor:
+    """The constant `make(number, device)`, made once: on a GPU every kernel less in a draw counts."""
+    if torch.compiler.is_compiling():
+        return make(number, device)
+    name = (make, number, device)
+    if name not in _KEPT:
+        with torch.inference_mode(False):
+            constant = make(number, device)
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return constant  # memory of the recording, not of the process
+        _KEPT[name] = constant
+    return _KEPT[name]
 
 
 def uniform(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`count` float32 numbers in [0, 1), multiples of 2^-24: [..., count]; and the keys moved past them."""
-    words, key = bits(key, count)
-    return _shift_right(words, 40).float() * 2.0**-24, key
+    behind, key = _behind(key, count)
+    return uniform_of(_mix_high_bits(behind)), key
+
+
+def uniform_of(words: Tensor) -> Tensor:
+    """What `uniform` makes of words of random bits: of their 24 highest."""
+    return _shift_right(words, 40) * _kept(_float32, 2.0**-24, words.device)
+
+
+def _float32(number: float, device: torch.device) -> Tensor:
+    return torch.full((), number, dtype=torch.float32, device=device)
 
 
 def normal(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -115,7 +157,14 @@ def _inverse_normal(words: Tensor) -> Tensor:
 def integers(key: Tensor, count: int, high: int) -> tuple[Tensor, Tensor]:
     """`count` int64 numbers in 0 .. high - 1 (high < 2^31): [..., count]; and the keys moved past them."""
     words, key = bits(key, count)
-    return (_shift_right(words, 32) * high) >> 32, key
+    return integers_of(words, high), key
+
+
+def integers_of(words: Tensor, high: int | Tensor) -> Tensor:
+    """What `integers` makes of words of random bits."""
+    if isinstance(high, int) and high > 1 and high & (high - 1) == 0:  # a power of two: the highest bits, in less work
+        return _shift_right(words, 65 - high.bit_length())
+    return (_shift_right(words, 32) * high) >> 32
 
 
 def permutation(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -124,7 +173,12 @@ def permutation(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Its first m entries are m distinct numbers drawn without replacement.
     """
     words, key = bits(key, count)
-    return words.argsort(dim=-1, stable=True), key
+    return permutation_of(words), key
+
+
+def permutation_of(words: Tensor) -> Tensor:
+    """What `permutation` makes of words of random bits: their order along the last axis."""
+    return words.argsort(dim=-1, stable=True)
 
 
 def distinct(key: Tensor, count: int, high: int) -> tuple[Tensor, Tensor]:
@@ -134,10 +188,10 @@ def distinct(key: Tensor, count: int, high: int) -> tuple[Tensor, Tensor]:
     """
     words, key = bits(key, count)
     left = high - torch.arange(count, device=key.device)  # numbers to choose from: the last drawn has the fewest
-    chosen = (_shift_right(words, 32) * left) >> 32  # which of the numbers not taken before, from 0
+    chosen = integers_of(words, left)  # which of the numbers not taken before, from 0
     for k in range(count - 2, -1, -1):  # ... so each is one further where one before it lies at or below it
         later = chosen[..., k + 1 :]
-        chosen[..., k + 1 :] = later + (later >= chosen[..., k : k + 1])
+        later += later >= chosen[..., k : k + 1]
     return chosen, key
 
 

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops, scalar
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.mpe import loops
 from torch_mars.envs.mpe.task import (
@@ -75,7 +75,7 @@ class SimpleSpread(BatchedEnv):
         self.numbers = np.float32(self.options.local_ratio), np.float32(self.max_steps)
         self._block = max(1, loops.PAIRS // self.num_agents**2)
         self._thrusts = torch.tensor(THRUSTS, dtype=torch.float32, device=self.device)
-        self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
+        self._is_other = ~torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
         others = [j for i in range(self.num_agents) for j in range(self.num_agents) if j != i]
         self._others = torch.tensor(others, dtype=torch.int64, device=self.device)  # of agent 0, of agent 1, ...
 
@@ -128,10 +128,11 @@ class SimpleSpread(BatchedEnv):
         agent_pos = _on_plane(state.agent_pos + DT * state.agent_vel)  # thrust moves an agent a step later
         agent_vel = _on_plane((1 - DAMPING) * state.agent_vel + DT * force)
 
-        nearest2 = self._nearest2(state.landmark_pos, agent_pos)
-        distance, touching = nearest2.sqrt(), self._touching(agent_pos).float()
-        ratio = self.options.local_ratio
-        reward = (1 - ratio) * -distance.sum(1, keepdim=True) - ratio * touching
+        points = torch.cat([state.landmark_pos, agent_pos], 1)
+        to_landmarks2, to_agents2 = _apart(points, agent_pos)[1].split(self.num_agents, 1)
+        nearest2, touching = self._nearest2(to_landmarks2), self._touching(to_agents2)
+        distance, ratio = nearest2.sqrt(), self.options.local_ratio
+        reward = (ratio - 1) * distance.sum(1, keepdim=True) - ratio * touching
         collisions, coverage = touching.sum(1) / 2, (nearest2 < AGENT_RADIUS**2).float().mean(1)
         measures = torch.stack([collisions, coverage, distance.mean(1) / self.max_steps])
         return dataclasses.replace(state, agent_pos=agent_pos, agent_vel=agent_vel), reward, measures
@@ -140,25 +141,24 @@ class SimpleSpread(BatchedEnv):
         """[B, N, 2] of actions int64 [B, N] or float32 [B, N, 5]."""
         if self.options.action_type == "discrete":
             return ACCELERATION * self._thrusts[actions]
-        return ACCELERATION * torch.stack(
-            [actions[..., RIGHT] - actions[..., LEFT], actions[..., UP] - actions[..., DOWN]], -1
-        )
+        forth, back = actions[..., RIGHT : UP + 1 : UP - RIGHT], actions[..., LEFT : DOWN + 1 : DOWN - LEFT]  # x, y
+        return ACCELERATION * (forth - back)
 
     def _contact(self, position: Tensor) -> Tensor:
         """Sum of the forces [B, N, 2] with which the others push each agent away; zero between equal positions."""
-        x, y, distance2 = _apart(position, position)
-        distance = torch.where(distance2 > 0, distance2, 1.0).sqrt()  # an agent and itself: no 0 / 0
+        way, distance2 = _apart(position, position)
+        distance = torch.nn.functional.threshold(distance2, 0.0, 1.0).sqrt()  # 1 at the same point: no 0 / 0
         overlap = _softplus((TOUCH - distance) / CONTACT_MARGIN) * CONTACT_MARGIN
         push = CONTACT_FORCE * overlap / distance
-        return torch.stack([(push * x).sum(2), (push * y).sum(2)], -1)
+        return (push * way).sum(3).movedim(0, 2)
 
-    def _nearest2(self, landmark_pos: Tensor, agent_pos: Tensor) -> Tensor:
+    def _nearest2(self, distance2: Tensor) -> Tensor:
         """Squared distance from each landmark to its nearest agent: [B, N]."""
-        return _apart(landmark_pos, agent_pos)[2].amin(2)
+        return distance2.amin(2)
 
-    def _touching(self, position: Tensor) -> Tensor:
-        """How many others each agent touches: int64 [B, N]."""
-        return ((_apart(position, position)[2] < TOUCH**2) & ~self._is_self).sum(2)
+    def _touching(self, distance2: Tensor) -> Tensor:
+        """How many others each agent touches: float32 [B, N]."""
+        return ((distance2 < TOUCH**2) & self._is_other).sum(2, dtype=torch.float32)
 
     # ---- what is seen ----
 
@@ -171,9 +171,10 @@ class SimpleSpread(BatchedEnv):
             in_blocks(loops.perceive, B, self._block, *seen)
             return obs, obs.flatten(1), None
         own = state.agent_pos
-        landmarks = state.landmark_pos.flatten(1)[:, None] - own.repeat(1, 1, N)
-        others = own.index_select(1, self._others).view(B, N, 2 * (N - 1)) - own.repeat(1, 1, N - 1)
-        obs = torch.cat([state.agent_vel, own, landmarks, others, torch.zeros_like(others)], 2)
+        landmarks = (state.landmark_pos[:, None] - own[:, :, None]).flatten(2)
+        others = (own.index_select(1, self._others).view(B, N, N - 1, 2) - own[:, :, None]).flatten(2)
+        silence = scalar(0.0, like=others).expand_as(others)
+        obs = torch.cat([state.agent_vel, own, landmarks, others, silence], 2)
         return obs, obs.flatten(1), None
 
     def observation(self, state: SpreadState) -> Tensor:
@@ -202,10 +203,10 @@ def _softplus(x: Tensor) -> Tensor:
     return torch.where(x > 20, x, x.exp().log1p())
 
 
-def _apart(to: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x, y and squared length of the ways from start [B, J, 2] to the points [B, I, 2]: [B, I, J] each."""
-    x, y = (to[:, :, None, axis] - start[:, None, :, axis] for axis in range(2))
-    return x, y, x * x + y * y
+def _apart(to: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """The ways from start [B, J, 2] to the points [B, I, 2], [2, B, I, J]; and their squared lengths [B, I, J]."""
+    way = to.movedim(2, 0)[..., None] - start.movedim(2, 0)[:, :, None]
+    return way, (way * way).sum(0)
 
 
 ENVIRONMENT = SimpleSpread

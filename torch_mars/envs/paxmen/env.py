@@ -60,7 +60,7 @@ from torch_mars.envs.paxmen.task import (
     PaxMenState,
 )
 from torch_mars.envs.pool import in_blocks
-from torch_mars.envs.rng import integers, permutation
+from torch_mars.envs.rng import bits, integers_of, permutation_of
 
 
 class PaxMen(BatchedEnv):
@@ -79,11 +79,18 @@ class PaxMen(BatchedEnv):
         def constant(array):
             return torch.as_tensor(array, device=self.device)
 
-        self._moves = constant(MOVES)
+        grid = (self.board.grid_size, self.board.grid_size)
         self._hub = constant(self.board.hub)
         self._rooms = constant(self.board.rooms)
-        self._cell_at = constant(self.board.cell_at).flatten()
-        self._window = constant(self.board.window).flatten(0, 1)
+        self._room = torch.arange(self.num_agents, device=self.device)[:, None]
+        self._cell_at = constant(self.board.cell_at).unflatten(1, grid)
+        self._reached = constant(self.board.reached)
+        # what `perceive` draws on: the floor cells [F]; number F, for what lies in walls, which nobody sees; the wall
+        num_cells = self.board.num_cells
+        self._nowhere = constant(num_cells)
+        self._blank = constant(np.float32([FLOOR] * (num_cells + 1) + [WALL]))
+        window = constant(self.board.window)
+        self._window = window + (window == num_cells)
         self._tables = loops.tables(self.board)
 
     def admitted(self, state: PaxMenState, given: Collection[str]) -> PaxMenState:
@@ -99,27 +106,29 @@ class PaxMen(BatchedEnv):
     # ---- reset ----
 
     def initial_state(self, rng: Tensor) -> PaxMenState:
-        layout, rng = integers(rng, 1, NUM_LAYOUTS)
-        layout = layout.squeeze(1)
-        places, rng = permutation(rng, len(self._hub))
-        dot_pos, rng = self.draw_dots(rng, layout)
+        counts = (1, len(self._hub), self.num_agents * ROOM_CELLS)
+        words, rng = bits(rng, sum(counts))
+        for_layout, for_hub, for_rooms = words.split(counts, 1)
+        layout = integers_of(for_layout, NUM_LAYOUTS).squeeze(1)
+        places = permutation_of(for_hub)[:, : self.num_agents]
+        dot_pos = self._dots(for_rooms, layout)
         return PaxMenState(
             **self.episode_start(rng),
             layout=layout,
-            agent_pos=self._hub[places[:, : self.num_agents]],
+            agent_pos=self._hub[places],
             dot_pos=dot_pos,
             dot_active=torch.ones(dot_pos.shape[:2], dtype=torch.bool, device=rng.device),
         )
 
     def draw_dots(self, rng: Tensor, layout: Tensor) -> tuple[Tensor, Tensor]:
         """Three distinct cells in every room: [B, D, 2]."""
-        orders = []
-        for _ in range(self.num_agents):
-            order, rng = permutation(rng, ROOM_CELLS)
-            orders.append(order[:, :DOTS_PER_ROOM])
-        chosen = torch.cat(orders, 1)  # [B, D]: which cell of its room
-        room = torch.arange(self.num_dots, device=rng.device) // DOTS_PER_ROOM
-        return self._rooms[layout[:, None], room, chosen], rng
+        words, rng = bits(rng, self.num_agents * ROOM_CELLS)
+        return self._dots(words, layout), rng
+
+    def _dots(self, words: Tensor, layout: Tensor) -> Tensor:
+        """The dots that `draw_dots` makes of random words [B, 15N]."""
+        order = permutation_of(words.unflatten(1, (self.num_agents, ROOM_CELLS)))
+        return self._rooms[layout[:, None, None], self._room, order[..., :DOTS_PER_ROOM]].flatten(1, 2)
 
     # ---- step ----
 
@@ -159,8 +168,8 @@ class PaxMen(BatchedEnv):
         """
         agent_pos = self._move(state, actions)
         share, is_eaten = self._eat(dataclasses.replace(state, agent_pos=agent_pos), actions)
-        gain = torch.where(share > 0, share * DOT_REWARD, IDLE_PENALTY)
-        dot_active = state.dot_active & ~is_eaten
+        gain = torch.nn.functional.threshold(share * DOT_REWARD, 0.0, IDLE_PENALTY)  # the penalty where it is 0
+        dot_active = state.dot_active ^ is_eaten  # who is eaten was active
         is_cleared = ~dot_active.any(1)
         metrics = {
             "dots_eaten": is_eaten.sum(1),
@@ -171,16 +180,14 @@ class PaxMen(BatchedEnv):
 
     def _move(self, state: PaxMenState, actions: Tensor) -> Tensor:
         """Walls stop an agent; agents and dots never do."""
-        target = state.agent_pos + self._moves[actions]
-        is_wall = self._cell(state.layout, target) == self.board.num_cells
-        return torch.where(is_wall[..., None], state.agent_pos, target)
+        return self._reached[state.layout[:, None], state.agent_pos[..., 0], state.agent_pos[..., 1], actions]
 
     def _eat(self, state: PaxMenState, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Each agent's share of a dot [B, N] (1/k where k agents eat it together) and the dots eaten [B, D]."""
-        is_here = self._flat(state.agent_pos)[:, :, None] == self._flat(state.dot_pos)[:, None]  # [B, N, D]
+        is_here = (state.agent_pos[:, :, None] == state.dot_pos[:, None]).all(3)  # [B, N, D]
         eats = is_here & state.dot_active[:, None] & (actions == EAT)[..., None]
-        eaters = eats.sum(1)
-        share = torch.where(eats, 1.0 / eaters.clamp(min=1).float()[:, None], 0.0).sum(2)
+        eaters = eats.sum(1, dtype=torch.float32)
+        share = (eats / eaters.clamp(min=1)[:, None]).sum(2)
         return share, eaters > 0
 
     def _newly_eaten_in(self, was_active: Tensor, is_eaten: Tensor) -> Tensor:
@@ -191,7 +198,7 @@ class PaxMen(BatchedEnv):
     # ---- what is seen ----
 
     def perceive(self, state: PaxMenState) -> tuple[Tensor, Tensor, None]:
-        """Both views read one row of cell values per environment: the floor cells [B, F] and, last, the wall.
+        """Both views read one row of cell values per environment: the floor cells [B, F], a place nobody sees, the wall.
 
         On CPU by `loops.perceive`, the same faster.
         """
@@ -206,15 +213,15 @@ class PaxMen(BatchedEnv):
             return obs, global_state, None
         agent_cell = self._cell(state.layout, state.agent_pos)
         dot_cell = self._cell(state.layout, state.dot_pos)
-        dots = agent_cell.new_full((len(agent_cell), num_cells + 1), FLOOR, dtype=torch.float32)
-        dots.scatter_(1, torch.where(state.dot_active, dot_cell, num_cells), DOT)
-        dots[:, num_cells] = WALL
-        cells = dots.scatter(1, agent_cell, AGENT)
+        cells = self._blank.repeat(len(agent_cell), 1)
+        cells.scatter_(1, torch.where(state.dot_active, dot_cell, self._nowhere), DOT)
+        beneath = cells.gather(1, agent_cell)
+        cells.scatter_(1, agent_cell, AGENT)
 
-        window = self._window[state.layout[:, None] * num_cells + agent_cell]  # [B, N, 25]
+        window = self._window[state.layout[:, None], agent_cell]  # [B, N, 25]
         obs = cells.gather(1, window.flatten(1)).view(window.shape)
         is_shared = (agent_cell[:, :, None] == agent_cell[:, None]).sum(2) > 1
-        obs[..., CENTRE] = torch.where(is_shared, AGENT, dots.gather(1, agent_cell))  # nobody sees itself
+        obs[..., CENTRE] = torch.where(is_shared, obs[..., CENTRE], beneath)  # nobody sees itself
         return obs, cells[:, :num_cells], None
 
     def observation(self, state: PaxMenState) -> Tensor:
@@ -246,13 +253,9 @@ class PaxMen(BatchedEnv):
         check_index(state, index)
         return draw_text(self.board, state, index)
 
-    def _flat(self, position: Tensor) -> Tensor:
-        """One number for every position [..., 2] of the grid."""
-        return position[..., 0] * self.board.grid_size + position[..., 1]
-
     def _cell(self, layout: Tensor, position: Tensor) -> Tensor:
         """The number of the floor cell at each position [B, K, 2]: [B, K], `num_cells` at a wall."""
-        return self._cell_at[layout[:, None] * self.board.grid_size**2 + self._flat(position)]
+        return self._cell_at[layout[:, None], position[..., 0], position[..., 1]]
 
 
 ENVIRONMENT = PaxMen

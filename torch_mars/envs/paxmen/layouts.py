@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from torch_mars.envs.paxmen.task import WINDOW
+from torch_mars.envs.paxmen.task import MOVES, WINDOW
 
 S, M, L = 4, 8, 12  # corridor lengths in cells
 ROOM_CELLS = 15  # 5 x 3 (north, south) or 3 x 5 (east, west)
@@ -49,6 +49,7 @@ class Board:
     rooms: np.ndarray  # int64 [4, N, 15, 2]: positions of the rooms' cells
     cell_at: np.ndarray  # int64 [4, G*G]: number of the floor cell at row * G + col, F at a wall
     window: np.ndarray  # int64 [4, F, 25]: numbers of the cells seen from a floor cell, row by row
+    reached: np.ndarray  # int64 [4, G, G, 5, 2]: position after an action at row, col; walls stop it
 
 
 def _rectangle(top: int, left: int, height: int, width: int) -> list[tuple[int, int]]:
@@ -95,4 +96,13 @@ def board(num_agents: int) -> Board:
         cell_at[layout, floor[layout, :, 0], floor[layout, :, 1]] = np.arange(num_cells)
         seen = floor[layout, :, None] + offsets
         window[layout] = cell_at[layout, seen[..., 0], seen[..., 1]]
-    return Board(grid_size, num_cells, np.array(hub), floor, np.array(rooms), cell_at.reshape(NUM_LAYOUTS, -1), window)
+    flat_cell_at = cell_at.reshape(NUM_LAYOUTS, -1)
+    return Board(grid_size, num_cells, np.array(hub), floor, np.array(rooms), flat_cell_at, window, _reached(cell_at))
+
+
+def _reached(cell_at: np.ndarray) -> np.ndarray:
+    """`Board.reached`, of the numbers of the cells [4, G, G]."""
+    place = np.moveaxis(np.indices(cell_at.shape[1:]), 0, -1)[:, :, None]  # [G, G, 1, 2]
+    target = (place + MOVES).clip(0, len(place) - 1)  # nobody stands at the grid's edge
+    is_wall = cell_at[:, target[..., 0], target[..., 1]] == cell_at.max()
+    return np.where(is_wall[..., None], place, target)

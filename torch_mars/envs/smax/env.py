@@ -37,27 +37,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops, scalar
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.pool import in_blocks
-from torch_mars.envs.rng import uniform
+from torch_mars.envs.rng import bits, uniform
 from torch_mars.envs.smax import loops, opponents
-from torch_mars.envs.smax.opponents import FAR, NOBODY
+from torch_mars.envs.smax.opponents import NOBODY
 from torch_mars.envs.smax.scenarios import (
     FIELD_SIZE,
     NUM_TYPES,
     SCENARIOS,
     UNIT_TYPES,
     drawn_types,
+    facing_places,
     facing_positions,
     scattered_positions,
+    scattered_words,
 )
 from torch_mars.envs.smax.task import (
     DIRECTIONS,
     DT,
     FIRST_ATTACK,
     FULL_TURN,
-    NO_RADIUS,
     OTHER,
     OWN,
     SHOT_JITTER,
@@ -68,7 +69,7 @@ from torch_mars.envs.smax.task import (
     SMAXState,
 )
 
-_WAY = (OTHER.index("way_x"), OTHER.index("way_y"))
+_WAY = slice(OTHER.index("way_x"), OTHER.index("way_y") + 1)
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Units:
     """The units inside a step. With B last, work on pairs of units runs along it."""
 
     position: Tensor  # [2, U, B]: x and y
+    place: Tensor  # [2, U, B]: likewise, but the dead are far from everybody
     health: Tensor  # [U, B]
     cooldown: Tensor  # [U, B], s
     is_alive: Tensor  # bool [U, B]
@@ -137,19 +139,23 @@ class SMAX(BatchedEnv):
         shown = (of_type.max_health, of_type.cooldown, of_type.sight_range, of_type.attack_range)
         one_hot = torch.eye(NUM_TYPES, dtype=torch.float32, device=self.device)
         self._seen_of_type = torch.cat([one_hot, torch.stack(shown, 1)], 1)  # [types, 10]
-        self._nowhere = FAR * constant([[2.0 + i, 0.0] for i in range(U)])  # of unit i when dead
-        self._directions = constant(DIRECTIONS).T  # [2, 5]
+        self._nowhere = constant([[(2.0 + i) * FURTHEST, 0.0] for i in range(U)])  # of unit i when dead: [U, 2]
+        attacks = max(N, E)
+        self._directions = constant(DIRECTIONS + ((0.0, 0.0),) * attacks).T  # of every action: [2, A]
         self._team = constant([0] * N + [1] * E)
         self._largest_action = constant([FIRST_ATTACK + E - 1] * N + [FIRST_ATTACK + N - 1] * E)
         # the unit that every unit's attack actions mean, [U, A]; unit 0 where an action is no attack
-        self._target_of = torch.zeros(U, FIRST_ATTACK + max(N, E), dtype=torch.int64, device=self.device)
+        self._target_of = torch.zeros(U, FIRST_ATTACK + attacks, dtype=torch.int64, device=self.device)
         self._target_of[:N, FIRST_ATTACK : FIRST_ATTACK + E] = constant(range(N, U), torch.int64)
         self._target_of[N:, FIRST_ATTACK : FIRST_ATTACK + N] = constant(range(N - 1, -1, -1), torch.int64)
         others = [j for i in range(N) for j in range(U) if j != i]
         self._others = constant(others, torch.int64)  # of ally 0, of ally 1, ...: [N (U - 1)]
-        self._minus_one = constant(-1.0)
+        self._nobody = constant(U, torch.int64)
+        self._only_stop = constant([move == STOP for move in range(FIRST_ATTACK)], torch.bool)
+        self._minus_one, self._minus_half = constant(-1.0), constant(-0.5)
         if self.scenario.types is not None:
             self._types = constant(self.scenario.types, torch.int64)
+            self._places = constant(facing_places(N, E))
 
     def admitted(self, state: SMAXState, given: Collection[str]) -> SMAXState:
         places = (-FURTHEST, FURTHEST)
@@ -167,21 +173,20 @@ class SMAX(BatchedEnv):
     # ---- reset ----
 
     def initial_state(self, rng: Tensor) -> SMAXState:
-        B, U, E = rng.shape[0], self.num_units, self.num_enemies
+        B, N, U, E = rng.shape[0], self.num_agents, self.num_units, self.num_enemies
         if runs_in_loops(rng):
             return self._initial_state_in_loops(rng)
         if self.scenario.types is None:
-            positions, rng = scattered_positions(rng, self.num_agents)
-            types, rng = drawn_types(rng, self.num_agents)
+            words, rng = bits(rng, sum(scattered_words(N).values()))
+            positions, types = scattered_positions(words, N), drawn_types(words[:, -N:])
         else:
-            positions, rng = facing_positions(rng, self.num_agents, E)
+            positions, rng = facing_positions(rng, self._places)
             types = self._types.repeat(B, 1)
-        is_alive = torch.ones(U, B, dtype=torch.bool, device=rng.device)
-        position = self.push(_planes(positions), is_alive, self._of_type.radius[types].T.contiguous())
+        pushed = self.push(_planes(positions), self._room(self._of_type.radius[types.T]))
         return SMAXState(
             **self.episode_start(rng),
-            unit_positions=_pairs(position),
-            unit_alive=is_alive.T.contiguous(),
+            unit_positions=_pairs(pushed).contiguous(),
+            unit_alive=torch.ones(B, U, dtype=torch.bool, device=rng.device),
             unit_health=self._of_type.max_health[types],
             unit_types=types,
             unit_weapon_cooldowns=torch.zeros(B, U, dtype=torch.float32, device=rng.device),
@@ -220,12 +225,14 @@ class SMAX(BatchedEnv):
         state, reward = advance(dataclasses.replace(state, rng=rng), actions, draws)
         allies, enemies = (state.unit_alive[:, team].sum(1) for team in (slice(N), slice(N, None)))
         ally_lives, enemy_lives = allies > 0, enemies > 0
-        terminated, won = ~(ally_lives & enemy_lives), ally_lives & ~enemy_lives
+        goes_on = ally_lives & enemy_lives
+        terminated = ~goes_on
+        won, lost = ally_lives & terminated, enemy_lives & terminated
+        is_draw = ~(ally_lives | enemy_lives)
+        is_timeout = (state.step >= self.max_steps - 1) & goes_on
+        outcomes = torch.stack([won, lost, is_draw, is_timeout]).float()
         metrics = {
-            "won": won.float(),
-            "lost": (enemy_lives & ~ally_lives).float(),
-            "draw": (~ally_lives & ~enemy_lives).float(),
-            "timeout": ((state.step + 1 >= self.max_steps) & ~terminated).float(),
+            **dict(zip(("won", "lost", "draw", "timeout"), outcomes)),
             "allies_alive": allies,
             "enemies_alive": enemies,
             "won_episode": won,
@@ -242,7 +249,7 @@ class SMAX(BatchedEnv):
         return dataclasses.replace(state, **new), reward
 
     def advance(self, state: SMAXState, actions: Tensor, draws: Tensor) -> tuple[SMAXState, Tensor]:
-        """The State after a step, not yet counted, and the reward [B, N].
+        """The State after a step, not yet counted, and the reward [B, N]. Fields are views of tensors with B last.
 
         Args:
             draws: float32 [B, D], as `draw_numbers` gives them.
@@ -255,20 +262,22 @@ class SMAX(BatchedEnv):
         state = dataclasses.replace(
             state,
             unit_positions=_pairs(units.position),
-            unit_alive=units.is_alive.T.contiguous(),
-            unit_health=units.health.T.contiguous(),
-            unit_weapon_cooldowns=units.cooldown.T.contiguous(),
+            unit_alive=units.is_alive.T,
+            unit_health=units.health.T,
+            unit_weapon_cooldowns=units.cooldown.T,
             prev_movement_actions=_pairs(orders.direction),
-            prev_attack_actions=orders.attack.T.contiguous(),
+            prev_attack_actions=orders.attack.T,
             enemy_default_target=_pairs(memory.default_target),
-            enemy_last_attacked=memory.last_attacked.T.contiguous(),
+            enemy_last_attacked=memory.last_attacked.T,
         )
         return state, self._reward(before, units, kinds)[:, None].repeat(1, self.num_agents)
 
     def _line_up(self, state: SMAXState) -> tuple[Units, Kinds]:
         """The State's units, and what their types say."""
-        per_unit = (state.unit_health, state.unit_weapon_cooldowns, state.unit_alive)
-        units = Units(_planes(state.unit_positions), *(field.T.contiguous() for field in per_unit))
+        is_alive = state.unit_alive.T.contiguous()
+        numbers = (*state.unit_positions.unbind(2), state.unit_health, state.unit_weapon_cooldowns)
+        position, (health, cooldown) = torch.stack([number.T for number in numbers]).split(2)
+        units = Units(position, self._out_of_the_way(position, is_alive), health, cooldown, is_alive)
         return units, Kinds(*self._table[:, state.unit_types.T])
 
     def draw_numbers(self, rng: Tensor) -> tuple[Tensor, Tensor]:
@@ -284,12 +293,10 @@ class SMAX(BatchedEnv):
         """The script's actions, int64 [E, B], and its new memory."""
         N = self.num_agents
         memory = opponents.Memory(_planes(state.enemy_default_target), state.enemy_last_attacked.T.contiguous())
-        allies, enemies = (
-            opponents.Side(units.position[:, team], units.is_alive[team]) for team in (slice(N), slice(N, None))
-        )
+        allies, enemies = units.place.split((N, self.num_enemies), 1)
         ranges = (kinds.sight_range[N:], kinds.attack_range[N:])
-        shoots = self.options.enemy_shoots
-        return opponents.choose(enemies, allies, *ranges, memory, draws["walk"], draws.get("attack"), shoots)
+        draws = (draws["walk"], draws.get("attack"))
+        return opponents.choose(enemies, allies, units.is_alive[N:], *ranges, memory, *draws, self.options.enemy_shoots)
 
     def _decode(self, state: SMAXState, units: Units, actions: Tensor, enemy_actions: Tensor, draws) -> Orders:
         """Directions and attack actions of all units. Who attacks does not walk."""
@@ -300,7 +307,7 @@ class SMAX(BatchedEnv):
         return Orders(direction, torch.cat([allies.attack, enemies.attack]))
 
     def _decode_discrete(self, actions: Tensor) -> Orders:
-        return Orders(self._directions[:, actions.clamp(max=STOP)], actions * (actions >= FIRST_ATTACK))
+        return Orders(self._directions[:, actions], torch.nn.functional.threshold(actions, STOP, 0))
 
     def _decode_continuous(self, state: SMAXState, units: Units, actions: Tensor, draws) -> Orders:
         """(c0, c1, r, w) [B, N, 4]: a point at distance r, at angle 2 pi w; walk to it with probability c1.
@@ -321,9 +328,10 @@ class SMAX(BatchedEnv):
     def fight(self, units: Units, kinds: Kinds, orders: Orders, shot_draw: Tensor) -> Units:
         """The units after eight sub-steps under the same orders."""
         target = self.targets(orders.attack)
-        reach = torch.where(orders.attack > 0, kinds.attack_range, -1.0)  # who is ordered no attack reaches nobody
+        reach = torch.where(orders.attack > STOP, kinds.attack_range, self._minus_one)  # who has no target, nobody
         shot_cooldown = kinds.cooldown + (SHOT_JITTER[0] + (SHOT_JITTER[1] - SHOT_JITTER[0]) * shot_draw)
         way = orders.direction * kinds.speed * DT
+        room = self._room(kinds.radius)
         loss = -kinds.damage
         for _ in range(SUBSTEPS):
             health, cooldown = self._fire(units, target, reach, loss, shot_cooldown)
@@ -331,8 +339,9 @@ class SMAX(BatchedEnv):
             if self.options.walls_cause_death:
                 health = self._die_at_the_border(position, health)
             is_alive = health > 0
-            units = Units(self.push(position, is_alive, kinds.radius), health, cooldown, is_alive)
-        return units
+            place = self.push(self._out_of_the_way(position, is_alive), room)
+            units = Units(position, place, health, cooldown, is_alive)
+        return dataclasses.replace(units, position=torch.where(units.is_alive, units.place, units.position))
 
     def targets(self, attack: Tensor) -> Tensor:
         """The unit that an attack action means, int64 [U, B]; any unit where it is 0."""
@@ -342,26 +351,33 @@ class SMAX(BatchedEnv):
         self, units: Units, target: Tensor, reach: Tensor, loss: Tensor, shot_cooldown: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Health and cooldowns after the shots of a sub-step. Who dies in it still fires."""
-        distance = opponents.length(units.position - units.position.gather(1, target.expand(2, -1, -1)))
-        fires = (distance < reach) & units.is_alive & units.is_alive.gather(0, target) & (units.cooldown <= 0)
+        distance = opponents.length(units.place - units.place.gather(1, target.expand(2, -1, -1)))
+        fires = (distance < reach) & (units.cooldown <= 0)  # neither the dead nor at the dead: they are out of reach
         health = units.health.scatter_add(0, target, loss * fires).clamp_(min=0)
         return health, torch.where(fires, shot_cooldown, units.cooldown - DT)
 
     def _walk(self, units: Units, way: Tensor) -> Tensor:
         """The living walk, and are kept within the border, which is deadly itself."""
-        return torch.where(units.is_alive, (units.position + way).clamp_(0, FIELD_SIZE), units.position)
+        return torch.where(units.is_alive, (units.place + way).clamp_(0, FIELD_SIZE), units.position)
 
     def _die_at_the_border(self, position: Tensor, health: Tensor) -> Tensor:
         room = position * (FIELD_SIZE - position)  # positive inside
-        return torch.minimum(*room).sign_().clamp_(min=0).mul_(health)
+        return health * (room > 0).all(0)
 
-    def push(self, position: Tensor, is_alive: Tensor, radius: Tensor) -> Tensor:
-        """Overlapping living units move apart, by half of what would part them; possibly over the border."""
-        radius = torch.where(is_alive, radius, NO_RADIUS)
-        way = position[:, None] - position[:, :, None]  # [2, U, U, B]: to every unit (second U) from every other
+    def _out_of_the_way(self, position: Tensor, is_alive: Tensor) -> Tensor:
+        """The positions, but the dead are so far from everybody that they meet and see nobody."""
+        return torch.where(is_alive, position, self._nowhere.T[..., None])
+
+    def _room(self, radius: Tensor) -> Tensor:
+        """Half the distance at which two units touch, [U, U, B]."""
+        return (radius[:, None] + radius) / 2
+
+    def push(self, place: Tensor, room: Tensor) -> Tensor:
+        """Overlapping units move apart, by half of what would part them; possibly over the border."""
+        way = place[:, None] - place[:, :, None]  # [2, U, U, B]: to every unit (second U) from every other
         distance = opponents.length(way).add_(TOUCHING)
-        overlap = torch.addcdiv(self._minus_one, radius[:, None] + radius, distance).relu_()
-        return position + way.mul_(overlap).sum(1) / 2
+        share = torch.addcdiv(self._minus_half, room, distance).relu_()
+        return place + way.mul_(share).sum(1)
 
     def _reward(self, before: Units, after: Units, kinds: Kinds) -> Tensor:
         """Of the team, [B]."""
@@ -371,17 +387,17 @@ class SMAX(BatchedEnv):
         if c.use_self_play_reward:
             return bonus - c.won_battle_bonus * (enemy_lives & ~ally_lives).float()
         lost = (after.health[N:] - before.health[N:]) / kinds.max_health[N:]
-        return sum(lost).abs() / self.num_enemies + bonus
+        return lost.sum(0).abs() / self.num_enemies + bonus
 
     # ---- what is seen ----
 
     def perceive(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor | None]:
         """Observation, global state and mask; on CPU by `loops.perceive`, the same faster."""
         B, N, U = len(state.step), self.num_agents, self.num_units
-        obs = torch.empty(B, N, self.observation_size, dtype=torch.float32, device=self.device)
-        mask = torch.empty(B, *self.mask_shape, dtype=torch.bool, device=self.device)
-        if runs_in_loops(obs):
+        if runs_in_loops(state.step):
+            obs = torch.empty(B, N, self.observation_size, dtype=torch.float32, device=self.device)
             global_state = torch.empty(B, self.state_size, dtype=torch.float32, device=self.device)
+            mask = torch.empty(B, *self.mask_shape, dtype=torch.bool, device=self.device)
             situation = loops.Situation(*arrays(*(getattr(state, name) for name in loops.Situation._fields)))
             views = arrays(obs, global_state, mask)
             in_blocks(loops.perceive, B, self._block, self.for_loops, situation, *views)
@@ -392,21 +408,18 @@ class SMAX(BatchedEnv):
         place = torch.where(state.unit_alive[..., None], state.unit_positions, self._nowhere).permute(2, 0, 1)
         way = place.index_select(2, self._others).view(2, B, N, U - 1) - place[:, :, :N, None]
         distance = opponents.length(way)
-        mask[..., :FIRST_ATTACK] = state.unit_alive[:, :N, None]
-        mask[..., STOP] = True
-        mask[..., FIRST_ATTACK:] = distance[..., N - 1 :] < attack_range[..., None]
+        mask = None
+        if not self.is_continuous:
+            moves = state.unit_alive[:, :N, None] | self._only_stop
+            mask = torch.cat([moves, distance[..., N - 1 :] < attack_range[..., None]], 2)
 
         is_seen = distance < sight_range[..., None]
-        row = (
-            torch.where(is_seen, self._others.view(N, U - 1), U)
-            + (U + 1) * torch.arange(B, device=self.device)[:, None, None]
-        )
-        others = self._features_of_others(state, share, kind).flatten(0, 1)
-        block = obs[..., : -len(OWN)].unflatten(2, (U - 1, len(OTHER)))
-        block.copy_(others.index_select(0, row.flatten()).view(block.shape))
-        block[..., _WAY[0]], block[..., _WAY[1]] = way.div_(sight_range[..., None]).mul_(is_seen)
-        obs[..., -len(OWN) :] = self._own_features(state, share, kind)[:, :N]
-        return obs, self._state_features(state, share, kind), None if self.is_continuous else mask
+        seen = torch.where(is_seen, self._others.view(N, U - 1), self._nobody).flatten(1)  # [B, N (U - 1)]
+        features = self._features_of_others(state, share, kind)
+        others = features.gather(1, seen[..., None].expand(-1, -1, len(OTHER))).view(B, N, U - 1, len(OTHER))
+        others[..., _WAY] = way.div_(sight_range[..., None]).mul_(is_seen).permute(1, 2, 3, 0)
+        obs = torch.cat([others.flatten(2), self._own_features(state, share, kind)[:, :N]], 2)
+        return obs, self._state_features(state, share, kind), mask
 
     def observation(self, state: SMAXState) -> Tensor:
         return self.perceive(state)[0]
@@ -438,7 +451,8 @@ class SMAX(BatchedEnv):
         if not self.options.see_enemy_actions:
             is_ally = self._team == 0
             attack, move = attack * is_ally, move * is_ally[:, None]
-        features = [share[..., :1], torch.zeros_like(move), move, attack[..., None], share[..., 1:], kind]
+        way = scalar(0.0, like=move).expand_as(move)  # the observer's to say
+        features = [share[..., :1], way, move, attack[..., None], share[..., 1:], kind]
         return torch.nn.functional.pad(torch.cat(features, 2), (0, 0, 0, 1))
 
     def _state_features(self, state: SMAXState, share: Tensor, kind: Tensor) -> Tensor:
@@ -466,8 +480,8 @@ def _planes(pairs: Tensor) -> Tensor:
 
 
 def _pairs(planes: Tensor) -> Tensor:
-    """[B, K, 2] of [2, K, B]."""
-    return planes.permute(2, 1, 0).contiguous()
+    """[B, K, 2] of [2, K, B]: a view."""
+    return planes.permute(2, 1, 0)
 
 
 ENVIRONMENT = SMAX

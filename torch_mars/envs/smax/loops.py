@@ -401,7 +401,7 @@ def fight(rules, s, b, draws, units):
     for i in range(s.unit_types.shape[1]):
         kind, attack = s.unit_types[b, i], s.prev_attack_actions[b, i]
         units.target[i] = targets(rules, i, attack)
-        rows[ROW.reach, i] = _ATTACK_RANGE[kind] if attack > 0 else -_ONE
+        rows[ROW.reach, i] = _ATTACK_RANGE[kind] if attack >= FIRST_ATTACK else -_ONE
         rows[ROW.shot_cooldown, i] = _SHOT_COOLDOWN[kind] + (_JITTER + _JITTER_WIDTH * draws[b, i])
         rows[ROW.way_x, i] = s.prev_movement_actions[b, i, 0] * _SPEED[kind] * _DT
         rows[ROW.way_y, i] = s.prev_movement_actions[b, i, 1] * _SPEED[kind] * _DT

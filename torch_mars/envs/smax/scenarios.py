@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_mars.envs.rng import integers, uniform
+from torch_mars.envs.rng import integers_of, uniform, uniform_of
 
 FIELD_SIZE = 32.0  # the field is a square; y grows upwards
 CENTRE = FIELD_SIZE / 2
@@ -68,55 +68,66 @@ SCENARIOS = {
 }
 
 
-def facing_positions(rng: Tensor, num_allies: int, num_enemies: int) -> tuple[Tensor, Tensor]:
-    """The fixed scenarios: allies about (8, 16), enemies about (24, 16). [B, N + E, 2] and the keys moved on."""
-    noise, rng = _noise(rng, num_allies + num_enemies)
-    is_enemy = torch.arange(num_allies + num_enemies, device=rng.device) >= num_allies
-    x = FIELD_SIZE / 4 + FIELD_SIZE / 2 * is_enemy.float()
-    return torch.stack([x, torch.full_like(x, CENTRE)], 1) + noise, rng
+def facing_places(num_allies: int, num_enemies: int) -> list[tuple[float, float]]:
+    """Where the units of the fixed scenarios begin, but for noise: allies at (8, 16), enemies at (24, 16)."""
+    return [(FIELD_SIZE / 4, CENTRE)] * num_allies + [(FIELD_SIZE * 3 / 4, CENTRE)] * num_enemies
 
 
-def scattered_positions(rng: Tensor, team_size: int) -> tuple[Tensor, Tensor]:
-    """smacv2: by a fair coin two mirrored teams, or one team around the other. [B, 2 * team_size, 2], keys moved on.
+def facing_positions(rng: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """The fixed scenarios: about the `facing_places` [U, 2]. [B, U, 2] and the keys moved on."""
+    drawn, rng = uniform(rng, places.numel())
+    return places + _noise(drawn), rng
+
+
+def scattered_words(team_size: int) -> dict[str, int]:
+    """smacv2: how many random words decide what at a start, in the order in which they are drawn."""
+    pairs = 2 * team_size
+    return {
+        "coins": 2, "mirrored": pairs, "inside": pairs, "nearness": 4, "group": team_size, "outside": pairs,
+        "types": team_size,
+    }  # fmt: skip
+
+
+def scattered_positions(words: Tensor, team_size: int) -> Tensor:
+    """smacv2: by a fair coin two mirrored teams, or one team around the other. [B, 2 * team_size, 2].
 
     A team around the other can begin outside the field.
+
+    Args:
+        words: int64 [B, words], of random bits, as `scattered_words` says.
     """
-    coins, rng = uniform(rng, 2)
-    is_mirrored, are_allies_inside = (coins < 0.5).unbind(1)
-    mirrored, rng = _mirrored_positions(rng, team_size)
-    inside, outside, rng = _surrounding_positions(rng, team_size)
+    counts = scattered_words(team_size).values()
+    coins, mirrored, inside, nearness, _, outside, _ = uniform_of(words).split(tuple(counts), 1)
+    _, _, _, _, group, _, _ = words.split(tuple(counts), 1)
+    is_mirrored, are_allies_inside = (coins < 0.5)[..., None, None].unbind(1)
+    inside, outside = _surrounding_positions(inside, nearness, integers_of(group, 4), outside)
     allies_inside = torch.cat([inside, outside], 1)
     enemies_inside = torch.cat([outside, inside], 1)
-    surrounded = torch.where(are_allies_inside[:, None, None], allies_inside, enemies_inside)
-    return torch.where(is_mirrored[:, None, None], mirrored, surrounded), rng
+    surrounded = torch.where(are_allies_inside, allies_inside, enemies_inside)
+    return torch.where(is_mirrored, _mirrored_positions(mirrored), surrounded)
 
 
-def drawn_types(rng: Tensor, team_size: int) -> tuple[Tensor, Tensor]:
-    """smacv2: any type for every ally, enemy j of the type of ally j. int64 [B, 2 * team_size], keys moved on."""
-    types, rng = integers(rng, team_size, NUM_TYPES)
-    return types.repeat(1, 2), rng
+def drawn_types(words: Tensor) -> Tensor:
+    """smacv2: any type for every ally, enemy j of the type of ally j: int64 [B, 2N] of words [B, N] of random bits."""
+    return integers_of(words, NUM_TYPES).repeat(1, 2)
 
 
-def _noise(rng: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    drawn, rng = uniform(rng, 2 * count)
-    return drawn.unflatten(1, (count, 2)) * (2 * NOISE) - NOISE, rng
+def _noise(drawn: Tensor) -> Tensor:
+    """Pairs [B, K, 2] within +-NOISE, of numbers [B, 2K] in [0, 1)."""
+    return drawn.unflatten(1, (-1, 2)) * (2 * NOISE) - NOISE
 
 
-def _mirrored_positions(rng: Tensor, team_size: int) -> tuple[Tensor, Tensor]:
+def _mirrored_positions(drawn: Tensor) -> Tensor:
     """Allies anywhere in the western half, enemy j opposite of ally j."""
-    drawn, rng = uniform(rng, 2 * team_size)
-    x, y = (drawn * FIELD_SIZE).unflatten(1, (team_size, 2)).unbind(2)
+    x, y = (drawn * FIELD_SIZE).unflatten(1, (-1, 2)).unbind(2)
     x = x / 2
-    return torch.stack([torch.cat([x, FIELD_SIZE - x], 1), torch.cat([y, y], 1)], 2), rng
+    return torch.stack([torch.cat([x, FIELD_SIZE - x], 1), torch.cat([y, y], 1)], 2)
 
 
-def _surrounding_positions(rng: Tensor, team_size: int) -> tuple[Tensor, Tensor, Tensor]:
+def _surrounding_positions(inside: Tensor, nearness: Tensor, group: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
     """One team in the centre, the other in groups, one on each diagonal from the centre to a corner."""
-    inside, rng = _noise(rng, team_size)
-    nearness, rng = uniform(rng, 4)
-    corner = torch.arange(4, device=rng.device)
+    corner = torch.arange(4, device=group.device)
     corners = torch.stack([corner // 2, corner % 2], 1).float() * FIELD_SIZE
     group_places = nearness[..., None] * CENTRE + (1 - nearness[..., None]) * corners  # [B, 4, 2]
-    group, rng = integers(rng, team_size, 4)
-    outside, rng = _noise(rng, team_size)
-    return CENTRE + inside, group_places.gather(1, group[..., None].expand(-1, -1, 2)) + outside, rng
+    places = group_places.gather(1, group[..., None].expand(-1, -1, 2))
+    return CENTRE + _noise(inside), places + _noise(outside)
