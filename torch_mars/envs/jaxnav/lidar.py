@@ -3,8 +3,9 @@
 Sample k of 0..119 lies k * SPACING m from the robot's centre; k = 119, at 6 m, is also the reading of a free beam.
 
 Walls. The original tests all 120 points. Here only those that can be the first inside a wall: the first sample behind
-each of the grid lines that the beam crosses, at most 6 vertical and 6 horizontal ones before the last sample. Behind the q-th vertical
-line the column is known, and a column's walls are the bits of one number, so that no beam looks into the map.
+each of the grid lines that the beam crosses, at most 6 vertical and 6 horizontal ones before the last sample. Behind
+the q-th vertical line the column is known, and a column's walls are the bits of one number, so that no beam looks into
+the map.
 
 Robots. The beam is turned into the other robot's frame, where its square is two slabs, |x| <= h and |y| <= h.
 
@@ -94,12 +95,11 @@ class Lidar:
     def _first_in_robot(self, place: Tensor, heading: Tensor, beam: Tensor) -> Tensor:
         """float32 [B, N, V]; pairs [2, B, N, N - 1, V] hold each robot's beams as the others see them."""
         cos, sin = heading[:, :, self._others].unbind()  # [B, N, N - 1, 1]
-        apart = place[:, :, :, None] - place[:, :, self._others]
-        apart = apart[..., None]
+        apart = (place[:, :, :, None] - place[:, :, self._others])[..., None]
         origin = apart * cos - _quarter_turn(apart) * sin
         direction = (beam[:, :, :, None] * cos).sub_(_quarter_turn(beam)[:, :, :, None] * sin)
         enter, leave = _slab(origin, direction)
-        enter, leave = enter.amax(0), leave.amin(0)
+        enter, leave = torch.maximum(*enter.unbind()), torch.minimum(*leave.unbind())
         distance = torch.where(enter >= 0, enter, leave)  # from inside, a beam meets the side where it leaves
         is_hit = leave >= enter.clamp_(min=0)
         nearest = torch.where(is_hit, distance, self._far).amin(2)
