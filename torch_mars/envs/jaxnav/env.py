@@ -50,6 +50,7 @@ from torch_mars.envs.core import (
     may_look,
     runs_in_loops,
     scalar,
+    tree_map,
 )
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.jaxnav import loops
@@ -128,7 +129,9 @@ class JaxNav(BatchedEnv):
         draft = self._new_draft(rng)
         if runs_in_loops(rng):
             return self._episode_in_loops(draft, rng)
-        return self._episode(finish(draft, self.options.fill), following(rng))
+        state = self._episode(finish(draft, self.options.fill), following(rng))
+        # laid out as States after a step are, or a compiled step would be compiled for both
+        return tree_map(lambda field: field.clone(memory_format=torch.contiguous_format), state)
 
     def next_episode(self, state: NavState) -> NavState:
         """The level behind rng, of which most or all is prepared."""
