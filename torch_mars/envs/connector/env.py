@@ -44,7 +44,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from torch_mars.envs.connector import loops
-from torch_mars.envs.connector.boards import draw_boards, is_beaten, weights
+from torch_mars.envs.connector.boards import draw_boards, is_beaten, tables, weights
 from torch_mars.envs.connector.task import (
     HEAD,
     MOVES,
@@ -84,7 +84,7 @@ class Connector(BatchedEnv):
         self._block = max(1, loops.AGENTS // c.num_agents)
         self._new_boards = max(1, loops.STEPS // (c.walk_length * c.num_agents))  # in a block
         self.weights = weights()
-        self._weights = self.weights.to(self.device)
+        self._tables = tables(c, self.device)
         around = torch.arange(-REACH, REACH + 1, device=self.device)
         self._window = (around[:, None] * (c.grid_size + 2 * REACH) + around).flatten()  # on a board with a margin
         moves = torch.tensor(MOVES, device=self.device)
@@ -102,7 +102,7 @@ class Connector(BatchedEnv):
             fields = arrays(self.weights, rng, head, target)
             in_blocks(loops.draw_boards, count, self._new_boards, self.options.walk_length, G, *fields)
         else:
-            head, target, rng = draw_boards(rng, self.options, self._weights)
+            (head, target), rng = draw_boards(rng, self.options, self._tables)
         codes = self._codes.to(self.grid_dtype)
         grid = torch.zeros(count, G * G, dtype=self.grid_dtype, device=rng.device)
         grid.scatter_(1, head, (codes + HEAD).expand(count, N)).scatter_(1, target, (codes + TARGET).expand(count, N))
@@ -167,7 +167,7 @@ class Connector(BatchedEnv):
         old, was_connected = self._cell(state.agent_pos), self._is_connected(state)
         goes = self._is_allowed(state, self._codes_around(state)).gather(2, actions[..., None]).squeeze(2)
         wanted = torch.where(goes, old + self._moves[actions], old)
-        new = torch.where(is_beaten(wanted, old), old, wanted)
+        new = torch.where(is_beaten(wanted, self._tables), old, wanted)
         codes = self._codes.to(self.grid_dtype).expand_as(new)
         grid = state.grid.flatten(1).scatter(1, old, codes + TRAIL).scatter(1, new, codes + HEAD)
         state = dataclasses.replace(state, grid=grid.view_as(state.grid), agent_pos=self._position(new))
