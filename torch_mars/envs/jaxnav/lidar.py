@@ -45,7 +45,7 @@ class Lidar:
         self._near = torch.cat([ahead, -ahead, torch.zeros_like(ahead[:1])])  # from a robot's own cell
         ids = torch.arange(num_robots, device=device)
         self._others = (ids[:, None] + ids[1:]) % num_robots  # [N, N - 1]
-        self._far = torch.tensor(MAX_RANGE, device=device)
+        self._far = torch.tensor(MAX_RANGE, dtype=torch.float32, device=device)
 
     def read(self, pos: Tensor, cos: Tensor, sin: Tensor, map_data: Tensor) -> Tensor:
         """uint8 [B, N, V]: every beam's sample, of pos [B, N, 2] m, headings [B, N] and map_data bool [B, W, W]."""
