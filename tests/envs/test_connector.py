@@ -340,16 +340,16 @@ def test_places_are_uniform_and_walks_drift():
 def test_every_board_is_solved_by_the_walks_that_laid_it():
     """The walks, followed round by round, are disjoint wires of at most W cells from heads to targets."""
     options = Options(grid_size=7, num_agents=5)
-    keys, table, G = rng.keys(1, 300), boards.weights(), 7
+    keys, tables, G = rng.keys(1, 300), boards.tables(options, "cpu"), 7
     words, _ = rng.bits(keys, (2 + options.walk_length - 1) * 5)
-    occupied = boards._walled(300, G, keys.device)
-    start, position, occupied = boards._place(words[:, :10].unflatten(1, (5, 2)), occupied, G)
-    paths = [start, position]
+    start, place, free = boards._place(boards._drawn(words[:, :10], 32).unflatten(1, (5, 2)), tables)
+    paths = [start, place[..., 0]]
     for k in range(options.walk_length - 1):
-        position, occupied = boards._walk(words[:, 10 + 5 * k :][:, :5], start, position, occupied, G, table)
-        paths.append(position)
-    head, target, _ = boards.draw_boards(keys, options, table)
-    assert torch.equal(head, boards._on_board(start, G)) and torch.equal(target, boards._on_board(position, G))
+        drawn = boards._drawn(words[:, 10 + 5 * k :][:, :5], 24)
+        place, free = boards._walk(drawn, place, free, tables)
+        paths.append(place[..., 0])
+    ends, _ = boards.draw_boards(keys, options, tables)
+    assert torch.equal(ends, tables.on_board[torch.stack([paths[0], paths[-1]])])
     paths = torch.stack(paths, 2)  # [B, N, W + 1]
     step = (paths[..., 1:] - paths[..., :-1]).abs()
     assert set(step.unique().tolist()) == {0, 1, G + 2} and (step[..., 0] > 0).all()

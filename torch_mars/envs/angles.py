@@ -31,27 +31,26 @@ TINY = 1e-30  # keeps 0 / 0 out
 
 def cosine_sine(angle: Tensor) -> tuple[Tensor, Tensor]:
     """Of angles in rad, a few turns at most; off by 1e-7. Of any other finite angle something within [-1, 1]."""
-    quarters = (angle * QUARTERS + 0.5).floor()
-    x = (angle - quarters * QUARTER[0] - quarters * QUARTER[1] - quarters * QUARTER[2]).clamp(-1, 1)
+    quarters = (angle * QUARTERS).add_(0.5).floor_()
+    x = (angle - quarters * QUARTER[0]).sub_(quarters * QUARTER[1]).sub_(quarters * QUARTER[2]).clamp_(-1, 1)
     x2 = x * x
-    sine = x + x * x2 * (SINE[0] + x2 * (SINE[1] + x2 * SINE[2]))
-    cosine = 1 - 0.5 * x2 + x2 * x2 * (COSINE[0] + x2 * (COSINE[1] + x2 * COSINE[2]))
-    turned = quarters.long() & 3
-    is_odd = (turned & 1) == 1
-    cosine, sine = torch.where(is_odd, sine, cosine), torch.where(is_odd, cosine, sine)
-    return torch.where((turned == 1) | (turned == 2), -cosine, cosine), torch.where(turned >= 2, -sine, sine)
+    sine = (x2 * SINE[2]).add_(SINE[1]).mul_(x2).add_(SINE[0]).mul_(x * x2).add_(x)
+    cosine = (x2 * COSINE[2]).add_(COSINE[1]).mul_(x2).add_(COSINE[0]).mul_(x2 * x2).add_(1 - 0.5 * x2)
+    turned = quarters.long()
+    turned = torch.stack([turned + 1, turned])  # the cosine is the sine a quarter turn on
+    both = torch.where((turned & 1).bool(), cosine, sine)
+    return both.mul_(1 - (turned & 2)).unbind()  # the second half of a turn is negative
 
 
 def angle_of(y: Tensor, x: Tensor) -> Tensor:
     """The direction of (x, y) in [-pi, pi] rad, 0 for (0, 0); off by 4e-7."""
     across, along = y.abs(), x.abs()
-    longer = torch.maximum(across, along)
-    slope = torch.minimum(across, along) / longer.clamp(min=TINY)
+    slope = torch.minimum(across, along).div_(torch.maximum(across, along).clamp_(min=TINY))
     slope2 = slope * slope
-    series = torch.full_like(slope, ARCTANGENT[-1])
-    for coefficient in ARCTANGENT[-2::-1]:
-        series = series * slope2 + coefficient
-    angle = slope * series
+    series = slope2 * ARCTANGENT[-1]
+    for coefficient in ARCTANGENT[-2:0:-1]:
+        series.add_(coefficient).mul_(slope2)
+    angle = series.add_(ARCTANGENT[0]).mul_(slope)
     angle = torch.where(across > along, QUARTER_TURN - angle, angle)
     angle = torch.where(x < 0, HALF_TURN - angle, angle)
     return torch.where(y < 0, -angle, angle)
@@ -59,4 +58,4 @@ def angle_of(y: Tensor, x: Tensor) -> Tensor:
 
 def root(x: Tensor) -> Tensor:
     """The square root rounded to the nearest float32, as numpy's is; torch's of single precision may be the next."""
-    return x.double().sqrt().float()
+    return x.double().sqrt_().float()

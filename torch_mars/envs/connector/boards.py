@@ -12,6 +12,8 @@ Source: `RandomWalkGenerator` of the `jumanji` package 1.1.2, the same in distri
 A board is a function of its key alone: 2 N + (W - 1) N words, in the order in which they are used.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -21,94 +23,113 @@ from torch_mars.envs.rng import bits
 EXPONENTS = 2 * Options(LARGEST, 1).walk_length + 1  # 0 .. twice the longest walk on the largest board
 
 
-def weights(device: torch.device | str = "cpu") -> Tensor:
-    """e^0, e^-1, ...: float64 numbers of a table, the same on every device."""
-    return torch.arange(EXPONENTS, dtype=torch.float64, device="cpu").neg().exp().to(device)
+def weights() -> Tensor:
+    """e^0, e^-1, ...: float64 numbers of a table."""
+    return torch.arange(EXPONENTS, dtype=torch.float64, device="cpu").neg().exp()
 
 
-def draw_boards(rng: Tensor, options: Options, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cells of heads and of targets, int64 [B, N] row by row on the G x G board; and the keys moved on.
+@dataclass
+class Tables:
+    """What the tensors look up, on their device; of the walled board: side S = G + 2, L = S x S cells, row by row.
 
-    Args:
-        rng: int64 [B].
-        table: `weights` on the device of rng.
+    A place is a cell, and the way there from the wire's start as a row of `up_to`.
     """
-    G, N, rounds = options.grid_size, options.num_agents, options.walk_length - 1
+
+    free: Tensor  # bool [L]: all but the wall
+    around: Tensor  # int64 [4 L]: the cells up, right, down and left of every cell; beyond the ends any
+    steps: Tensor  # int64 [5, 2]: what up, right, down, left and staying add to a place
+    origin: Tensor  # int64 []: the row of a start
+    bits: Tensor  # int8 [4]: what each of the four ways adds to the row if it is free
+    up_to: Tensor  # float64 [rows, 4]: sums of the weights of the free ways
+    is_higher: Tensor  # bool [N, N]: j than i
+    on_board: Tensor  # int64 [L]: the numbers of the cells on the board itself
+
+
+def tables(options: Options, device: torch.device | str) -> Tables:
+    side, N = options.grid_size + 2, options.num_agents
+    cell = torch.arange(side * side, device="cpu")
+    row, column = cell // side, cell % side
+    is_inside = (row % (side - 1) != 0) & (column % (side - 1) != 0)
+    steps = torch.tensor([(-1, 0), (0, 1), (1, 0), (0, -1), (0, 0)], device="cpu")
+    strides = torch.tensor([(side, 16 * 2 * side), (1, 16)], device="cpu")
+    around = (cell[:, None] + (steps @ strides)[:4, 0]).clamp(0, side * side - 1)
+    on_board = (row - 1) * options.grid_size + column - 1
+    is_higher = torch.ones(N, N, dtype=torch.bool, device="cpu").triu(1)
+    found = Tables(
+        free=is_inside,
+        around=around.flatten(),
+        steps=steps @ strides,
+        origin=16 * torch.tensor(2 * side * side + side, device="cpu"),
+        bits=torch.tensor([1, 2, 4, 8], dtype=torch.int8, device="cpu"),
+        up_to=_up_to(side).flatten(0, 1),
+        is_higher=is_higher,
+        on_board=on_board,
+    )
+    return Tables(**{name: tensor.to(device) for name, tensor in vars(found).items()})
+
+
+def _up_to(side: int) -> Tensor:
+    """float64 [(2 S)^2, 16, 4]: by how far a wire has come down and to the right, and by which ways are free."""
+    way = torch.arange(-side, side, device="cpu")
+    down, right = way.repeat_interleave(2 * side), way.repeat(2 * side)
+    progress = torch.stack([-down, right, down, -right], 1)
+    is_free = torch.arange(16, device="cpu")[:, None] >> torch.arange(4, device="cpu") & 1
+    up_to = weights()[progress.amax(1, keepdim=True) - progress][:, None] * is_free
+    for k in range(1, 4):  # one after another: sums in another order would be other numbers
+        up_to[..., k] += up_to[..., k - 1]
+    return up_to
+
+
+def draw_boards(rng: Tensor, options: Options, tables: Tables) -> tuple[Tensor, Tensor]:
+    """Cells of heads and of targets, int64 [2, B, N] row by row on the G x G board; and the keys rng [B] moved on."""
+    N, rounds = options.num_agents, options.walk_length - 1
     words, rng = bits(rng, (2 + rounds) * N)
-    occupied = _walled(len(rng), G, rng.device)
-    start, position, occupied = _place(words[:, : 2 * N].unflatten(1, (N, 2)), occupied, G)
-    for round_words in words[:, 2 * N :].unflatten(1, (rounds, N)).unbind(1):
-        position, occupied = _walk(round_words, start, position, occupied, G, table)
-    return _on_board(start, G), _on_board(position, G), rng
+    start, place, free = _place(_drawn(words[:, : 2 * N], 32).unflatten(1, (N, 2)), tables)
+    for drawn in _drawn(words[:, 2 * N :], 24).unflatten(1, (rounds, N)).unbind(1):
+        place, free = _walk(drawn, place, free, tables)
+    return tables.on_board[torch.stack([start, place[..., 0]])], rng
 
 
-def _walled(count: int, G: int, device: torch.device) -> Tensor:
-    """bool [B, (G + 2)^2]: only the wall around the board is occupied."""
-    occupied = torch.ones(count, G + 2, G + 2, dtype=torch.bool, device=device)
-    occupied[:, 1:-1, 1:-1] = False
-    return occupied.flatten(1)
+def _drawn(words: Tensor, count: int) -> Tensor:
+    """float64 in [0, 1): so many of the upper bits of every word."""
+    return ((words >> 64 - count) & (1 << count) - 1).double().mul_(2.0**-count)
 
 
-def _on_board(cell: Tensor, G: int) -> Tensor:
-    """The number of a cell of the walled board on the board itself."""
-    return (cell // (G + 2) - 1) * G + cell % (G + 2) - 1
-
-
-def _steps(G: int, device: torch.device) -> Tensor:
-    """int64 [4]: what up, right, down and left add to a cell of the walled board."""
-    # no torch.tensor: a device would wait for numbers of Python's
-    axis = torch.arange(4, device=device)
-    length = torch.where(axis % 2 == 0, G + 2, 1)
-    return torch.where((axis == 0) | (axis == 3), -length, length)
-
-
-def _place(words: Tensor, occupied: Tensor, G: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Starts and first cells [B, N] of the walled board, by words [B, N, 2], and what is occupied then."""
-    steps = _steps(G, words.device)
-    around = torch.arange(occupied.shape[1], device=words.device)[:, None] + steps  # beyond the ends: of no free cell
-    around = around.clamp(0, occupied.shape[1] - 1).flatten()
-    starts, firsts = [], []
-    for start_word, first_word in (pair.unbind(1) for pair in words.unbind(1)):
-        has_way = ~occupied.index_select(1, around).unflatten(1, (-1, 4)).all(2)
-        start = _nth_of(~occupied & has_way, start_word)
-        ways = ~occupied.gather(1, start[:, None] + steps)
-        first = start + steps[_nth_of(ways, first_word)]
-        occupied = occupied.scatter(1, torch.stack([start, first], 1), True)
+def _place(drawn: Tensor, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
+    """Starts [B, N] and first places [B, N, 2], by numbers [B, N, 2] in [0, 1), and the cells [B, L] still free."""
+    free = tables.free.repeat(len(drawn), 1)
+    starts, ways = [], []
+    for for_start, for_way in (pair.split(1, 1) for pair in drawn.unbind(1)):
+        has_way = free.index_select(1, tables.around).unflatten(1, (-1, 4)).any(2)
+        start = _nth_of(has_way.logical_and_(free), for_start)
+        around = start + tables.steps[:4, 0]
+        way = _nth_of(free.gather(1, around), for_way)
+        free.scatter_(1, torch.cat([start, around.gather(1, way)], 1), False)
         starts.append(start)
-        firsts.append(first)
-    return torch.stack(starts, 1), torch.stack(firsts, 1), occupied
+        ways.append(way)
+    start = torch.cat(starts, 1)
+    place = torch.stack([start, tables.origin.expand_as(start)], 2) + tables.steps[torch.cat(ways, 1)]
+    return start, place, free
 
 
-def _nth_of(marked: Tensor, word: Tensor) -> Tensor:
-    """One of the marked of bool [B, K], each equally likely, by a word [B]: int64 [B]."""
+def _nth_of(marked: Tensor, drawn: Tensor) -> Tensor:
+    """One of the marked of bool [B, K], each equally likely, by a number [B, 1] in [0, 1): int64 [B, 1]."""
     cumulative = marked.cumsum(1)
-    upper = (word >> 32) & 0xFFFFFFFF
-    chosen = (upper * cumulative[:, -1]) >> 32
-    return (cumulative <= chosen[:, None]).sum(1).clamp(max=marked.shape[1] - 1)
+    return (cumulative[:, :-1] <= drawn * cumulative[:, -1:]).sum(1, keepdim=True)
 
 
-def _walk(words: Tensor, start: Tensor, position: Tensor, occupied: Tensor, G: int, table: Tensor):
-    """One round of all walkers, by words [B, N]: positions and what is occupied then."""
-    steps = _steps(G, words.device)
-    around = position[..., None] + steps  # [B, N, 4]
-    is_free = ~occupied.gather(1, around.flatten(1)).view(around.shape)
-    down = position // (G + 2) - start // (G + 2)
-    right = position % (G + 2) - start % (G + 2)
-    progress = torch.stack([-down, right, down, -right], 2)
-    weight = table[progress.amax(2, keepdim=True) - progress] * is_free
-    up_to = [weight[..., 0]]
-    for way in range(1, 4):  # one after another: sums in another order would be other numbers
-        up_to.append(up_to[-1] + weight[..., way])
-    drawn = ((words >> 40) & 0xFFFFFF).double() * 2.0**-24 * up_to[-1]
-    way = sum((total <= drawn).long() for total in up_to[:-1])
-    wanted = torch.where(is_free.any(2), position + steps[way], position)
-    position = torch.where(is_beaten(wanted, position), position, wanted)
-    return position, occupied.scatter(1, position, True)
+def _walk(drawn: Tensor, place: Tensor, free: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
+    """One round of all walkers, by numbers [B, N] in [0, 1): their places [B, N, 2], and the free cells, changed."""
+    cell, row = place.unbind(2)
+    around = cell[..., None] + tables.steps[:4, 0]  # [B, N, 4]
+    is_free = free.gather(1, around.flatten(1)).view(around.shape)
+    up_to = tables.up_to[row + (is_free * tables.bits).sum(2)]
+    way = (up_to <= drawn[..., None] * up_to[..., 3:]).sum(2)  # the fifth, staying, if none is free
+    wanted = place + tables.steps[way]
+    place = torch.where(is_beaten(wanted[..., 0], tables)[..., None], place, wanted)
+    return place, free.scatter_(1, place[..., 0], False)
 
 
-def is_beaten(wanted: Tensor, position: Tensor) -> Tensor:
-    """bool [B, N]: a higher number that moves wants the same cell."""
-    N = wanted.shape[1]
-    is_higher = torch.ones(N, N, dtype=torch.bool, device=wanted.device).triu(1)
-    meets = (wanted[:, :, None] == wanted[:, None]) & (wanted != position)[:, None]
-    return (meets & is_higher).any(2)
+def is_beaten(wanted: Tensor, tables: Tables) -> Tensor:
+    """bool [B, N]: a higher number wants the same cell (whoever stays is the only one who may)."""
+    return (wanted[:, :, None] == wanted[:, None]).logical_and_(tables.is_higher).any(2)

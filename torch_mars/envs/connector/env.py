@@ -44,19 +44,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from torch_mars.envs.connector import loops
-from torch_mars.envs.connector.boards import draw_boards, is_beaten, weights
+from torch_mars.envs.connector.boards import draw_boards, is_beaten, tables, weights
 from torch_mars.envs.connector.task import (
     HEAD,
     MOVES,
     OBSERVED,
     OUTSIDE,
+    STAY,
     TARGET,
     TRAIL,
     WINDOW,
     ConnectorState,
     Options,
 )
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, scalar
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.pool import in_blocks
 
@@ -84,13 +85,23 @@ class Connector(BatchedEnv):
         self._block = max(1, loops.AGENTS // c.num_agents)
         self._new_boards = max(1, loops.STEPS // (c.walk_length * c.num_agents))  # in a block
         self.weights = weights()
-        self._weights = self.weights.to(self.device)
-        around = torch.arange(-REACH, REACH + 1, device=self.device)
-        self._window = (around[:, None] * (c.grid_size + 2 * REACH) + around).flatten()  # on a board with a margin
+        self._tables = tables(c, self.device)
+        self._window = self._windows().to(self.device)
         moves = torch.tensor(MOVES, device=self.device)
-        self._moves = moves[:, 0] * c.grid_size + moves[:, 1]
         self._at_moves = WINDOW * WINDOW // 2 + moves[:, 0] * WINDOW + moves[:, 1]  # their cells in the window
+        self._at_actions = self._window[:, self._at_moves]
         self._codes = 3 * torch.arange(c.num_agents, device=self.device)
+        self._outside = torch.full((1, 1), OUTSIDE, dtype=self.grid_dtype, device=self.device)
+        codes = torch.arange(-1, 3 * c.num_agents + 1, device=self.device).roll(-1)  # OUTSIDE is the last
+        kind = codes % 3  # outside is of a head's kind
+        self._blockers = (kind == HEAD).float() - (kind == TRAIL).float()  # what is seen of each code
+        self._others = (codes == OUTSIDE).float() - ((codes > 0) & (kind == TARGET % 3)).float()
+
+    def _windows(self) -> Tensor:
+        """int64 [G x G, 25]: the cells around each cell; G x G stands for all beyond the board."""
+        G = self.grid_size
+        numbers = F.pad(torch.arange(G * G, device="cpu").view(1, G, G), (REACH,) * 4, value=G * G)
+        return numbers.unfold(1, WINDOW, 1).unfold(2, WINDOW, 1).reshape(G * G, WINDOW * WINDOW)
 
     # ---- reset ----
 
@@ -98,20 +109,16 @@ class Connector(BatchedEnv):
         count, G, N = len(rng), self.grid_size, self.num_agents
         if runs_in_loops(rng):
             rng = rng.clone()
-            head, target = torch.empty(2, count, N, dtype=torch.int64, device=rng.device)
-            fields = arrays(self.weights, rng, head, target)
+            ends = torch.empty(2, count, N, dtype=torch.int64, device=rng.device)
+            fields = arrays(self.weights, rng, *ends)
             in_blocks(loops.draw_boards, count, self._new_boards, self.options.walk_length, G, *fields)
         else:
-            head, target, rng = draw_boards(rng, self.options, self._weights)
-        codes = self._codes.to(self.grid_dtype)
+            ends, rng = draw_boards(rng, self.options, self._tables)
         grid = torch.zeros(count, G * G, dtype=self.grid_dtype, device=rng.device)
-        grid.scatter_(1, head, (codes + HEAD).expand(count, N)).scatter_(1, target, (codes + TARGET).expand(count, N))
-        return ConnectorState(
-            **self.episode_start(rng),
-            grid=grid.view(count, G, G),
-            agent_pos=self._position(head),
-            target_pos=self._position(target),
-        )
+        for cell, kind in zip(ends.unbind(), (HEAD, TARGET)):
+            grid.scatter_(1, cell, (self._codes + kind).to(self.grid_dtype).expand(count, N))
+        head, target = self._position(ends).unbind()
+        return ConnectorState(**self.episode_start(rng), grid=grid.view(count, G, G), agent_pos=head, target_pos=target)
 
     def admitted(self, state: ConnectorState, given: Collection[str]) -> ConnectorState:
         check_values(state, given)
@@ -165,24 +172,22 @@ class Connector(BatchedEnv):
         connected, cells covered by wires.
         """
         old, was_connected = self._cell(state.agent_pos), self._is_connected(state)
-        goes = self._is_allowed(state, self._codes_around(state)).gather(2, actions[..., None]).squeeze(2)
-        wanted = torch.where(goes, old + self._moves[actions], old)
-        new = torch.where(is_beaten(wanted, old), old, wanted)
+        wanted = self._at_actions[old, actions]
+        goes = self._is_way(self._codes_at(state.grid, wanted[..., None])).squeeze(2) & ~was_connected
+        wanted = torch.where(goes, wanted, old)
+        new = torch.where(is_beaten(wanted, self._tables), old, wanted)
         codes = self._codes.to(self.grid_dtype).expand_as(new)
         grid = state.grid.flatten(1).scatter(1, old, codes + TRAIL).scatter(1, new, codes + HEAD)
         state = dataclasses.replace(state, grid=grid.view_as(state.grid), agent_pos=self._position(new))
         is_connected = self._is_connected(state)
-        can_move = self._is_allowed(state, self._codes_around(state))[..., 1:].flatten(1).any(1)
-        path_length = ((grid > 0) & (grid % 3 == TRAIL)).sum(1) + self.num_agents
+        ways = self._is_way(self._codes_at(state.grid, self._at_actions[new][..., 1:]))
+        can_move = (ways & ~is_connected[..., None]).flatten(1).any(1)
+        path_length = (grid % 3 == TRAIL).sum(1) + self.num_agents
         return state, self._reward(was_connected, is_connected), ~can_move, is_connected.sum(1), path_length
 
-    def _is_allowed(self, state: ConnectorState, around: Tensor) -> Tensor:
-        """bool [B, N, 5], from the codes [B, N, 25] around each head."""
-        codes = around.index_select(2, self._at_moves)
-        is_way = (codes == 0) | (codes == (self._codes + TARGET)[:, None])
-        is_allowed = is_way & ~self._is_connected(state)[..., None]
-        is_allowed[..., 0] = True
-        return is_allowed
+    def _is_way(self, codes: Tensor) -> Tensor:
+        """bool [B, N, K]: an unconnected agent may enter cells with codes [B, N, K]."""
+        return (codes == 0) | (codes == (self._codes + TARGET)[:, None])
 
     def _reward(self, was_connected: Tensor, is_connected: Tensor) -> Tensor:
         """[B, N], of bool [B, N] before and after the step."""
@@ -205,21 +210,22 @@ class Connector(BatchedEnv):
             seen = arrays(state.grid, state.agent_pos, state.target_pos, obs, mask)
             in_blocks(loops.perceive, len(obs), self._block, *seen)
             return obs, obs.flatten(1), mask
-        around, cells = self._codes_around(state), self.grid_size**2
-        target = torch.where(self._is_connected(state)[..., None], 0, state.target_pos)
-        kind, own = around % 3, (self._codes + TARGET)[:, None]  # outside is of a head's kind
-        blockers = (kind == HEAD).float() - (kind == TRAIL).float()
-        others = (around > 0) & (kind == TARGET % 3) & (around != own)
-        targets = ((around == own) | (around == OUTSIDE)).float() - others.float()
-        obs = torch.cat([state.agent_pos.float() / cells, target.float() / cells, blockers, targets], 2)
-        return obs, obs.flatten(1), self._is_allowed(state, around)
+        is_connected, position, cells = self._is_connected(state), state.agent_pos, self.grid_size**2
+        around = self._codes_at(state.grid, self._window[self._cell(position)])
+        target = torch.where(is_connected[..., None], scalar(0, like=position), state.target_pos)
+        places = torch.cat([position, target], 2).float() / cells
+        code = around.long()
+        is_own = around == (self._codes + TARGET)[:, None]
+        targets = torch.where(is_own, scalar(1.0, like=places), self._others[code])
+        obs = torch.cat([places, self._blockers[code], targets], 2)
+        mask = self._is_way(around.index_select(2, self._at_moves)) & ~is_connected[..., None]
+        mask[..., STAY] = True
+        return obs, obs.flatten(1), mask
 
-    def _codes_around(self, state: ConnectorState) -> Tensor:
-        """What stands on the 5 x 5 cells around each head: [B, N, 25], OUTSIDE beyond the board."""
-        board = F.pad(state.grid, (REACH,) * 4, value=OUTSIDE)
-        row, column = (state.agent_pos + REACH).unbind(2)
-        cell = (row * board.shape[2] + column)[..., None] + self._window
-        return board.flatten(1).gather(1, cell.flatten(1)).view(cell.shape)
+    def _codes_at(self, grid: Tensor, cell: Tensor) -> Tensor:
+        """What stands on cells [B, N, K]: OUTSIDE beyond the board."""
+        board = torch.cat([grid.flatten(1), self._outside.expand(len(grid), 1)], 1)
+        return board.gather(1, cell.flatten(1)).view(cell.shape)
 
     def observation(self, state: ConnectorState) -> Tensor:
         return self.perceive(state)[0]

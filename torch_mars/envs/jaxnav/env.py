@@ -41,7 +41,17 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.angles import angle_of, cosine_sine, root
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, may_look, runs_in_loops
+from torch_mars.envs.core import (
+    FURTHEST,
+    BatchedEnv,
+    arrays,
+    check_index,
+    check_values,
+    may_look,
+    runs_in_loops,
+    scalar,
+    tree_map,
+)
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.jaxnav import loops
 from torch_mars.envs.jaxnav.lidar import Lidar
@@ -104,7 +114,10 @@ class JaxNav(BatchedEnv):
 
         self._full_speed = torch.tensor([c.max_v, c.max_w], dtype=torch.float32, device=self.device)
         self.lidar = Lidar(self.num_agents, c.map_size, self.device)
-        self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
+        self._most_events = torch.tensor([[self.num_agents]] * len(EVENTS) + [[1]], device=self.device)
+        self._is_other = ~torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
+        around = torch.arange(-1, 2, device=self.device)
+        self._around = torch.cartesian_prod(around, around)  # (x, y) of 3 x 3 cells
         reach = torch.linspace(0, MAX_RANGE, LAST + 1, dtype=torch.float32, device="cpu")  # of every sample
         is_close = reach <= ROBOT_RADIUS + c.lidar_thresh
         self._closest = int(is_close.nonzero().amax())  # the last sample that counts as too close
@@ -116,7 +129,9 @@ class JaxNav(BatchedEnv):
         draft = self._new_draft(rng)
         if runs_in_loops(rng):
             return self._episode_in_loops(draft, rng)
-        return self._episode(finish(draft, self.options.fill), following(rng))
+        state = self._episode(finish(draft, self.options.fill), following(rng))
+        # laid out as States after a step are, or a compiled step would be compiled for both
+        return tree_map(lambda field: field.clone(memory_format=torch.contiguous_format), state)
 
     def next_episode(self, state: NavState) -> NavState:
         """The level behind rng, of which most or all is prepared."""
@@ -205,9 +220,8 @@ class JaxNav(BatchedEnv):
     def transition(self, state: NavState, actions: Tensor):
         move = self._move_in_loops if runs_in_loops(actions) else self.move
         state, reward, terminated, events = move(state, actions)
-        *counts, success = events
-        rates = [count.float() / self.num_agents for count in counts]
-        metrics = dict(zip(EVENTS, counts)) | dict(zip(self.metrics, [*rates, success.float()]))
+        rates = events.float() / self._most_events
+        metrics = dict(zip(EVENTS, events)) | dict(zip(self.metrics, rates))
         return state, reward, terminated, metrics
 
     def _move_in_loops(self, state: NavState, actions: Tensor):
@@ -234,12 +248,12 @@ class JaxNav(BatchedEnv):
             arrived and none has crashed.
         """
         old = state
-        pos, theta, vel = self._drive(old, actions)
-        cos, sin = cosine_sine(theta)
+        pos, theta, vel, (cos, sin) = self._drive(old, actions)
         is_time_up = (old.step + 1 >= self.max_steps)[:, None]
         hits_wall, hits_robot = self._hits_wall(pos, cos, sin, old.map_data), self._hits_robot(pos, cos, sin)
         is_playing = ~old.done[:, None]
-        in_goal = distance(pos, old.goal) <= self.options.goal_radius
+        was_far, is_far = distance(torch.stack([old.pos, pos]), old.goal).unbind()
+        in_goal = is_far <= self.options.goal_radius
         goal_reached = old.goal_reached | (in_goal & is_playing)
         crashed = old.crashed | ((hits_wall | hits_robot) & is_playing)
         terminated = (goal_reached | crashed).all(1)
@@ -262,25 +276,31 @@ class JaxNav(BatchedEnv):
             is_time_up & ~(crashed | goal_reached),
         )
         is_success = (goal_reached & ~crashed).all(1)
-        events = torch.stack([*(event.sum(1) for event in events), is_success.long()])
-        return state, self._reward(old, state), terminated, events
+        events = torch.cat([torch.stack(events).sum(2), is_success[None].long()])
+        return state, self._reward(old, state, was_far - is_far), terminated, events
 
-    def _drive(self, state: NavState, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Accelerate, move along the old heading, then turn. Crashed robots, and all after the end, stand still."""
+    def _drive(self, state: NavState, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Accelerate, move along the old heading, then turn. Crashed robots, and all after the end, stand still.
+
+        Returns:
+            pos, theta and vel, and the cosine and sine of theta.
+        """
         c = self.options
         v, w = state.vel.unbind(-1)
         wanted_v, wanted_w = actions.unbind(-1)
         v = (v + ((wanted_v - v) / DT).clamp(-c.max_v_acc, c.max_v_acc) * DT).clamp(0, c.max_v)
         w = (w + ((wanted_w - w) / DT).clamp(-c.max_w_acc, c.max_w_acc) * DT).clamp(-c.max_w, c.max_w)
-        way = (v * DT)[..., None] * torch.stack(cosine_sine(state.theta), -1)
         stands = state.crashed | state.done[:, None]
         theta = torch.where(stands, state.theta, _wrap(state.theta + w * DT))
+        cos, sin = cosine_sine(torch.stack([state.theta, theta]))
+        way = (v * DT)[..., None] * torch.stack([cos[0], sin[0]], -1)
         pos = torch.where(stands[..., None], state.pos, state.pos + way)
-        return pos, theta, torch.where(stands[..., None], 0.0, torch.stack([v, w], -1))
+        vel = torch.where(stands[..., None], scalar(0.0, like=v), torch.stack([v, w], -1))
+        return pos, theta, vel, (cos[1], sin[1])
 
     def _hits_wall(self, pos: Tensor, cos: Tensor, sin: Tensor, map_data: Tensor) -> Tensor:
         """bool [B, N]: the robot's square meets a wall cell: neither the cell's axes nor the robot's part them."""
-        is_wall, centre = neighbourhood(map_data, pos)
+        is_wall, centre = neighbourhood(map_data, pos, self._around)
         cos, sin = cos[..., None], sin[..., None]
         x, y = (centre - pos[:, :, None]).unbind(-1)  # [B, N, 9]
         extent = cos.abs() + sin.abs()  # of a square of half side 1, turned
@@ -296,17 +316,19 @@ class JaxNav(BatchedEnv):
         reach = HALF_SIDE * (1 + turn_cos.abs() + turn_sin.abs())
         cos, sin = of_i
         meets = torch.maximum((x * cos + y * sin).abs(), (y * cos - x * sin).abs()) <= reach  # by the axes of i
-        return (meets & meets.transpose(1, 2) & ~self._is_self).any(2)
+        return (meets & meets.transpose(1, 2) & self._is_other).any(2)
 
-    def _reward(self, old: NavState, new: NavState) -> Tensor:
-        """[B, N], paid at `new` for the step from `old`."""
+    def _reward(self, old: NavState, new: NavState, progress: Tensor) -> Tensor:
+        """[B, N], paid at `new` for the step from `old`, which led so many m [B, N] closer to the goal."""
         c = self.options
-        progress = c.weight_g * (distance(old.pos, old.goal) - distance(new.pos, old.goal))
-        own = torch.where(old.goal_reached, 0.0, torch.where(new.goal_reached, c.goal_rew, progress))
+        progress = c.weight_g * progress
+        nothing = scalar(0.0, like=progress)
+        own = torch.where(new.goal_reached, scalar(c.goal_rew, like=progress), progress)
+        own = torch.where(old.goal_reached, nothing, own)
         own = own + c.coll_rew * (new.crashed & ~old.crashed).float()
         own = own + c.dt_rew * (~(old.goal_reached | old.crashed)).float()
         own = own + c.lidar_rew * (new.beams <= self._closest).any(2).float()
-        own = torch.where(old.done[:, None], 0.0, own)
+        own = torch.where(old.done[:, None], nothing, own)
         mean = own.double().mean(1, keepdim=True).float()  # double: the order of the sum does not show
         return c.rew_lambda * own + (1 - c.rew_lambda) * mean
 

@@ -3,8 +3,9 @@
 Sample k of 0..119 lies k * SPACING m from the robot's centre; k = 119, at 6 m, is also the reading of a free beam.
 
 Walls. The original tests all 120 points. Here only those that can be the first inside a wall: the first sample behind
-each of the grid lines that the beam crosses, at most 7 vertical and 7 horizontal ones in 6 m. Behind the q-th vertical
-line the column is known, and a column's walls are the bits of one number, so that no beam looks into the map.
+each of the grid lines that the beam crosses, at most 6 vertical and 6 horizontal ones before the last sample. Behind
+the q-th vertical line the column is known, and a column's walls are the bits of one number, so that no beam looks into
+the map.
 
 Robots. The beam is turned into the other robot's frame, where its square is two slabs, |x| <= h and |y| <= h.
 
@@ -36,67 +37,82 @@ class Lidar:
     def __init__(self, num_robots: int, num_cells: int, device: torch.device):
         self._cos = torch.tensor(np.cos(BEARINGS), dtype=torch.float32, device=device)
         self._sin = torch.tensor(np.sin(BEARINGS), dtype=torch.float32, device=device)
-        self._bit = 1 << torch.arange(num_cells, device=device)
+        # the bits of a line of cells: half as wide where they fit, as every beam reads one for every line it crosses
+        kind, self._last_bit = (torch.int16, 15) if num_cells <= 15 else (torch.int32, MOST_CELLS)
+        self._bit = 1 << torch.arange(num_cells, dtype=kind, device=device)
         self._num_lines = min(MOST_LINES, num_cells - 2)
+        ahead = torch.arange(1, self._num_lines + 1, device=device)
+        self._near = torch.cat([ahead, -ahead, torch.zeros_like(ahead[:1])])  # from a robot's own cell
         ids = torch.arange(num_robots, device=device)
         self._others = (ids[:, None] + ids[1:]) % num_robots  # [N, N - 1]
+        self._far = torch.tensor(MAX_RANGE, dtype=torch.float32, device=device)
 
     def read(self, pos: Tensor, cos: Tensor, sin: Tensor, map_data: Tensor) -> Tensor:
         """uint8 [B, N, V]: every beam's sample, of pos [B, N, 2] m, headings [B, N] and map_data bool [B, W, W]."""
-        cos, sin = cos[..., None], sin[..., None]
-        beam_x, beam_y = cos * self._cos - sin * self._sin, sin * self._cos + cos * self._sin
-        sample = self._first_in_wall(pos, beam_x, beam_y, map_data)
+        heading, place = torch.stack([cos, sin])[..., None], torch.stack(pos.unbind(2))  # [2, B, N, ...]: x, y
+        beam = (heading * self._cos).add_(_quarter_turn(heading) * self._sin)
+        sample = self._first_in_wall(place, beam, map_data)
         if len(self._others) > 1:
-            sample = torch.minimum(sample, self._first_in_robot(pos, cos, sin, beam_x, beam_y))
+            sample = torch.minimum(sample, self._first_in_robot(place, heading, beam))
         return sample.to(torch.uint8)
 
-    def _first_in_wall(self, pos: Tensor, beam_x: Tensor, beam_y: Tensor, map_data: Tensor) -> Tensor:
-        """float32 [B, N, V]. The leading axis of 2 holds vertical lines with columns, horizontal ones with rows."""
-        along = torch.stack([beam_x, beam_y])  # across the lines
-        place = torch.stack([pos[..., 0], pos[..., 1]])  # [2, B, N]
-        columns = (map_data * self._bit[:, None]).sum(1)  # bit y of columns[b, x]
-        rows = (map_data * self._bit).sum(2)
-        walls = torch.stack([columns, rows]).int()  # [2, B, W]
+    def _first_in_wall(self, place: Tensor, beam: Tensor, map_data: Tensor) -> Tensor:
+        """float32 [B, N, V]. The leading axis of 2 holds vertical lines with columns, horizontal ones with rows.
 
+        Line after line, a beam goes on to the next crossing for as long as it has met no wall.
+        """
         cell = place.floor()
-        is_forward = along > 0
-        samples_per_cell = 1 / (SPACING * along.abs()).clamp(min=TINY)
-        inside = (place - cell)[..., None]
-        crossing = torch.where(is_forward, 1 - inside, inside) * samples_per_cell  # of line q, in samples
-        cell = cell.long()
-        across, reach = place.flip(0)[..., None], SPACING * along.flip(0)
-        first = torch.full_like(along, LAST)
-        for q in range(1, self._num_lines + 1):
-            sample = crossing.ceil().clamp(1, LAST)
-            bit = (across + sample * reach).clamp(0, MOST_CELLS).int()
-            ahead = torch.where(is_forward, _line(walls, cell + q), _line(walls, cell - q))
-            is_wall = (ahead >> bit & 1).bool()
-            first = torch.where(is_wall, torch.minimum(first, sample), first)
-            crossing = crossing + samples_per_cell
-        own = (_line(walls, cell)[0] >> cell[1].clamp(0, MOST_CELLS)[..., None]) & 1
-        return first.amin(0) * (1 - own)
+        inside, cell = (place - cell)[..., None], cell.long()
+        near = self._free_cells(cell, map_data)
+        step = SPACING * beam  # along the beam's axis, in a sample
+        is_forward, reach, across = step > 0, step.flip(0), place.flip(0)[..., None]
+        samples_per_cell = step.abs().clamp_(min=TINY).reciprocal_()
+        crossing = torch.where(is_forward, 1 - inside, inside) * samples_per_cell  # of the next line, in samples
+        is_free = 1
+        for q in range(self._num_lines):
+            if q > 0:
+                crossing.addcmul_(samples_per_cell, is_free)
+            sample = crossing.ceil()
+            if q == 0:
+                sample.clamp_(min=1)
+            bit = sample.mul_(reach).add_(across).clamp_(0, self._last_bit).to(torch.uint8)
+            line = torch.where(is_forward, near[..., q, None], near[..., self._num_lines + q, None])
+            is_free = line.bitwise_right_shift_(bit).bitwise_and_(is_free)
+        is_here_free = (near[0, ..., -1] >> cell[1].clamp(0, self._last_bit)) & 1
+        first = crossing.add_(is_free, alpha=LAST).amin(0).ceil_().clamp_(1, LAST)
+        return first.mul_(is_here_free[..., None])
 
-    def _first_in_robot(self, pos: Tensor, cos: Tensor, sin: Tensor, beam_x: Tensor, beam_y: Tensor) -> Tensor:
-        """float32 [B, N, V]; pairs [B, N, N - 1, V] hold each robot's beams as the others see them."""
-        cos, sin = cos[:, self._others], sin[:, self._others]  # [B, N, N - 1, 1]
-        apart = pos[:, :, None] - pos[:, self._others]
-        x, y = apart[..., :1], apart[..., 1:]
-        enter_x, leave_x = _slab(x * cos + y * sin, beam_x[:, :, None] * cos + beam_y[:, :, None] * sin)
-        enter_y, leave_y = _slab(y * cos - x * sin, beam_y[:, :, None] * cos - beam_x[:, :, None] * sin)
-        enter, leave = torch.maximum(enter_x, enter_y), torch.minimum(leave_x, leave_y)
+    def _free_cells(self, cell: Tensor, map_data: Tensor) -> Tensor:
+        """The lines near cells [2, B, N], with the bits of free cells set: [2, B, N, those ahead, behind, and its own].
+
+        Outside the map lies the outermost line, which is wall.
+        """
+        lines = torch.stack([map_data.mT, map_data])  # columns; rows
+        free = (lines * self._bit).sum(3, dtype=self._bit.dtype).bitwise_not_()
+        index = (cell[..., None] + self._near).clamp_(0, lines.shape[2] - 1)
+        return free.gather(2, index.flatten(2)).view(index.shape)
+
+    def _first_in_robot(self, place: Tensor, heading: Tensor, beam: Tensor) -> Tensor:
+        """float32 [B, N, V]; pairs [2, B, N, N - 1, V] hold each robot's beams as the others see them."""
+        cos, sin = heading[:, :, self._others].unbind()  # [B, N, N - 1, 1]
+        apart = (place[:, :, :, None] - place[:, :, self._others])[..., None]
+        origin = apart * cos - _quarter_turn(apart) * sin
+        direction = (beam[:, :, :, None] * cos).sub_(_quarter_turn(beam)[:, :, :, None] * sin)
+        enter, leave = _slab(origin, direction)
+        enter, leave = torch.maximum(*enter.unbind()), torch.minimum(*leave.unbind())
         distance = torch.where(enter >= 0, enter, leave)  # from inside, a beam meets the side where it leaves
-        is_hit = (leave >= enter) & (leave >= 0) & (distance <= MAX_RANGE)
-        sample = (distance / RESOLUTION).floor().clamp(max=LAST)
-        return torch.where(is_hit, sample, LAST).amin(2)
+        is_hit = leave >= enter.clamp_(min=0)
+        nearest = torch.where(is_hit, distance, self._far).amin(2)
+        return nearest.div_(RESOLUTION).floor_().clamp_(max=LAST)
 
 
-def _line(walls: Tensor, index: Tensor) -> Tensor:
-    """The lines' bits for an axis of beams: [2, B, N, 1]; outside the map the outermost line, which is wall."""
-    return walls.gather(2, index.clamp(0, walls.shape[2] - 1))[..., None]
+def _quarter_turn(vector: Tensor) -> Tensor:
+    """(-y, x) of vectors (x, y) [2, ...]: a quarter turn to the left."""
+    return torch.stack([-vector[1], vector[0]])
 
 
 def _slab(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     """Distances along the beam at which it enters and leaves |coordinate| <= HALF_SIDE."""
-    inverse = 1 / torch.where(direction.abs() < TINY, TINY, direction)
-    centre, half = -origin * inverse, HALF_SIDE * inverse.abs()
-    return centre - half, centre + half
+    inverse = direction.reciprocal_().clamp_(-1 / TINY, 1 / TINY)
+    low, high = (-HALF_SIDE - origin) * inverse, (HALF_SIDE - origin) * inverse
+    return torch.minimum(low, high), torch.maximum(low, high)

@@ -58,7 +58,8 @@ F = np.float32
 # single precision throughout, as in the tensors: a plain Python number would make it double
 _ZERO, _HALF, _ONE, _TWO, _PI, _FULL_TURN = map(F, (0, 0.5, 1, 2, math.pi, 2 * math.pi))
 _DT, _HALF_SIDE, _MAX_RANGE, _RANGE_STEP = map(F, (DT, HALF_SIDE, MAX_RANGE, SPACING / MAX_RANGE))
-_LAST, _SPACING, _RESOLUTION, _MOST_CELLS, _TINY = map(F, (LAST, SPACING, RESOLUTION, MOST_CELLS, TINY))
+_LAST, _SPACING, _RESOLUTION, _MOST_CELLS = map(F, (LAST, SPACING, RESOLUTION, MOST_CELLS))
+_TINY, _LARGEST = F(TINY), F(1 / TINY)
 _START_CLEARANCE, _GOAL_CLEARANCE, _SEPARATION, _LEAST_DISTANCE = map(
     F, (START_CLEARANCE, GOAL_CLEARANCE, SEPARATION, LEAST_DISTANCE)
 )
@@ -244,9 +245,9 @@ def _beams_towards(x, y, away, cos, sin):
 @compiled
 def _slab(origin, direction):
     """Distances along the beam at which it enters and leaves |coordinate| <= HALF_SIDE."""
-    inverse = _ONE / (_TINY if abs(direction) < _TINY else direction)
-    centre, half = -origin * inverse, _HALF_SIDE * abs(inverse)
-    return centre - half, centre + half
+    inverse = min(max(_ONE / direction, -_LARGEST), _LARGEST)
+    low, high = (-_HALF_SIDE - origin) * inverse, (_HALF_SIDE - origin) * inverse
+    return min(low, high), max(low, high)
 
 
 # ---- maps.py: the level of an environment's next episode, cursor, map_data, robots, placed and rounds of a Draft ----

@@ -15,13 +15,14 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from torch_mars.envs.angles import cosine_sine, root
-from torch_mars.envs.core import where_rows
-from torch_mars.envs.rng import bits, integers, permutation, uniform
+from torch_mars.envs.core import scalar, where_rows
+from torch_mars.envs.rng import GOLDEN, bits, integers, permutation, signed, uniform
 
 RADIUS = 0.3  # m: nominal, of a robot
 START_CLEARANCE = 0.45  # m from walls
@@ -32,6 +33,20 @@ CANDIDATES = 32  # of every robot in a round; about every fourth is valid
 MOST_ROUNDS = 64  # after which a map is thought to have no place for all; then it is drawn anew
 MOST_MAPS = 100  # after which no map is thought to have
 NO_MAP = -1
+
+
+def largest_square(radius: float) -> float:
+    """The largest float32 whose root, rounded to float32, is at most the radius: to compare with, not taking roots."""
+    radius = np.float32(radius)
+    square = radius * radius
+    while np.sqrt(square) > radius:
+        square = np.nextafter(square, np.float32(0))
+    while np.sqrt(above := np.nextafter(square, np.float32(np.inf))) <= radius:
+        square = above
+    return float(square)
+
+
+SQUARES = {radius: largest_square(radius) for radius in (START_CLEARANCE, GOAL_CLEARANCE, SEPARATION, LEAST_DISTANCE)}
 
 
 @dataclass
@@ -48,7 +63,7 @@ class Draft:
 def new_draft(key: Tensor, num_robots: int, num_cells: int) -> Draft:
     """The untouched level of every key [B]."""
     return Draft(
-        cursor=bits(key, 1)[1],  # the first word is the key of the following level
+        cursor=key + signed(GOLDEN),  # the first word is the key of the following level
         map_data=torch.ones(len(key), num_cells, num_cells, dtype=torch.bool, device=key.device),
         robots=torch.zeros(len(key), num_robots, 5, dtype=torch.float32, device=key.device),
         placed=torch.full_like(key, NO_MAP),
@@ -106,43 +121,47 @@ def _draw_map(draft: Draft, fill: float) -> Draft:
 def _place_robots(draft: Draft) -> Draft:
     """Robot by robot, the first valid one of K candidates each, up to the first robot for which none is valid."""
     num_robots = draft.robots.shape[1]
-    start, goal, heading, cursor = _candidates(draft)
-    is_valid = ~(  # for a robot alone on the map: [B, N, K]
-        touches_wall(draft.map_data, start, START_CLEARANCE)
-        | touches_wall(draft.map_data, goal, GOAL_CLEARANCE)
-        | (distance(start, goal) <= LEAST_DISTANCE)
-    )
-    robots, placed = draft.robots, draft.placed
+    places, heading, cursor = _candidates(draft)
+    start, goal = places.unbind(2)
+    touches = touches_wall(draft.map_data, start, START_CLEARANCE) | touches_wall(draft.map_data, goal, GOAL_CLEARANCE)
+    is_valid = ~(touches | _is_within(start, goal, LEAST_DISTANCE))  # for a robot alone on the map: [B, N, K]
+    robots, placed = list(draft.robots.unbind(1)), draft.placed
     for i in range(num_robots):
-        others = robots[:, None, :i]  # [B, 1, i, 5]
-        is_near = (distance(start[:, i, :, None], others[..., :2]) <= SEPARATION) | (
-            distance(goal[:, i, :, None], others[..., 3:]) <= SEPARATION
-        )
-        fits = is_valid[:, i] & ~is_near.any(2)
-        first = fits.int().argmax(1)[:, None, None].expand(-1, 1, 2)
-        pose = (start[:, i].gather(1, first)[:, 0], heading[:, i], goal[:, i].gather(1, first)[:, 0])
+        fits = is_valid[:, i]
+        first = fits.byte().argmax(1)[:, None, None, None].expand(-1, 2, 2, 1)
+        chosen = places[:, i].gather(3, first).flatten(1)  # [B, 4]
         is_placed = fits.any(1) & (placed == i)
-        this = torch.where(is_placed[:, None], torch.cat(pose, 1), robots[:, i])
-        robots = torch.cat([robots[:, :i], this[:, None], robots[:, i + 1 :]], 1)
+        pose = torch.cat([chosen[:, :2], heading[:, i], chosen[:, 2:]], 1)
+        robots[i] = torch.where(is_placed[:, None], pose, robots[i])
         placed = placed + is_placed
+        if i + 1 < num_robots:
+            taken = torch.stack([robots[i][:, :2], robots[i][:, 3:]], 1)[:, None, :, :, None]
+            is_near = _is_within(places[:, i + 1 :], taken, SEPARATION).any(2)
+            is_valid[:, i + 1 :] &= ~is_near
     rounds = draft.rounds + 1
     is_hopeless = (placed < num_robots) & (rounds >= MOST_ROUNDS)
-    placed = torch.where(is_hopeless, NO_MAP, placed)
-    return dataclasses.replace(draft, cursor=cursor, robots=robots, placed=placed, rounds=rounds)
+    placed = torch.where(is_hopeless, scalar(NO_MAP, like=placed), placed)
+    return dataclasses.replace(draft, cursor=cursor, robots=torch.stack(robots, 1), placed=placed, rounds=rounds)
 
 
-def _candidates(draft: Draft) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Starts and goals [B, N, K, 2], headings [B, N, 1], and the moved cursor."""
+def _candidates(draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
+    """Starts and goals [B, N, 2, 2, K] (x and y each), headings [B, N, 1], and the moved cursor."""
     num_robots = draft.robots.shape[1]
     low, high = 1 + RADIUS, draft.map_data.shape[1] - 1 - RADIUS
     numbers, cursor = uniform(draft.cursor, num_robots * (4 * CANDIDATES + 1))
-    numbers, heading = numbers.view(-1, num_robots, 4 * CANDIDATES + 1).split([4 * CANDIDATES, 1], 2)
-    x, y, far, angle = numbers.unflatten(2, (4, CANDIDATES)).unbind(2)  # [B, N, K] each
-    start = low + (high - low) * torch.stack([x, y], -1)
-    far = (low + (high - low) * far)[..., None]  # the same two numbers bound the distance in the original
-    angle = math.pi * (2 * angle - 1)
-    goal = (start + far * torch.stack(cosine_sine(angle), -1)).clamp(low, high)
-    return start, goal, math.pi * (2 * heading - 1), cursor
+    numbers = numbers.view(-1, num_robots, 4 * CANDIDATES + 1)
+    lengths, angles = numbers.split([3 * CANDIDATES, CANDIDATES + 1], 2)
+    lengths = low + (high - low) * lengths.unflatten(2, (3, CANDIDATES))
+    start, far = lengths.split([2, 1], 2)  # the same two numbers bound the distance in the original
+    angle, heading = (math.pi * (2 * angles - 1)).split([CANDIDATES, 1], 2)
+    goal = (start + far * torch.stack(cosine_sine(angle), 2)).clamp(low, high)
+    return torch.stack([start, goal], 2), heading, cursor
+
+
+def _is_within(points: Tensor, others: Tensor, radius: float) -> Tensor:
+    """bool [..., K]: points [..., 2, K] are within a radius (one of `SQUARES`) of others, as by `distance`."""
+    apart = points - others
+    return apart.mul_(apart).sum(-2) <= SQUARES[radius]
 
 
 def distance(points: Tensor, others: Tensor) -> Tensor:
@@ -152,20 +171,33 @@ def distance(points: Tensor, others: Tensor) -> Tensor:
 
 
 def touches_wall(map_data: Tensor, point: Tensor, radius: float) -> Tensor:
-    """bool [B, ...]: whether the closed circle around point [B, ..., 2] meets a wall cell; radius < 1 m."""
-    is_wall, centre = neighbourhood(map_data, point)
-    point = point[..., None, :]
-    nearest = (point - centre).clamp(-0.5, 0.5) + centre  # point of the cell, [B, ..., 9, 2]
-    return (is_wall & (distance(nearest, point) <= radius)).any(-1)
+    """bool [B, N, K]: whether the closed circle around points [B, N, 2, K] meets a wall cell.
+
+    With a radius (one of `SQUARES`) below 0.5 m it can meet, besides a point's own cell, only those on its nearer
+    sides: [..., 2] along each axis. None is outside the map, as the points lie within the walls around.
+    """
+    own = point.floor()
+    side = (point - own).sub_(0.5).sign_()
+    cell = torch.stack([own, own + side], -1)  # [B, N, 2, K, 2]
+    centre, point = cell + 0.5, point[..., None]
+    apart = (point - centre).clamp_(-0.5, 0.5).add_(centre).sub_(point)  # to the nearest point of the cell
+    x, y = apart.mul_(apart).unbind(2)
+    column, row = cell.long().unbind(2)
+    is_close = x[..., None] + y[..., None, :] <= SQUARES[radius]  # [B, N, K, 2, 2]
+    number = column[..., None] + (map_data.shape[2] * row)[..., None, :]
+    is_wall = map_data.flatten(1).gather(1, number.flatten(1)).view(number.shape)
+    return (is_wall & is_close).flatten(3).any(3)
 
 
-def neighbourhood(map_data: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
-    """The 3 x 3 cells around points [B, ..., 2]: is wall [B, ..., 9] (outside the map: no), centres [B, ..., 9, 2]."""
+def neighbourhood(map_data: Tensor, point: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
+    """The 3 x 3 cells around points [B, ..., 2]: is wall [B, ..., 9] (outside the map: no), centres [B, ..., 9, 2].
+
+    Args:
+        around: int64 [9, 2], what to add to (x, y).
+    """
     num_cells = map_data.shape[1]
-    around = torch.arange(-1, 2, device=point.device)
-    offset = torch.cartesian_prod(around, around)
-    cell = point.floor().long()[..., None, :] + offset  # (x, y)
-    is_inside = ((cell >= 0) & (cell < num_cells)).all(-1)
-    x, y = cell.clamp(0, num_cells - 1).unbind(-1)
+    cell = point.floor().long()[..., None, :] + around
+    on_map = cell.clamp(0, num_cells - 1)
+    x, y = on_map.unbind(-1)
     is_wall = map_data.flatten(1).gather(1, (y * num_cells + x).flatten(1)).view(x.shape)
-    return is_wall & is_inside, cell.float() + 0.5
+    return is_wall & (on_map == cell).all(-1), cell + 0.5

@@ -41,7 +41,7 @@ NUM_SAMPLES = 120
 LAST = NUM_SAMPLES - 1
 SPACING = MAX_RANGE / LAST  # m between samples along a beam: both ends are samples
 RESOLUTION = 0.05  # m: what the distance of a robot is divided by to get a sample; not SPACING
-MOST_LINES = math.ceil(MAX_RANGE) + 1  # of the map's grid, along an axis, that a beam crosses
+MOST_LINES = math.ceil(MAX_RANGE)  # of the map's grid, along an axis, that a beam crosses before its last sample
 MOST_CELLS = 31  # along a side of the map: the bits of an int32
 TINY = 1e-9  # stands for the component of a beam along an axis that it is perpendicular to
 

@@ -54,10 +54,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, where_rows
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, scalar
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.pool import in_blocks
-from torch_mars.envs.rng import distinct, integers
+from torch_mars.envs.rng import GOLDEN, distinct, integers, signed
 from torch_mars.envs.rware import loops
 from torch_mars.envs.rware.layouts import layout
 from torch_mars.envs.rware.task import (
@@ -67,9 +67,9 @@ from torch_mars.envs.rware.task import (
     NO_SHELF,
     NOTHING,
     OBSERVED,
+    OTHER,
     OWN_CELL,
     TURNS,
-    WINDOW,
     Options,
     WarehouseState,
 )
@@ -100,7 +100,12 @@ class Warehouse(BatchedEnv):
         self._is_highway = constant(self.layout.is_highway)
         self._front = constant(self.layout.front).flatten()
         self._window = constant(self.layout.window)
-        self._headings = torch.arange(1, len(AHEAD) + 1, device=self.device)
+        self._headings = torch.arange(len(AHEAD), device=self.device)
+        # what is seen of nobody, and of a robot by its heading
+        is_heading = F.pad(torch.eye(len(AHEAD), dtype=torch.bool, device=self.device), (1, 0), value=True)
+        self._seen = torch.cat([torch.zeros_like(is_heading[:1]), is_heading])
+        self._numbers = torch.arange(c.num_agents, dtype=torch.int16, device=self.device) * 8 + 1
+        self._slots = torch.arange(c.request_queue_size, device=self.device)
         self._is_higher = torch.ones(c.num_agents, c.num_agents, dtype=torch.bool, device=self.device).triu(1)
         self._goals = self.layout.goals.tolist()
         self._tables = loops.tables(self.layout)
@@ -172,7 +177,7 @@ class Warehouse(BatchedEnv):
         """A step: the new State, how many deliveries float32 [B], whether robots collided bool [B]."""
         cell, front = self._cell(state.agent_pos), self._cell_in_front(state)
         is_refused = (actions == FORWARD) & ~self._is_allowed(state, cell, front)
-        actions = torch.where(is_refused, NOTHING, actions)
+        actions = torch.where(is_refused, scalar(NOTHING, like=actions), actions)
         new_cell = torch.where(actions == FORWARD, front, cell)
         shelf_grid, enters = self._carry(state, actions == FORWARD, cell, new_cell)
         state = dataclasses.replace(
@@ -216,21 +221,20 @@ class Warehouse(BatchedEnv):
     def _deliver(self, state: WarehouseState) -> tuple[WarehouseState, Tensor]:
         """Goal after goal: a requested shelf that is on it pays, and another is requested in its place."""
         grid, queue, rng = state.shelf_grid.flatten(1), state.request_queue, state.rng
-        deliveries = torch.zeros(len(queue), dtype=torch.float32, device=queue.device)
+        numbers, _ = integers(rng, len(self._goals), self.layout.num_shelves - queue.shape[1])
+        count = torch.zeros_like(rng)[:, None]  # of numbers that are used
         for goal in self._goals:
             is_delivered = queue == (grid[:, goal, None] - 1)
-            pays = is_delivered.any(1)
-            queue, rng = where_rows(
-                pays, lambda source: self._request(*source), (rng, queue, is_delivered), (queue, rng)
-            )
-            deliveries = deliveries + pays
-        return dataclasses.replace(state, request_queue=queue, rng=rng), deliveries
+            pays = is_delivered.any(1, keepdim=True)
+            queue = self._request(numbers.gather(1, count), queue, is_delivered)
+            rng = torch.where(pays.squeeze(1), rng + signed(GOLDEN), rng)
+            count = count + pays
+        return dataclasses.replace(state, request_queue=queue, rng=rng), count.squeeze(1).float()
 
-    def _request(self, rng: Tensor, queue: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
-        """A shelf that is not in the queue, each equally likely, for the slot marked in bool [B, Q]; and the keys."""
-        number, rng = integers(rng, 1, self.layout.num_shelves - queue.shape[1])
-        below = queue.sort(1).values - torch.arange(queue.shape[1], device=queue.device) <= number
-        return torch.where(slot, number + below.sum(1, keepdim=True), queue), rng
+    def _request(self, number: Tensor, queue: Tensor, slot: Tensor) -> Tensor:
+        """The queue, with a shelf that was not in it in the slot marked in bool [B, Q]: by number [B, 1] of those."""
+        below = queue.sort(1).values - self._slots <= number
+        return torch.where(slot, number + below.sum(1, keepdim=True), queue)
 
     def _collide(self, cell: Tensor, new_cell: Tensor) -> Tensor:
         """bool [B]: two on one cell, or a lower number went where a higher one was."""
@@ -249,29 +253,26 @@ class Warehouse(BatchedEnv):
             in_blocks(loops.perceive, len(obs), self._block, self._tables, *arrays(*seen, obs, mask))
         else:
             cell = self._cell(state.agent_pos)
-            own = [state.agent_pos, state.is_carrying[..., None], self._one_hot(state.agent_dir + 1)]
-            seen = [self._is_highway[cell][..., None], self._others(state, cell), self._shelves_around(state, cell)]
-            obs = torch.cat([part.float() for part in own + seen], 2)
+            window = self._window[cell]  # [B, N, 9]
+            own = [state.is_carrying[..., None], state.agent_dir[..., None] == self._headings]
+            around = [self._others(state, cell, window), self._shelves_around(state, window)]
+            seen = torch.cat([*own, self._is_highway[cell][..., None], *around], 2)
+            obs = torch.cat([state.agent_pos.float(), seen.float()], 2)
             mask = torch.ones(*cell.shape, len(TURNS), dtype=torch.bool, device=cell.device)
             mask[..., FORWARD] = self._is_allowed(state, cell, self._cell_in_front(state))
         return obs, obs.flatten(1), mask
 
-    def _others(self, state: WarehouseState, cell: Tensor) -> Tensor:
+    def _others(self, state: WarehouseState, cell: Tensor, window: Tensor) -> Tensor:
         """bool [B, N, 40]: for each of the eight cells around, is another robot there, and its heading one-hot."""
-        B, N = cell.shape
-        row, column = (state.agent_pos[:, None, :, axis] - state.agent_pos[:, :, None, axis] for axis in range(2))
-        is_seen = (row.abs() <= 1) & (column.abs() <= 1) & ((row != 0) | (column != 0))
-        is_hidden = ((cell[:, :, None] == cell[:, None]) & self._is_higher).any(2)  # by a higher number on its cell
-        place = torch.where(is_seen & ~is_hidden[:, None], 3 * row + column + OWN_CELL, WINDOW)
-        heading = (state.agent_dir + 1)[:, None].expand(B, N, N)
-        who = heading.new_zeros(B, N, WINDOW + 1).scatter(2, place, heading)  # heading + 1; 0 where nobody is
-        who = torch.cat([who[:, :, :OWN_CELL], who[:, :, OWN_CELL + 1 : WINDOW]], 2)
-        return torch.cat([(who > 0)[..., None], self._one_hot(who)], 3).flatten(2)
+        robot = self._numbers + state.agent_dir.short()  # eight times the number, and 1 to 4 by the heading
+        is_there = window[..., None] == cell[:, None, None]  # [B, N, 9, N]
+        who = (is_there * robot[:, None, None]).amax(3)  # the highest number hides the others on its cell
+        who = torch.cat([who[:, :, :OWN_CELL], who[:, :, OWN_CELL + 1 :]], 2)
+        return self._seen[(who & 7).long()].flatten(2)
 
-    def _shelves_around(self, state: WarehouseState, cell: Tensor) -> Tensor:
+    def _shelves_around(self, state: WarehouseState, window: Tensor) -> Tensor:
         """bool [B, N, 18]: for each of the nine cells, is a shelf there, and is it requested."""
         grid = F.pad(state.shelf_grid.flatten(1), (0, 1))  # the last one stands for all cells outside
-        window = self._window[cell]  # [B, N, 9]
         shelf = grid.gather(1, window.flatten(1)).view(window.shape)
         is_requested = (shelf[..., None] == state.request_queue[:, None, None] + 1).any(3)
         return torch.stack([shelf != NO_SHELF, is_requested], 3).flatten(2)
@@ -313,10 +314,6 @@ class Warehouse(BatchedEnv):
     def _cell_in_front(self, state: WarehouseState) -> Tensor:
         """[B, N]: the next cell along each robot's heading; its own at the edge."""
         return self._front[state.agent_dir * self.num_cells + self._cell(state.agent_pos)]
-
-    def _one_hot(self, heading: Tensor) -> Tensor:
-        """bool [..., 4] of headings + 1; all False for 0."""
-        return heading[..., None] == self._headings
 
 
 # ---- what cannot be ----

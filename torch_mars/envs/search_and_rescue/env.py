@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.angles import angle_of, cosine_sine, root
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, scalar
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import normal, uniform
@@ -51,6 +51,7 @@ from torch_mars.envs.search_and_rescue import loops
 from torch_mars.envs.search_and_rescue.task import CHANNELS, MOVING, NOTHING, SEEN, SHARED, Options, SearchState
 
 FULL_TURN = 2 * math.pi
+FAR = int(np.float32(2.0).view(np.int32))  # the bits of a reading farther than all
 
 
 class SearchAndRescue(BatchedEnv):
@@ -70,7 +71,12 @@ class SearchAndRescue(BatchedEnv):
         self.numbers = loops.numbers(c)
         self._block = max(1, loops.AGENTS // self.num_agents)
         self._rays = torch.from_numpy(self.numbers.rays).to(self.device)
-        self._is_self = torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
+        self._contact = torch.tensor(c.target_contact_range, dtype=torch.float32, device=self.device)
+        # of sight, for every searcher and target
+        ranges = [c.searcher_vision_range] * self.num_agents + [c.target_vision_range] * self.num_targets
+        self._is_other = ~torch.eye(self.num_agents, len(ranges), dtype=torch.bool, device=self.device)
+        self._range = torch.tensor(ranges, dtype=torch.float32, device=self.device)
+        self._range2 = torch.tensor([r**2 for r in ranges], dtype=torch.float32, device=self.device)
 
     def admitted(self, state: SearchState, given: Collection[str]) -> SearchState:
         """As it is: nothing follows from other fields."""
@@ -88,10 +94,10 @@ class SearchAndRescue(BatchedEnv):
         searcher_pos, heading, speed, target_pos = draws.split((2 * N, N, N, 2 * T), 1)
         return SearchState(
             **self.episode_start(rng),
-            searcher_pos=searcher_pos.reshape(count, N, 2),
+            searcher_pos=searcher_pos.contiguous().view(count, N, 2),
             searcher_heading=heading * FULL_TURN,
             searcher_speed=c.searcher_min_speed + (c.searcher_max_speed - c.searcher_min_speed) * speed,
-            target_pos=target_pos.reshape(count, T, 2),
+            target_pos=target_pos.contiguous().view(count, T, 2),
             target_vel=torch.zeros(count, T, 2, dtype=torch.float32, device=rng.device),
             target_found=torch.zeros(count, T, dtype=torch.bool, device=rng.device),
         )
@@ -116,9 +122,9 @@ class SearchAndRescue(BatchedEnv):
     def advance(self, state: SearchState, actions: Tensor) -> tuple[SearchState, Tensor]:
         """Searchers fly, targets drift, finds are made: the State after it, and the reward [B, N]."""
         noise, rng = normal(state.rng, 2 * self.num_targets)
-        position, heading, speed = self._fly(state, actions.nan_to_num(0.0).clamp(-1, 1))
+        position, heading, speed, ahead = self._fly(state, actions.nan_to_num(0.0).clamp(-1, 1))
         target_pos, target_vel = self._drift(state, noise.view_as(state.target_vel))
-        finds = self._find(position, heading, target_pos) & ~state.target_found[:, None]  # [B, N, T]
+        finds = self._find(position, ahead, target_pos) & ~state.target_found[:, None]  # [B, N, T]
         state = dataclasses.replace(
             state,
             rng=rng,
@@ -131,15 +137,19 @@ class SearchAndRescue(BatchedEnv):
         )
         return state, self._reward(finds, state.step)
 
-    def _fly(self, state: SearchState, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Place, heading and speed of the searchers: turn, accelerate, then move by the new heading and speed."""
+    def _fly(self, state: SearchState, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Searchers turn, accelerate, then move by the new heading and speed.
+
+        Returns:
+            their place, heading and speed, and the direction [B, N, 2] of the heading.
+        """
         c = self.options
         turn, acceleration = actions.unbind(-1)
         heading = (state.searcher_heading + turn * c.searcher_max_rotate * math.pi).remainder(FULL_TURN)
         speed = state.searcher_speed + acceleration * c.searcher_max_accelerate
         speed = speed.clamp(c.searcher_min_speed, c.searcher_max_speed)
         ahead = torch.stack(cosine_sine(heading), -1)
-        return (state.searcher_pos + speed[..., None] * ahead).remainder(1.0), heading, speed
+        return (state.searcher_pos + speed[..., None] * ahead).remainder(1.0), heading, speed, ahead
 
     def _drift(self, state: SearchState, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Place and velocity of the targets; too fast a velocity keeps its direction."""
@@ -150,12 +160,11 @@ class SearchAndRescue(BatchedEnv):
         velocity = torch.where(size > c.target_vel_max, c.target_vel_max * velocity / size, velocity)
         return (state.target_pos + velocity).remainder(1.0), velocity
 
-    def _find(self, position: Tensor, heading: Tensor, target_pos: Tensor) -> Tensor:
+    def _find(self, position: Tensor, ahead: Tensor, target_pos: Tensor) -> Tensor:
         """bool [B, N, T]: the target's centre is in contact, and in the cone."""
-        distance2, bearing = self._pairs(position, heading, target_pos)
-        return (distance2 <= self.options.target_contact_range**2) & (
-            bearing.abs() <= self.options.view_angle * math.pi
-        )
+        distance2, *of_bearing = self._pairs(position, ahead, target_pos)
+        is_ahead = angle_of(*of_bearing).abs_() <= self.options.view_angle * math.pi
+        return (distance2 <= self.options.target_contact_range**2) & is_ahead
 
     def _reward(self, finds: Tensor, step: Tensor) -> Tensor:
         """[B, N]: a target pays 1, shared by its finders, less the later it is found.
@@ -181,20 +190,17 @@ class SearchAndRescue(BatchedEnv):
             seen = arrays(*(getattr(state, name) for name in SEEN), obs)
             in_blocks(loops.perceive, len(obs), self._block, self.numbers, *seen)
             return obs, obs.flatten(1), None
-        c = self.options
-        searchers, targets = (
-            self._pairs(state.searcher_pos, state.searcher_heading, position)
-            for position in (state.searcher_pos, state.target_pos)
-        )
-        is_found = state.target_found[:, None]
-        channels = (
-            self._view(*searchers, c.searcher_vision_range, ~self._is_self),
-            self._view(*targets, c.target_vision_range, is_found),
-            self._view(*targets, c.target_vision_range, ~is_found),
-        )
+        ahead = torch.stack(cosine_sine(state.searcher_heading), -1)
+        entities = torch.cat([state.searcher_pos, state.target_pos], 1)
+        distance2, *of_bearing = self._pairs(state.searcher_pos, ahead, entities)
+        distance = root(distance2)
+        of_width = self._contact.expand_as(distance), distance
+        bearing, half_width = angle_of(*(torch.stack(both) for both in zip(of_bearing, of_width)))
+        is_seen = (distance2 <= self._range2).logical_and_(self._is_other)
+        channels = self._view(bearing, half_width, distance.div_(self._range), is_seen, state.target_found)
         remaining = 1 - state.target_found.sum(1).float() / self.num_targets
         shared = torch.stack([remaining, state.step.float() / self.max_steps], 1)  # [B, 2]
-        obs = torch.cat([*channels, shared[:, None].expand(-1, self.num_agents, -1)], 2)
+        obs = torch.cat([channels, shared[:, None].expand(-1, self.num_agents, -1)], 2)
         return obs, obs.flatten(1), None
 
     def observation(self, state: SearchState) -> Tensor:
@@ -203,26 +209,37 @@ class SearchAndRescue(BatchedEnv):
     def global_state(self, state: SearchState) -> Tensor:
         return self.perceive(state)[1]
 
-    def _view(self, distance2: Tensor, bearing: Tensor, vision_range: float, is_shown: Tensor) -> Tensor:
-        """[B, N, V]: what the rays of a channel read.
+    def _view(self, bearing: Tensor, half_width: Tensor, reading: Tensor, is_seen: Tensor, is_found: Tensor) -> Tensor:
+        """[B, N, 3 V]: what the rays read.
+
+        Most of the work is to go through all entities for every ray. So that targets, found and missing, are gone
+        through once, the least of one kind and the greatest of the other are looked for. That takes readings as
+        integers, as floats that are not negative are in the order of their bits; less `FAR` they are below 0.
 
         Args:
-            distance2, bearing: [B, N, K] of K entities, as of `_pairs`.
-            is_shown: bool [B or 1, N or 1, K]: which of them are of the channel.
+            bearing, half_width, reading, is_seen: [B, N, N + T] of the searchers and targets.
+            is_found: bool [B, T].
         """
-        distance = root(distance2)
-        half_width = angle_of(torch.full_like(distance, self.options.target_contact_range), distance)
+        N = self.num_agents
         left, right = (bearing - half_width)[..., None], (bearing + half_width)[..., None]
-        is_seen = is_shown & (distance2 <= vision_range**2)
-        reading = torch.where(is_seen, (distance / vision_range).clamp(max=1), math.inf)[..., None]
-        nearest = torch.where((left < self._rays) & (self._rays < right), reading, math.inf).amin(2)
-        return torch.where(nearest <= 1, nearest, NOTHING)
+        meets = (left < self._rays).logical_and_(self._rays < right)  # [B, N, N + T, V]
+        code = (reading.clamp(max=1).view(torch.int32) - FAR).mul_(is_seen)
+        code[:, :, N:].mul_(1 - 2 * is_found[:, None].int())
+        code = code[..., None] * meets  # 0 where a ray does not meet the entity
+        missing, found = code[:, :, N:].aminmax(dim=2)
+        nearest = torch.cat([code[:, :, :N].amin(2), -found, missing], 2).clamp_(max=0)  # 0 if of the other kind
+        nearest = nearest.add_(FAR).view(torch.float32)
+        return torch.where(nearest <= 1, nearest, scalar(NOTHING, like=nearest))
 
-    def _pairs(self, position: Tensor, heading: Tensor, entities: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distance and bearing [B, N, K] of entities [B, K, 2] for searchers at position [B, N, 2]."""
-        x, y = _short_way(entities[:, None] - position[:, :, None]).unbind(-1)
-        cos, sin = cosine_sine(heading)
-        return x * x + y * y, _bearing(x, y, cos[..., None], sin[..., None])
+    def _pairs(self, position: Tensor, ahead: Tensor, entities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of entities [B, K, 2] for searchers at position [B, N, 2] that head `ahead` [B, N, 2]: [B, N, K] each.
+
+        Returns:
+            the squared distance, and the bearing as `_bearing` has it.
+        """
+        way = _short_way(entities[:, None] - position[:, :, None])
+        x, y = way.unbind(-1)
+        return x * x + y * y, *_bearing(way, *ahead[:, :, None].unbind(-1))
 
     def engine(self) -> Engine:
         return loops.SearchAndRescueLoops(self)
@@ -248,18 +265,19 @@ class SearchAndRescue(BatchedEnv):
         return draw_rays(self.options.num_vision, obs)
 
 
-def _bearing(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Of an entity at (x, y) from a searcher: the heading less its direction, more than 0 to the right.
+def _bearing(way: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Of an entity, `way` [..., 2] from a searcher: the heading less its direction, more than 0 to the right.
 
-    What is exactly at the searcher's place counts as in direction 0.
+    As the y and x of which it is the `angle_of`. What is exactly at the searcher's place counts as in direction 0.
     """
-    x = torch.where((x == 0) & (y == 0), 1.0, x)
-    return angle_of(x * sin - y * cos, x * cos + y * sin)
+    x, y = way.unbind(-1)
+    x = torch.where(way.any(-1), x, scalar(1.0, like=x))
+    return x * sin - y * cos, x * cos + y * sin
 
 
 def _short_way(way: Tensor) -> Tensor:
-    """A way of less than 1 along each axis, or the other way round the torus where that is not longer."""
-    return torch.where(way.abs() >= 0.5, way - way.sign(), way)
+    """A way of at most 1 along each axis, or the other way round the torus where that is not longer."""
+    return way - (2 * way).clamp_(-1, 1).trunc_()
 
 
 ENVIRONMENT = SearchAndRescue
