@@ -325,7 +325,7 @@ def compute_gae(reward: Tensor, value: Tensor, is_done: Tensor, gamma: float, ga
     advantage = torch.empty_like(delta)
     following = torch.zeros_like(delta[:, 0])
     for t in reversed(range(delta.shape[1])):
-        following = advantage[:, t] = delta[:, t] + decay[:, t] * following
+        following = torch.addcmul(delta[:, t], decay[:, t], following, out=advantage[:, t])
     return advantage
 
 

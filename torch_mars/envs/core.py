@@ -500,22 +500,6 @@ def direction_of(y: Tensor, x: Tensor) -> Tensor:
 
 # ---- masked work ----
 
-_SCALARS: dict[tuple, Tensor] = {}
-
-
-def scalar(value: float, like: Tensor) -> Tensor:
-    """A number as a tensor [] of the kind and device of `like`, made once.
-
-    For `torch.where`: given a number, it makes a tensor of it in every call, which on a GPU is one more kernel.
-    """
-    if torch.compiler.is_compiling() or like.is_cuda and torch.cuda.is_current_stream_capturing():
-        return torch.full((), value, dtype=like.dtype, device=like.device)  # of the recording, not of the process
-    key = (value, like.dtype, like.device)
-    if key not in _SCALARS:
-        with torch.inference_mode(False):
-            _SCALARS[key] = torch.full((), value, dtype=like.dtype, device=like.device)
-    return _SCALARS[key]
-
 
 def may_look(tensor: Tensor) -> bool:
     """Whether a value may be looked at for free: on CPU and not inside torch.compile."""

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_mars.envs.constants import kept
 from torch_mars.envs.options import whole
 
 WORD = 1 << 64
@@ -102,30 +103,13 @@ def bits(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _behind(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """What `mix` makes `count` numbers of, int64 [..., count]; and the keys moved past them."""
-    return key.unsqueeze(-1) + _kept(_multiples, count, key.device), key + signed(int(count) * GOLDEN)
+    return key.unsqueeze(-1) + kept(_multiples, count, device=key.device), key + signed(int(count) * GOLDEN)
 
 
 def _multiples(count: int, device: torch.device | str) -> Tensor:
     """GOLDEN times 1, 2, ..., count: int64 [count]."""
     # `| 0` changes nothing, but hides the multiplication from torch.compile, which would do it with wider integers
     return (torch.arange(1, count + 1, device=device) | 0) * _GOLDEN
-
-
-_KEPT: dict[tuple, Tensor] = {}
-
-
-def _kept(make: Callable, number: float, device: torch.device) -> Tensor:
-    """The constant `make(number, device)`, made once: on a GPU every kernel less in a draw counts."""
-    if torch.compiler.is_compiling():
-        return make(number, device)
-    name = (make, number, device)
-    if name not in _KEPT:
-        with torch.inference_mode(False):
-            constant = make(number, device)
-        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-            return constant  # memory of the recording, not of the process
-        _KEPT[name] = constant
-    return _KEPT[name]
 
 
 def uniform(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -136,7 +120,7 @@ def uniform(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def uniform_of(words: Tensor) -> Tensor:
     """What `uniform` makes of words of random bits: of their 24 highest."""
-    return _shift_right(words, 40) * _kept(_float32, 2.0**-24, words.device)
+    return _shift_right(words, 40) * kept(_float32, 2.0**-24, device=words.device)
 
 
 def _float32(number: float, device: torch.device) -> Tensor:

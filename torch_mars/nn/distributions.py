@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_mars.envs.core import may_look, scalar
+from torch_mars.envs.constants import scalar
+from torch_mars.envs.core import may_look
 
 
 class Categorical:

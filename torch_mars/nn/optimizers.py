@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from torch_mars.envs.core import may_look, scalar
+from torch_mars.envs.constants import scalar
+from torch_mars.envs.core import may_look
 
 BETAS = (0.9, 0.999)
 

@@ -57,7 +57,8 @@ from torch_mars.envs.connector.task import (
     ConnectorState,
     Options,
 )
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, scalar
+from torch_mars.envs.constants import scalar
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.pool import in_blocks
 

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_mars.envs.angles import cosine_sine, root
-from torch_mars.envs.core import scalar, where_rows
+from torch_mars.envs.constants import scalar
+from torch_mars.envs.core import where_rows
 from torch_mars.envs.rng import GOLDEN, bits, integers, permutation, signed, uniform
 
 RADIUS = 0.3  # m: nominal, of a robot

@@ -30,7 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops, scalar
+from torch_mars.envs.constants import scalar
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.mpe import loops
 from torch_mars.envs.mpe.task import (

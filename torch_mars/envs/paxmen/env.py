@@ -198,7 +198,7 @@ class PaxMen(BatchedEnv):
     # ---- what is seen ----
 
     def perceive(self, state: PaxMenState) -> tuple[Tensor, Tensor, None]:
-        """Both views read one row of cell values per environment: the floor cells [B, F], a place nobody sees, the wall.
+        """Both views read one row of cell values per environment: the floor cells [B, F], a place unseen, the wall.
 
         On CPU by `loops.perceive`, the same faster.
         """

@@ -54,7 +54,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, scalar
+from torch_mars.envs.constants import scalar
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import GOLDEN, distinct, integers, signed
@@ -67,7 +68,6 @@ from torch_mars.envs.rware.task import (
     NO_SHELF,
     NOTHING,
     OBSERVED,
-    OTHER,
     OWN_CELL,
     TURNS,
     Options,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import scalar
+from torch_mars.envs.constants import scalar
 from torch_mars.envs.smax.scenarios import CENTRE
 from torch_mars.envs.smax.task import FIRST_ATTACK
 
