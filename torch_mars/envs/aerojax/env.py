@@ -158,6 +158,7 @@ class AeroJAX(BatchedEnv):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
         self._set_teams()
         self._set_space()
+        self._set_starts()
         of_types = self._numbers_of([*(c.ally_types or [0] * c.n_allies), *(c.enemy_types or [0] * c.n_enemies)])
         for name, values in of_types.items():
             setattr(self, f"_{name}", self._constant(values))
@@ -173,8 +174,8 @@ class AeroJAX(BatchedEnv):
         self._is_hostile = is_ally[:, None] != is_ally
         self._is_other = ~torch.eye(A, dtype=torch.bool, device=self.device)
         self._statuses = torch.arange(1 + len(CAUSES), device=self.device)
-        self._lane, self._team_size = self._constant([*range(n), *range(e)]), self._constant([n] * n + [e] * e)
-        self._side = self._constant([-1.0] * n + [1.0] * e)
+        self._lanes = [(-1, i, n) for i in range(n)] + [(1, i, e) for i in range(e)]  # side, lane, how many
+        self._team = self._constant([1.0] * n + [-1.0] * e)
 
     def _set_space(self) -> None:
         """The arena and the sensors' cones."""
@@ -188,6 +189,18 @@ class AeroJAX(BatchedEnv):
             for angles in ((c.weapon_h, c.view_h), (c.weapon_v, c.view_v))
         )
         self._across, self._above = (self._constant(tangents).view(2, 1, 1, 1) for tangents in (across, above))
+
+    def _set_starts(self) -> None:
+        """What numbers in [0, 1) mean at a start: x, y, z in m and the course in rad, least and range [4, A] each."""
+        c, scale = self.options, self.options.half_size / 2000
+        least = [
+            (side * 400 * scale, (-1600 + 3200 * (lane + 0.1) / size) * scale, 1000.0, -math.pi / 6)
+            for side, lane, size in self._lanes
+        ]
+        span = [(side * 1200 * scale, 3200 * 0.8 / size * scale, 1000.0, math.pi / 3) for side, _, size in self._lanes]
+        self._start_least, self._start_range = self._constant(least).T, self._constant(span).T
+        self._start_speed = self._constant([(-side * c.v0, c.v0, 0.0) for side, _, _ in self._lanes])
+        self._up = self._constant([0.0, 0.0, 1.0])
 
     def _numbers_of(self, types: list[int]) -> dict[str, list[float]]:
         """What differs between the aircraft by their types, [A] each."""
@@ -203,7 +216,7 @@ class AeroJAX(BatchedEnv):
             "trim_throttle": [throttle for _, throttle in trims],
         }
 
-    def _constant(self, values: list[float]) -> Tensor:
+    def _constant(self, values: Sequence) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device)
 
     def admitted(self, state: AeroState, given: Collection[str]) -> AeroState:
@@ -224,29 +237,24 @@ class AeroJAX(BatchedEnv):
         """Allies in the west flying east, enemies in the east flying west, each in a lane of its own."""
         if runs_in_loops(rng):
             return self._initial_state_in_loops(rng)
-        c, A = self.options, self.num_aircraft
-        count = rng.shape[0]
+        A, count = self.num_aircraft, rng.shape[0]
         draws, rng = uniform(rng, 4 * A)
-        u1, u2, u3, u4 = draws.view(count, 4, A).unbind(1)
-        scale = c.half_size / 2000
-        x = self._side * (400 + 1200 * u1) * scale
-        y = (-1600 + 3200 * (self._lane + 0.1 + 0.8 * u2) / self._team_size) * scale
-        z = 1000 + 1000 * u3
-        course = math.pi / 6 * (2 * u4 - 1)
-        level = torch.zeros_like(x)
+        starts = torch.addcmul(self._start_least, draws.view(count, 4, A), self._start_range)
+        course = starts[:, 3]
+        status = torch.zeros(count, A, dtype=torch.int64, device=rng.device)
         pairs = torch.zeros(count, A, A, dtype=torch.int64, device=rng.device)
         state = AeroState(
             **self.episode_start(rng),
-            position=torch.stack([x, y, z], -1),
-            velocity=torch.stack([-c.v0 * self._side * course.cos(), c.v0 * course.sin(), level], -1),
-            lift_dir=torch.stack([level, level, level + 1], -1),
-            alpha=self._trim_alpha + level,
-            throttle=self._trim_throttle + level,
-            health=self._max_health + level,
-            status=torch.zeros_like(level, dtype=torch.int64),
+            position=starts[:, :3].mT.contiguous(),
+            velocity=torch.stack([course.cos(), course.sin(), course], -1) * self._start_speed,
+            lift_dir=self._up.repeat(count, A, 1),
+            alpha=self._trim_alpha.repeat(count, 1),
+            throttle=self._trim_throttle.repeat(count, 1),
+            health=self._max_health.repeat(count, 1),
+            status=status,
             lock_steps=pairs,
             detected=pairs > 0,
-            under_fire=level > 0,
+            under_fire=status > 0,
         )
         detected, _, rng = self._sense(rng, self._geometry(motion_of(state)), state.status == FLYING)
         return dataclasses.replace(state, rng=rng, detected=detected)
@@ -543,10 +551,10 @@ class AeroJAX(BatchedEnv):
     def _entities(self, axes: Tensor, sight: Sight, g: Geometry) -> Tensor:
         """Every aircraft as each ally sees it: [B, N, A, 12]."""
         own, motion = self._allies, sight.motion
-        distance, ahead, right, up = (x / self.options.view_range for x in g)
+        distance, ahead, right, up = torch.stack(g) / self.options.view_range
         flies_ahead, flies_right, flies_up = vectors.along(motion.direction[:, :, None], axes)
         features = Entity(
-            team=-self._side,
+            team=self._team,
             ahead=ahead,
             right=right,
             up=up,

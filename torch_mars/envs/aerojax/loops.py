@@ -8,8 +8,8 @@ where it matters, and draw the same random numbers: from equal states they are e
 The functions bear the names of their twins in `vectors.py`, `physics.py`, `opponents.py` and `env.py`, where their
 meaning is described, and stand in the same order; most treat one aircraft, number i. Those lost have no motion here:
 nobody looks at it. Functions without a twin: what torch has or tensors need no function for (`larger`, `smaller`,
-`clamp`, `cosine_sine`, `add`, `subtract`, `scale`, `put`, `lane`, `put_lane`, `situation`, `scratch`), `orient` and `orient_all`, which keep the
-axes that many look along, and `_board`.
+`clamp`, `cosine_sine`, `add`, `subtract`, `scale`, `put`, `lane`, `put_lane`, `situation`, `scratch`), `orient` and
+`orient_all`, which keep the axes that many look along, and `_board`.
 
 numba checks no index, so none depends on what a State holds; and nothing here raises an error: functions that may
 raise count references, which takes long.

@@ -141,9 +141,9 @@ def _target(me: Flyer, foes: Flyer, moves: Tensor, foe_alive: Tensor, is_passive
 def _aim(me: Flyer, target: Target) -> tuple[Vector, Vector]:
     """2. The direction to the target, and the rate at which it turns (the lead), 1/s."""
     to_aim = target.position - me.position
-    far = length(to_aim).clamp(min=1)
-    e = to_aim / far
-    turning = across(target.velocity - me.velocity, e) / far
+    nearness = length(to_aim).clamp(min=1).reciprocal()
+    e = nearness * to_aim
+    turning = nearness * across(target.velocity - me.velocity, e)
     # 3. turn at right angles first if it lies behind
     ahead = dot(e, me.nose)
     return torch.where(ahead < 0, unit(less(e, ahead, me.nose)), e), turning
@@ -180,12 +180,12 @@ def _keep_clear(
     return torch.where(is_dodging, unit(less(me.direction, strength, unit(m))), e), is_dodging
 
 
-def _unit_level(a: Vector) -> Vector:
-    """The unit vector of the level part."""
-    return unit(a * fixed((1.0, 1.0, 0.0), a), 1e-6)
+def _unit_level(a: Vector) -> Tensor:
+    """The unit vector of the level part, [2, ...]."""
+    return unit(a[:2], 1e-6)
 
 
-def _avoid_walls(e: Vector, me: Flyer, c: Options) -> tuple[Vector, Vector, Tensor]:
+def _avoid_walls(e: Vector, me: Flyer, c: Options) -> tuple[Vector, Tensor, Tensor]:
     """6. Level and inwards, if a wall is nearer than the turn away from it needs. Also the level direction to fly."""
     velocity = me.velocity[:2]
     room = c.half_size - me.position[:2] * velocity.sign()
@@ -197,16 +197,21 @@ def _avoid_walls(e: Vector, me: Flyer, c: Options) -> tuple[Vector, Vector, Tens
     ahead = dot(inwards, heading)
     sideways = unit(less(inwards, ahead, heading), 1e-6)
     level = torch.where(is_out, torch.where(ahead < 0, sideways, inwards), heading)
-    return torch.where(is_out, level, e), level, is_out
+    return torch.where(is_out, _at(level, 0.0), e), level, is_out
 
 
-def _avoid_ground(e: Vector, level: Vector, me: Flyer) -> tuple[Vector, Tensor]:
+def _at(level: Tensor, z: float) -> Vector:
+    """[2, ...] with a third component."""
+    return torch.cat([level, torch.full_like(level[:1], z)])
+
+
+def _avoid_ground(e: Vector, level: Tensor, me: Flyer) -> tuple[Vector, Tensor]:
     """7. Pull up, if what the pull-up needs would take it too low."""
     sink = -me.velocity[2]
     circle = me.speed.square() * (1 - (1 - me.direction[2].square()).clamp(min=0).sqrt()) / (PULL_G * GRAVITY)
     drop = torch.add(circle, sink.clamp(min=0), alpha=PULL_REACT)
     is_pulling = (sink > 0) & (me.position[2] - drop < FLOOR_HARD)
-    return torch.where(is_pulling, unit(level + fixed((0.0, 0.0, 0.5), sink)), e), is_pulling
+    return torch.where(is_pulling, unit(_at(level, 0.5)), e), is_pulling
 
 
 def _acceleration(e: Vector, turning: Vector, me: Flyer, target: Target, is_guarding: Tensor) -> Vector:

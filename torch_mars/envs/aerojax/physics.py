@@ -45,7 +45,8 @@ def motion_of(state: AeroState) -> Motion:
     vectors = torch.cat([split(x) for x in (state.position, state.velocity, state.lift_dir)])
     position, velocity, lift_dir = vectors.chunk(3)
     speed = length(velocity)
-    return Motion(position, velocity / speed, speed, lift_dir, state.alpha, state.throttle)
+    direction = speed.reciprocal() * velocity  # as the loops do: pilots' controls magnify how it is rounded
+    return Motion(position, direction, speed, lift_dir, state.alpha, state.throttle)
 
 
 def velocity_of(motion: Motion) -> Vector:
@@ -80,7 +81,7 @@ def alpha_limits(of_one: Tensor, c: Options) -> tuple[Tensor, Tensor]:
 def lift_coefficient(alpha: Tensor, c: Options) -> Tensor:
     """Rises in a straight line to the stall angle and falls as steeply beyond it."""
     stall = math.radians(c.alpha_stall)
-    return c.cl_alpha * (stall - (alpha - stall).abs())
+    return torch.rsub((alpha - stall).abs(), c.cl_alpha * stall, alpha=c.cl_alpha)
 
 
 def drag_coefficient(alpha: Tensor, c: Options) -> Tensor:
