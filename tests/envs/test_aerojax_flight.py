@@ -24,10 +24,13 @@ def motion(speed=120.0, alpha_deg=None, bank_deg=0.0, climb_deg=0.0, height=1500
     def number(x):
         return torch.tensor([[x]], dtype=dtype)
 
+    def vector(*components):
+        return torch.tensor(components, dtype=dtype).view(3, 1, 1)
+
     up = (-math.sin(climb) * math.cos(bank), -math.sin(bank), math.cos(climb) * math.cos(bank))
     return Motion(
-        tuple(map(number, (0.0, 0.0, height))), tuple(map(number, (math.cos(climb), 0.0, math.sin(climb)))),
-        number(speed), tuple(map(number, up)), number(alpha), number(throttle),
+        vector(0.0, 0.0, height), vector(math.cos(climb), 0.0, math.sin(climb)),
+        number(speed), vector(*up), number(alpha), number(throttle),
     )  # fmt: skip
 
 

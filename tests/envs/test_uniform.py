@@ -97,7 +97,7 @@ TWINS = {
         ("vectors.py", "physics.py", "opponents.py", "env.py"),
         {
             *("constants", "fleet_of", "new_results", "metrics", "environments_at_once", "situation", "scratch"),
-            *("larger", "smaller", "clamp", "cosine_sine", "put", "lane", "put_lane"),
+            *("larger", "smaller", "clamp", "cosine_sine", "add", "subtract", "scale", "put", "lane", "put_lane"),
             *("orient", "orient_all", "_board"),
         },
     ),

@@ -74,7 +74,7 @@ enemies. Sums over the episode: `episode_kills`, `episode_losses`, ..., and `epi
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -85,8 +85,8 @@ from torch_mars.envs.aerojax import loops, opponents, physics, vectors
 from torch_mars.envs.aerojax.physics import (
     GRAVITY,
     Motion,
+    acceleration_of_one,
     body_axes,
-    dynamic_pressure,
     lift_coefficient,
     motion_of,
     velocity_of,
@@ -114,15 +114,27 @@ from torch_mars.envs.aerojax.task import (
     Options,
 )
 from torch_mars.envs.aerojax.vectors import Vector
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops, scalar
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.options import LARGEST
 from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import uniform
 
-UNKNOWN, OWN = 1e9, 2e9  # sorting keys behind every distance
 MOVED = tuple(name for name in loops.Situation._fields if name != "step")  # the fields that a step changes
 SLOWEST = 1e-3  # m/s, in a State: below it there is no direction
+
+
+class Sight(NamedTuple):
+    """What is worked out once for the observations and the global state."""
+
+    motion: Motion
+    is_alive: Tensor  # bool [B, A]
+    position: Tensor  # [3, B, A], in half sizes, height of the ceiling
+    pace: Tensor  # [B, A], speed in 100 m/s
+    alpha: Tensor  # [B, A], of the largest
+    health: Tensor  # [B, A], of the type's most
+    lock: Tensor  # [B, A, A], of the longest that counts, at most 1
+    time_left: Tensor  # [B, 1]
 
 
 class AeroJAX(BatchedEnv):
@@ -145,9 +157,12 @@ class AeroJAX(BatchedEnv):
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (state_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
         self._set_teams()
+        self._set_space()
+        self._set_starts()
         of_types = self._numbers_of([*(c.ally_types or [0] * c.n_allies), *(c.enemy_types or [0] * c.n_enemies)])
         for name, values in of_types.items():
             setattr(self, f"_{name}", self._constant(values))
+        self._kind, self._ones = self._types / TYPE_UNIT, torch.ones_like(self._types)
         self.numbers = loops.constants(c, self.enemy_slots, self.ally_slots), loops.fleet_of(**of_types)
         self._block = loops.environments_at_once(self.num_aircraft)
 
@@ -158,8 +173,34 @@ class AeroJAX(BatchedEnv):
         is_ally = torch.arange(A, device=self.device) < n
         self._is_hostile = is_ally[:, None] != is_ally
         self._is_other = ~torch.eye(A, dtype=torch.bool, device=self.device)
-        self._lane, self._team_size = self._constant([*range(n), *range(e)]), self._constant([n] * n + [e] * e)
-        self._side = self._constant([-1.0] * n + [1.0] * e)
+        self._statuses = torch.arange(1 + len(CAUSES), device=self.device)
+        self._lanes = [(-1, i, n) for i in range(n)] + [(1, i, e) for i in range(e)]  # side, lane, how many
+        self._team = self._constant([1.0] * n + [-1.0] * e)
+
+    def _set_space(self) -> None:
+        """The arena and the sensors' cones."""
+        c = self.options
+        self._extent = self._constant([c.half_size, c.half_size, c.ceiling]).view(3, 1, 1)
+        self._least = self._constant([-c.half_size, -c.half_size, -math.inf]).view(3, 1, 1)
+        self._east = self._constant([1.0, 0.0]).view(2, 1, 1)
+        # tangents of half the total angles: of the weapon's cone, then of the view's
+        across, above = (
+            [math.tan(math.radians(angle / 2)) for angle in angles]
+            for angles in ((c.weapon_h, c.view_h), (c.weapon_v, c.view_v))
+        )
+        self._across, self._above = (self._constant(tangents).view(2, 1, 1, 1) for tangents in (across, above))
+
+    def _set_starts(self) -> None:
+        """What numbers in [0, 1) mean at a start: x, y, z in m and the course in rad, least and range [4, A] each."""
+        c, scale = self.options, self.options.half_size / 2000
+        least = [
+            (side * 400 * scale, (-1600 + 3200 * (lane + 0.1) / size) * scale, 1000.0, -math.pi / 6)
+            for side, lane, size in self._lanes
+        ]
+        span = [(side * 1200 * scale, 3200 * 0.8 / size * scale, 1000.0, math.pi / 3) for side, _, size in self._lanes]
+        self._start_least, self._start_range = self._constant(least).T, self._constant(span).T
+        self._start_speed = self._constant([(-side * c.v0, c.v0, 0.0) for side, _, _ in self._lanes])
+        self._up = self._constant([0.0, 0.0, 1.0])
 
     def _numbers_of(self, types: list[int]) -> dict[str, list[float]]:
         """What differs between the aircraft by their types, [A] each."""
@@ -175,7 +216,7 @@ class AeroJAX(BatchedEnv):
             "trim_throttle": [throttle for _, throttle in trims],
         }
 
-    def _constant(self, values: list[float]) -> Tensor:
+    def _constant(self, values: Sequence) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device)
 
     def admitted(self, state: AeroState, given: Collection[str]) -> AeroState:
@@ -196,29 +237,24 @@ class AeroJAX(BatchedEnv):
         """Allies in the west flying east, enemies in the east flying west, each in a lane of its own."""
         if runs_in_loops(rng):
             return self._initial_state_in_loops(rng)
-        c, A = self.options, self.num_aircraft
-        count = rng.shape[0]
+        A, count = self.num_aircraft, rng.shape[0]
         draws, rng = uniform(rng, 4 * A)
-        u1, u2, u3, u4 = draws.view(count, 4, A).unbind(1)
-        scale = c.half_size / 2000
-        x = self._side * (400 + 1200 * u1) * scale
-        y = (-1600 + 3200 * (self._lane + 0.1 + 0.8 * u2) / self._team_size) * scale
-        z = 1000 + 1000 * u3
-        course = math.pi / 6 * (2 * u4 - 1)
-        level = torch.zeros_like(x)
+        starts = torch.addcmul(self._start_least, draws.view(count, 4, A), self._start_range)
+        course = starts[:, 3]
+        status = torch.zeros(count, A, dtype=torch.int64, device=rng.device)
         pairs = torch.zeros(count, A, A, dtype=torch.int64, device=rng.device)
         state = AeroState(
             **self.episode_start(rng),
-            position=vectors.join((x, y, z)),
-            velocity=vectors.join((c.v0 * -self._side * course.cos(), c.v0 * course.sin(), level)),
-            lift_dir=vectors.join((level, level, level + 1)),
-            alpha=self._trim_alpha + level,
-            throttle=self._trim_throttle + level,
-            health=self._max_health + level,
-            status=torch.zeros_like(level, dtype=torch.int64),
+            position=starts[:, :3].mT.contiguous(),
+            velocity=torch.stack([course.cos(), course.sin(), course], -1) * self._start_speed,
+            lift_dir=self._up.repeat(count, A, 1),
+            alpha=self._trim_alpha.repeat(count, 1),
+            throttle=self._trim_throttle.repeat(count, 1),
+            health=self._max_health.repeat(count, 1),
+            status=status,
             lock_steps=pairs,
             detected=pairs > 0,
-            under_fire=level > 0,
+            under_fire=status > 0,
         )
         detected, _, rng = self._sense(rng, self._geometry(motion_of(state)), state.status == FLYING)
         return dataclasses.replace(state, rng=rng, detected=detected)
@@ -255,31 +291,32 @@ class AeroJAX(BatchedEnv):
         before = motion_of(state)
         controls = self._decide(before, was_alive, actions)
         after, is_grounded = self._fly(before, was_alive, controls)
-        status = self._lose(state.status, before, after, is_grounded)
+        status = self._lose(state.status, was_alive, before, after, is_grounded)
 
         # sense, lock, damage at the new positions
         is_alive = status == FLYING
         detected, in_weapon, rng = self._sense(state.rng, self._geometry(after), is_alive)
-        lock_steps = torch.where(detected & in_weapon, state.lock_steps + 1, 0)
+        lock_steps = (state.lock_steps + 1) * (detected & in_weapon)
         damage = self._damage(lock_steps)
         taken = damage.sum(1)
         health = self._health(state.health, taken)
-        status = torch.where(is_alive & (health <= 0), SHOT, status)
+        status = torch.where(is_alive & (health <= 0), scalar(SHOT, status), status)
 
         # those lost in this step are out of every lock and every sensor
         is_alive = status == FLYING
         both_alive = is_alive[:, :, None] & is_alive[:, None]
+        velocity = torch.where(was_alive, velocity_of(after), vectors.split(state.velocity))
         state = dataclasses.replace(
             state,
             rng=rng,
             position=vectors.join(after.position),
-            velocity=torch.where(was_alive[..., None], vectors.join(velocity_of(after)), state.velocity),
+            velocity=vectors.join(velocity),
             lift_dir=vectors.join(after.lift_dir),
             alpha=after.alpha,
             throttle=after.throttle,
-            health=torch.where(is_alive, health, 0.0),
+            health=health * is_alive,
             status=status,
-            lock_steps=torch.where(both_alive, lock_steps, 0),
+            lock_steps=lock_steps * both_alive,
             detected=detected & both_alive,
             under_fire=(taken > 0) & is_alive,
         )
@@ -312,58 +349,56 @@ class AeroJAX(BatchedEnv):
     def _fly(self, before: Motion, was_alive: Tensor, controls: Tensor) -> tuple[Motion, Tensor]:
         """How all move after the step, and who touched the ground; the dead keep every field."""
         moved, is_grounded = physics.fly(before, controls, self._max_thrust, self.options)
-        after = [
-            (vectors.where if isinstance(new, tuple) else torch.where)(was_alive, new, old)
-            for new, old in zip(moved, before)
-        ]
-        return Motion(*after), is_grounded
+        return Motion(*(torch.where(was_alive, new, old) for new, old in zip(moved, before))), is_grounded
 
-    def _lose(self, status: Tensor, before: Motion, after: Motion, is_grounded: Tensor) -> Tensor:
+    def _lose(self, status: Tensor, was_alive: Tensor, before: Motion, after: Motion, is_grounded: Tensor) -> Tensor:
         """Status after losses at the ground, then by leaving the arena, then by collisions of those still alive."""
-        status = torch.where((status == FLYING) & is_grounded, GROUND, status)
-        status = torch.where((status == FLYING) & self._is_outside(after.position), LEFT, status)
-        return torch.where(self._collides(before.position, after.position, status == FLYING), COLLIDED, status)
+        fate = torch.where(self._is_outside(after.position), scalar(LEFT, status), status)
+        fate = torch.where(is_grounded, scalar(GROUND, status), fate)
+        status = torch.where(was_alive, fate, status)
+        is_struck = self._collides(before.position, after.position, status == FLYING)
+        return torch.where(is_struck, scalar(COLLIDED, status), status)
 
     def _is_outside(self, position: Vector) -> Tensor:
-        x, y, z = position
-        half = self.options.half_size
-        return (x.abs() > half) | (y.abs() > half) | (z > self.options.ceiling)
+        return (position.clamp(self._least, self._extent) != position).any(0)
 
     def _collides(self, before: Vector, after: Vector, is_alive: Tensor) -> Tensor:
         """bool [B, A]: passed another living aircraft too closely on the straight lines of this step."""
-        r0, r1 = _pairs(before), _pairs(after)
-        dr = vectors.subtract(r1, r0)
+        r0 = _pairs(before)
+        dr = _pairs(after) - r0
         tau = (-vectors.dot(r0, dr) / vectors.dot(dr, dr).clamp(min=1e-9)).clamp(0, 1)
-        nearest = vectors.add(r0, vectors.scale(tau, dr))
-        is_close = vectors.dot(nearest, nearest) < self.options.collision_range**2
+        is_close = vectors.length(torch.addcmul(r0, tau, dr)) < self.options.collision_range
         return (is_close & self._is_other & is_alive[:, :, None] & is_alive[:, None]).any(2)
 
     def _geometry(self, motion: Motion, observers: slice = slice(None)) -> Geometry:
-        r = _pairs(motion.position, observers)
-        nose, right, up = (tuple(x[:, observers, None] for x in axis) for axis in body_axes(motion))
-        return Geometry(vectors.length(r), vectors.dot(r, nose), vectors.dot(r, right), vectors.dot(r, up))
+        return self._seen_along(body_axes(motion)[..., observers], motion, observers)
 
-    def _in_cone(self, g: Geometry, horizontal_deg: float, vertical_deg: float) -> Tensor:
-        """bool [B, A, A]: j lies in i's cone of these total angles; the azimuth is that of the level part."""
-        across = math.tan(math.radians(horizontal_deg / 2))
-        above = math.tan(math.radians(vertical_deg / 2))
-        level = (g.ahead.square() + g.right.square()).sqrt()
-        return (g.ahead > 0) & (g.right.abs() <= g.ahead * across) & (g.up.abs() <= level * above)
+    def _seen_along(self, axes: Tensor, motion: Motion, observers: slice) -> Geometry:
+        """`axes`: the observers' own, [3, 3, B, I]."""
+        r = _pairs(motion.position, observers)
+        return Geometry(vectors.length(r), *vectors.along(r, axes))
+
+    def _in_cone(self, g: Geometry) -> Tensor:
+        """bool [2, B, A, A]: j lies in i's cone of the weapon, of the view; the azimuth is that of the level part."""
+        level = torch.hypot(g.ahead, g.right)
+        is_across = g.right.abs() <= g.ahead * self._across
+        return (g.ahead > 0) & is_across & (g.up.abs() <= level * self._above)
 
     def _sense(self, rng: Tensor, g: Geometry, is_alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Who detects whom, who has whom in its weapon cone [B, A, A], and the keys moved on."""
         c, A = self.options, self.num_aircraft
         draws, rng = uniform(rng, A * A)
-        in_weapon = self._in_cone(g, c.weapon_h, c.weapon_v) & (g.distance <= c.weapon_range)
+        in_weapon, in_view = self._in_cone(g)
+        in_weapon = in_weapon & (g.distance <= c.weapon_range)
         share2 = g.distance.square() / self._view_range2[:, None]
-        in_view = self._in_cone(g, c.view_h, c.view_v) & (share2 <= 1) & (draws.view(-1, A, A) < 1 - share2)
+        in_view = in_view & (draws.view(-1, A, A) < 1 - share2)
         sees = (g.distance < c.close_range) | in_view | (in_weapon & (share2 <= 1))
         return sees & self._is_hostile & is_alive[:, :, None] & is_alive[:, None], in_weapon, rng
 
     def _damage(self, lock_steps: Tensor) -> Tensor:
         """What i's lock does to j's health in this step: [B, A, A]."""
         c = self.options
-        return (lock_steps.clamp(c.lock_min, c.lock_max) - c.lock_min).float() * (c.damage_rate * c.dt)
+        return (lock_steps.clamp(c.lock_min, c.lock_max) - c.lock_min) * (c.damage_rate * c.dt)
 
     def _health(self, health: Tensor, taken: Tensor) -> Tensor:
         """Less what was taken, a little healed."""
@@ -373,24 +408,21 @@ class AeroJAX(BatchedEnv):
     def _outcome(self, state: AeroState, was_alive: Tensor):
         """Reward [B, N], terminated [B], and what happened in this step."""
         c = self.options
-        is_alive = state.status == FLYING
-        allies_alive = is_alive[:, self._allies].sum(1)
-        enemies_alive = is_alive[:, self._enemies].sum(1)
-        lost_allies = was_alive[:, self._allies].sum(1) - allies_alive
-        lost_enemies = was_alive[:, self._enemies].sum(1) - enemies_alive
+        # those lost before this step count nowhere
+        status = torch.where(was_alive, state.status, scalar(-1, state.status))
+        is_of = status[:, None] == self._statuses[:, None]  # [B, statuses, A]
+        allies, enemies = (is_of[..., team].sum(2) for team in (self._allies, self._enemies))
+        allies_alive, enemies_alive = allies[:, FLYING], enemies[:, FLYING]
+        lost_allies, lost_enemies = allies[:, 1:].sum(1), enemies[:, 1:].sum(1)
         terminated = (allies_alive == 0) | (enemies_alive == 0)
         is_over = terminated | (state.step + 1 >= self.max_steps)
         won = is_over & (allies_alive > enemies_alive)
         team_reward = (
-            c.reward_kill * lost_enemies.float() / c.n_enemies
-            - c.reward_death * lost_allies.float() / c.n_allies
-            + c.reward_win * won.float()
+            c.reward_kill / c.n_enemies * lost_enemies - c.reward_death / c.n_allies * lost_allies + c.reward_win * won
         )
-        now_lost = torch.where(was_alive, state.status, FLYING)
         losses = {}
         for cause, of_enemies, of_allies in zip(CAUSES, ENEMY_LOSSES, ALLY_LOSSES):
-            losses[of_enemies] = (now_lost[:, self._enemies] == cause).sum(1)
-            losses[of_allies] = (now_lost[:, self._allies] == cause).sum(1)
+            losses[of_enemies], losses[of_allies] = enemies[:, cause], allies[:, cause]
         metrics = {
             "won": won,
             "lost": is_over & (allies_alive < enemies_alive),
@@ -419,8 +451,21 @@ class AeroJAX(BatchedEnv):
             global_state = state.alpha.new_empty(count, self.state_size)
             self._in_loops(loops.perceive, state, *arrays(obs, global_state))
             return obs, global_state, None
-        motion = motion_of(state)
-        return self._observation(state, motion), self._global_state(state, motion), None
+        sight = self._sight(state)
+        return self._observation(state, sight), self._global_state(state, sight), None
+
+    def _sight(self, state: AeroState) -> Sight:
+        c, motion = self.options, motion_of(state)
+        return Sight(
+            motion=motion,
+            is_alive=state.status == FLYING,
+            position=motion.position / self._extent,
+            pace=motion.speed / SPEED_UNIT,
+            alpha=motion.alpha / math.radians(c.alpha_max),
+            health=state.health / self._max_health,
+            lock=(state.lock_steps / c.lock_max).clamp(max=1),
+            time_left=self._time_left(state)[:, None],
+        )
 
     def observation(self, state: AeroState) -> Tensor:
         return self.perceive(state)[0]
@@ -429,130 +474,130 @@ class AeroJAX(BatchedEnv):
         return self.perceive(state)[1]
 
     def _time_left(self, state: AeroState) -> Tensor:
-        return 1 - state.step.float() / self.max_steps
+        return 1 - state.step / self.max_steps
 
-    def _observation(self, state: AeroState, motion: Motion) -> Tensor:
+    def _observation(self, state: AeroState, sight: Sight) -> Tensor:
         """[B, N, O]: ego, enemies known, allies known; zeros for a dead ally."""
         own, foes = self._allies, self._enemies
-        g = self._geometry(motion, own)
-        known = self._knows(state, g)
-        features = self._entities(state, motion, g, known.float())
-        key = torch.where(known, g.distance, UNKNOWN)
-        ally_key = torch.where(self._is_other[own, own], key[:, :, own], OWN)
-        blocks = [
-            self._ego(state, motion),
-            _nearest(key[:, :, foes], features[:, :, foes], self.enemy_slots),
-            _nearest(ally_key, features[:, :, own], self.ally_slots),
-        ]
-        return torch.cat(blocks, 2)
+        axes = body_axes(sight.motion)[..., own]
+        g = self._seen_along(axes, sight.motion, own)
+        # the unknown are behind all others
+        key = torch.where(self._knows(state, sight, g), g.distance, scalar(math.inf, g.distance))
+        enemy_key, enemies = _nearest(key[..., foes], self.enemy_slots)
+        ally_key, allies = _nearest(key[..., own], self.ally_slots)
+        order = torch.cat([enemies + self.num_agents, allies], 2)[..., None].expand(-1, -1, -1, ENTITY_FEATURES)
+        is_known = torch.cat([enemy_key, ally_key], 2) < math.inf
+        entities = self._entities(axes, sight, g).gather(2, order) * is_known[..., None]
+        return torch.cat([self._ego(state, axes, sight), entities.flatten(2)], 2)
 
-    def _knows(self, state: AeroState, g: Geometry) -> Tensor:
+    def _knows(self, state: AeroState, sight: Sight, g: Geometry) -> Tensor:
         """bool [B, N, A]: allies in radio range, and the enemies that one of them or the ego itself detects."""
         own, foes = self._allies, self._enemies
-        is_alive = state.status == FLYING
-        linked = (g.distance[:, :, own] <= self.options.comm_range) & self._is_other[own, own]
-        linked = linked & is_alive[:, own, None] & is_alive[:, None, own]
+        linked = (g.distance[..., own] <= self.options.comm_range) & self._is_other[own, own]
+        linked = linked & sight.is_alive[:, None, own]
         detected = state.detected[:, own, foes]
         told = (linked.float() @ detected.float()) > 0  # by an ally in range, one hop
-        knows = (detected | told) & is_alive[:, own, None] & is_alive[:, None, foes]
-        return torch.cat([linked, knows], 2)
+        knows = (detected | told) & sight.is_alive[:, None, foes]
+        return torch.cat([linked, knows], 2) & sight.is_alive[:, own, None]
 
-    def _ego(self, state: AeroState, motion: Motion) -> Tensor:
+    def _ego(self, state: AeroState, axes: Tensor, sight: Sight) -> Tensor:
         """Every ally's own numbers, zeros for a dead one: [B, N, 18]."""
-        c, own = self.options, self._allies
-        nose, right, up = body_axes(motion)
-        load = dynamic_pressure(motion.speed, c) * c.wing_area * lift_coefficient(motion.alpha, c)
-        wall_ahead, wall_right, wall_behind, wall_left = self._walls(motion)
+        c, own, motion = self.options, self._allies, sight.motion
+        load = acceleration_of_one(motion.speed, c) * lift_coefficient(motion.alpha, c)
+        nose, right, up = axes
+        wall_ahead, wall_right, wall_behind, wall_left = self._walls(sight)
         features = Ego(
-            alive=torch.ones_like(motion.speed),
-            health=state.health / self._max_health,
-            height=motion.position[2] / c.ceiling,
-            speed=motion.speed / SPEED_UNIT,
+            alive=self._ones[own],
+            health=sight.health[:, own],
+            height=sight.position[2, :, own],
+            speed=sight.pace[:, own],
             nose_up=nose[2],
             right_wing_down=-right[2],
             upright=up[2],
-            alpha=motion.alpha / math.radians(c.alpha_max),
-            climb=motion.direction[2],
-            throttle=motion.throttle,
-            load=load / (c.mass * GRAVITY * c.n_max),
+            alpha=sight.alpha[:, own],
+            climb=motion.direction[2, :, own],
+            throttle=motion.throttle[:, own],
+            load=load[:, own] / (GRAVITY * c.n_max),
             wall_ahead=wall_ahead,
             wall_right=wall_right,
             wall_behind=wall_behind,
             wall_left=wall_left,
-            time_left=self._time_left(state)[:, None].expand_as(motion.speed),
-            under_fire=state.under_fire.float(),
-            type=(self._types / TYPE_UNIT).expand_as(motion.speed),
+            time_left=sight.time_left,
+            under_fire=state.under_fire[:, own].float(),
+            type=self._kind[own],
         )
-        is_alive = (state.status == FLYING)[:, own, None].float()
-        return torch.stack([feature[:, own] for feature in features], 2) * is_alive
+        return _stacked(features, nose[2]) * sight.is_alive[:, own, None]
 
-    def _walls(self, motion: Motion) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Distance to the side walls ahead, right, behind, left along the level heading, in half sizes, at most 2."""
-        x, y, _ = motion.position
-        tx, ty, _ = motion.direction
-        level = (tx * tx + ty * ty).sqrt()
-        has_heading = level > 1e-6
-        hx = torch.where(has_heading, tx / level.clamp(min=1e-6), 1.0)
-        hy = torch.where(has_heading, ty / level.clamp(min=1e-6), 0.0)
-        return self._ray(x, y, hx, hy), self._ray(x, y, hy, -hx), self._ray(x, y, -hx, -hy), self._ray(x, y, -hy, hx)
+    def _walls(self, sight: Sight) -> Tensor:
+        """Distance to the side walls ahead, right, behind, left along the level heading, in half sizes, at most 2.
 
-    def _ray(self, x: Tensor, y: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-        """From (x, y) along the unit direction (dx, dy) to the first wall."""
-        half = self.options.half_size
-        to_x = (half - x * dx.sign()) / dx.abs().clamp(min=1e-6)
-        to_y = (half - y * dy.sign()) / dy.abs().clamp(min=1e-6)
-        return (torch.minimum(to_x, to_y) / half).clamp(0, 2)
+        [4, B, N]
+        """
+        level = sight.motion.direction[:2, :, self._allies]
+        size = vectors.length(level)
+        heading = torch.where(size > 1e-6, level / size.clamp(min=1e-6), self._east)
+        (x, y), (minus_x, minus_y) = heading, -heading
+        directions = torch.stack([x, y, y, minus_x, minus_x, minus_y, minus_y, x]).unflatten(0, (4, 2))
+        return self._ray(sight.position[:2, :, self._allies], directions)
 
-    def _entities(self, state: AeroState, motion: Motion, g: Geometry, known: Tensor) -> Tensor:
-        """Every aircraft as each ally sees it, zeros where not `known`: [B, N, A, 12]."""
-        c, own = self.options, self._allies
-        t = tuple(x[:, None] for x in motion.direction)
-        nose, right, up = (tuple(x[:, own, None] for x in axis) for axis in body_axes(motion))
+    def _ray(self, position: Tensor, direction: Tensor) -> Tensor:
+        """From level positions along level unit directions to the first wall; lengths in half sizes.
+
+        Components x, y are the third axis from the end: [2, B, N], [4, 2, B, N] -> [4, B, N].
+        """
+        to_walls = (1 - position * direction.sign()) / direction.abs().clamp(min=1e-6)
+        return to_walls.amin(1).clamp(0, 2)
+
+    def _entities(self, axes: Tensor, sight: Sight, g: Geometry) -> Tensor:
+        """Every aircraft as each ally sees it: [B, N, A, 12]."""
+        own, motion = self._allies, sight.motion
+        distance, ahead, right, up = torch.stack(g) / self.options.view_range
+        flies_ahead, flies_right, flies_up = vectors.along(motion.direction[:, :, None], axes)
         features = Entity(
-            team=-self._side,
-            ahead=g.ahead / c.view_range,
-            right=g.right / c.view_range,
-            up=g.up / c.view_range,
-            distance=g.distance / c.view_range,
-            flies_ahead=vectors.dot(t, nose),
-            flies_right=vectors.dot(t, right),
-            flies_up=vectors.dot(t, up),
-            faster=(motion.speed[:, None] - motion.speed[:, own, None]) / SPEED_UNIT,
-            health=(state.health / self._max_health)[:, None],
-            type=self._types / TYPE_UNIT,
-            lock=(state.lock_steps[:, own].float() / c.lock_max).clamp(max=1),
+            team=self._team,
+            ahead=ahead,
+            right=right,
+            up=up,
+            distance=distance,
+            flies_ahead=flies_ahead,
+            flies_right=flies_right,
+            flies_up=flies_up,
+            faster=sight.pace[:, None] - sight.pace[:, own, None],
+            health=sight.health[:, None],
+            type=self._kind,
+            lock=sight.lock[:, own],
         )
-        return torch.stack([feature * known for feature in features], 3)
+        return _stacked(features, ahead)
 
-    def _global_state(self, state: AeroState, motion: Motion) -> Tensor:
+    def _global_state(self, state: AeroState, sight: Sight) -> Tensor:
         """[B, S]: 15 numbers for every aircraft, zeros for a dead one; then the time left."""
-        aircraft = self._aircraft(state, motion) * (state.status == FLYING).float()[..., None]
-        return torch.cat([aircraft.flatten(1), self._time_left(state)[:, None]], 1)
+        aircraft = self._aircraft(state, sight) * sight.is_alive[..., None]
+        return torch.cat([aircraft.flatten(1), sight.time_left], 1)
 
-    def _aircraft(self, state: AeroState, motion: Motion) -> Tensor:
+    def _aircraft(self, state: AeroState, sight: Sight) -> Tensor:
         """[B, A, 15]"""
-        c = self.options
-        x, y, z = motion.position
+        motion = sight.motion
+        x, y, z = sight.position
         velocity_x, velocity_y, velocity_z = (state.velocity / SPEED_UNIT).unbind(2)
         lift_x, lift_y, lift_z = motion.lift_dir
         features = Aircraft(
-            alive=torch.ones_like(x),
-            x=x / c.half_size,
-            y=y / c.half_size,
-            z=z / c.ceiling,
+            alive=self._ones,
+            x=x,
+            y=y,
+            z=z,
             velocity_x=velocity_x,
             velocity_y=velocity_y,
             velocity_z=velocity_z,
             lift_x=lift_x,
             lift_y=lift_y,
             lift_z=lift_z,
-            alpha=motion.alpha / math.radians(c.alpha_max),
+            alpha=sight.alpha,
             throttle=motion.throttle,
-            health=state.health / self._max_health,
-            lock=(state.lock_steps.amax(2).float() / c.lock_max).clamp(max=1),
-            type=(self._types / TYPE_UNIT).expand_as(x),
+            health=sight.health,
+            lock=sight.lock.amax(2),
+            type=self._kind,
         )
-        return torch.stack(features, 2)
+        return _stacked(features, x)
 
     # ---- the rules as loops, pictures ----
 
@@ -573,17 +618,19 @@ class AeroJAX(BatchedEnv):
 
 
 def _pairs(a: Vector, observers: slice = slice(None)) -> Vector:
-    """a_j - a_i: [B, I, A]."""
-    return tuple(x[:, None, :] - x[:, observers, None] for x in a)
+    """a_j - a_i: [3, B, I, A]."""
+    return a[..., None, :] - a[..., observers, None]
 
 
-def _nearest(key: Tensor, features: Tensor, slots: int) -> Tensor:
-    """The `slots` entities with the least key [B, N, J], of features [B, N, J, F], flattened: [B, N, slots * F]."""
-    count, observers, entities, size = features.shape
-    order = key.sort(stable=True, dim=2).indices[:, :, :slots].flatten(0, 1)
-    first = torch.arange(count * observers, device=key.device)[:, None] * entities
-    chosen = features.flatten(0, 2).index_select(0, (first + order).flatten())  # whole rows: faster than a gather
-    return chosen.view(count, observers, slots * size)
+def _stacked(features: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Features [...] or less as the last axis, [..., F], of the shape of one of them."""
+    return torch.stack([feature.expand_as(like) for feature in features], -1)
+
+
+def _nearest(key: Tensor, slots: int) -> tuple[Tensor, Tensor]:
+    """The least keys [B, N, J] and whose they are: [B, N, slots]."""
+    keys, order = key.sort(stable=True, dim=2)
+    return keys[..., :slots], order[..., :slots]
 
 
 ENVIRONMENT = AeroJAX

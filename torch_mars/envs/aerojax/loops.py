@@ -8,8 +8,8 @@ where it matters, and draw the same random numbers: from equal states they are e
 The functions bear the names of their twins in `vectors.py`, `physics.py`, `opponents.py` and `env.py`, where their
 meaning is described, and stand in the same order; most treat one aircraft, number i. Those lost have no motion here:
 nobody looks at it. Functions without a twin: what torch has or tensors need no function for (`larger`, `smaller`,
-`clamp`, `cosine_sine`, `put`, `lane`, `put_lane`, `situation`, `scratch`), `orient` and `orient_all`, which keep the
-axes that many look along, and `_board`.
+`clamp`, `cosine_sine`, `add`, `subtract`, `scale`, `put`, `lane`, `put_lane`, `situation`, `scratch`), `orient` and
+`orient_all`, which keep the axes that many look along, and `_board`.
 
 numba checks no index, so none depends on what a State holds; and nothing here raises an error: functions that may
 raise count references, which takes long.
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from torch_mars.envs.aerojax import opponents, vectors
+from torch_mars.envs.aerojax import opponents
 from torch_mars.envs.aerojax.opponents import Flyer, Target
 from torch_mars.envs.aerojax.physics import GRAVITY, Motion
 from torch_mars.envs.aerojax.task import (
@@ -325,7 +325,7 @@ def scratch(aircraft):
     )
 
 
-# ---- vectors.py: what is written with operators alone is compiled as it stands there ----
+# ---- vectors.py: here triples of numbers ----
 
 
 @compiled
@@ -333,11 +333,29 @@ def split(rows, i):
     return rows[i, 0], rows[i, 1], rows[i, 2]
 
 
-add = compiled(vectors.add)
-subtract = compiled(vectors.subtract)
-scale = compiled(vectors.scale)
-dot = compiled(vectors.dot)
-cross = compiled(vectors.cross)
+@compiled
+def add(a, b):
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+@compiled
+def subtract(a, b):
+    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
+
+
+@compiled
+def scale(s, a):
+    return s * a[0], s * a[1], s * a[2]
+
+
+@compiled
+def dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@compiled
+def cross(a, b):
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 @compiled

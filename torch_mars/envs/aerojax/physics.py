@@ -4,7 +4,7 @@ An aircraft is its position (m), flight direction `t` and speed (m/s), the unit 
 (the pilot's "up"), angle of attack `alpha` (rad) and throttle (0..1). Roll turns n about t; elevator moves alpha; only
 the tilted lift turns the path, so a turn costs energy exactly through induced drag. x, y horizontal, z up.
 
-Tensors are [B, A]; vectors are triples of them (`vectors.py`). Nothing here knows teams, sensors or weapons.
+Tensors are [B, A]; vectors [3, B, A] (`vectors.py`). Nothing here knows teams, sensors or weapons.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.aerojax.task import AeroState, Options
-from torch_mars.envs.aerojax.vectors import Vector, add, cross, dot, length, scale, split, subtract, unit
+from torch_mars.envs.aerojax.vectors import Vector, across, cross, dot, length, less, split, unit
 
 GRAVITY = 9.81  # m/s^2
 
@@ -38,36 +38,42 @@ class Controls(NamedTuple):
     alpha_step: Tensor  # rad
     command: Tensor  # throttle wanted, 0..1
     engine_gain: float  # share of the way to it
-    max_thrust: Tensor  # N
+    max_thrust: Tensor  # N/kg
 
 
 def motion_of(state: AeroState) -> Motion:
-    velocity = split(state.velocity)
+    vectors = torch.cat([split(x) for x in (state.position, state.velocity, state.lift_dir)])
+    position, velocity, lift_dir = vectors.chunk(3)
     speed = length(velocity)
-    direction = scale(1 / speed, velocity)
-    return Motion(split(state.position), direction, speed, split(state.lift_dir), state.alpha, state.throttle)
+    direction = speed.reciprocal() * velocity  # as the loops do: pilots' controls magnify how it is rounded
+    return Motion(position, direction, speed, lift_dir, state.alpha, state.throttle)
 
 
 def velocity_of(motion: Motion) -> Vector:
     """m/s"""
-    return scale(motion.speed, motion.direction)
+    return motion.speed * motion.direction
 
 
-def body_axes(motion: Motion) -> tuple[Vector, Vector, Vector]:
-    """Nose, right and up of the airframe: unit vectors, turned by alpha against the path."""
+def body_axes(motion: Motion) -> Tensor:
+    """Nose, right and up of the airframe: unit vectors, turned by alpha against the path, [3, 3, B, A]."""
     t, n = motion.direction, motion.lift_dir
     cos, sin = motion.alpha.cos(), motion.alpha.sin()
-    return add(scale(cos, t), scale(sin, n)), cross(t, n), subtract(scale(cos, n), scale(sin, t))
+    return torch.stack([torch.addcmul(cos * t, sin, n), cross(t, n), less(cos * n, sin, t)])
 
 
-def dynamic_pressure(speed: Tensor, c: Options) -> Tensor:
-    """Pa."""
-    return 0.5 * c.rho * speed.square()
+def dynamic_pressure(speed: Tensor, c: Options, times: float = 1.0) -> Tensor:
+    """Pa, times a number."""
+    return (0.5 * c.rho * times) * speed.square()
 
 
-def alpha_limits(speed: Tensor, c: Options) -> tuple[Tensor, Tensor]:
-    """rad: hard limits, and those that keep the load factor within n_min and n_max."""
-    alpha_at_1g = c.mass * GRAVITY / (dynamic_pressure(speed, c) * c.wing_area * c.cl_alpha)
+def acceleration_of_one(speed: Tensor, c: Options) -> Tensor:
+    """m/s^2, from a lift or drag coefficient of 1."""
+    return dynamic_pressure(speed, c, c.wing_area / c.mass)
+
+
+def alpha_limits(of_one: Tensor, c: Options) -> tuple[Tensor, Tensor]:
+    """rad: hard limits, and those that keep the load factor within n_min and n_max; of `acceleration_of_one`."""
+    alpha_at_1g = (c.cl_alpha / GRAVITY * of_one).reciprocal()
     low = (c.n_min * alpha_at_1g).clamp(min=math.radians(c.alpha_min))
     return low, (c.n_max * alpha_at_1g).clamp(max=math.radians(c.alpha_max))
 
@@ -75,12 +81,12 @@ def alpha_limits(speed: Tensor, c: Options) -> tuple[Tensor, Tensor]:
 def lift_coefficient(alpha: Tensor, c: Options) -> Tensor:
     """Rises in a straight line to the stall angle and falls as steeply beyond it."""
     stall = math.radians(c.alpha_stall)
-    return c.cl_alpha * (stall - (alpha - stall).abs())
+    return torch.rsub((alpha - stall).abs(), c.cl_alpha * stall, alpha=c.cl_alpha)
 
 
 def drag_coefficient(alpha: Tensor, c: Options) -> Tensor:
     """Keeps rising past the stall."""
-    return c.cd0 + c.k_ind * (c.cl_alpha * alpha).square()
+    return c.cd0 + (c.k_ind * c.cl_alpha**2) * alpha.square()
 
 
 def fly(motion: Motion, actions: Tensor, max_thrust: Tensor, c: Options) -> tuple[Motion, Tensor]:
@@ -98,38 +104,38 @@ def fly(motion: Motion, actions: Tensor, max_thrust: Tensor, c: Options) -> tupl
     roll_rad = h * math.radians(c.roll_rate) * aileron
     alpha_step = h * math.radians(c.alpha_rate) * elevator
     engine_gain = 1 - math.exp(-h / c.throttle_tau)
-    u = Controls(roll_rad.cos(), roll_rad.sin(), alpha_step, (throttle + 1) / 2, engine_gain, max_thrust)
-    is_grounded = torch.zeros_like(motion.speed, dtype=torch.bool)
+    u = Controls(roll_rad.cos(), roll_rad.sin(), alpha_step, (throttle + 1) / 2, engine_gain, max_thrust / c.mass)
+    lowest = torch.full_like(motion.speed, math.inf)
     for _ in range(c.substeps):
         motion = _substep(motion, u, h, c)
-        is_grounded = is_grounded | (motion.position[2] <= 0)
-    x, y, z = motion.position
-    return motion._replace(position=(x, y, torch.where(is_grounded, z.clamp(min=0), z))), is_grounded
+        lowest = torch.minimum(lowest, motion.position[2])
+    motion.position[2].clamp_(min=0)
+    return motion, lowest <= 0
 
 
 def _substep(motion: Motion, u: Controls, h: float, c: Options) -> Motion:
     """The motion `h` seconds later."""
     position, t, speed, n, alpha, throttle = motion
-    low, high = alpha_limits(speed, c)
-    alpha = torch.minimum(torch.maximum(alpha + u.alpha_step, low), high)
-    throttle = throttle + u.engine_gain * (u.command - throttle)
-    n = add(scale(u.cos_roll, n), scale(u.sin_roll, cross(t, n)))
+    of_one = acceleration_of_one(speed, c)
+    alpha = torch.clamp(alpha + u.alpha_step, *alpha_limits(of_one, c))
+    throttle = torch.lerp(throttle, u.command, u.engine_gain)
+    n = torch.addcmul(u.cos_roll * n, u.sin_roll, cross(t, n))
 
-    pressure_area = dynamic_pressure(speed, c) * c.wing_area
     thrust = throttle * u.max_thrust
-    lift_acceleration = (pressure_area * lift_coefficient(alpha, c) + thrust * alpha.sin()) / c.mass
-    path_acceleration = (thrust * alpha.cos() - pressure_area * drag_coefficient(alpha, c)) / c.mass
+    lift = torch.addcmul(of_one * lift_coefficient(alpha, c), thrust, alpha.sin())
+    along_path = less(thrust * alpha.cos(), of_one, drag_coefficient(alpha, c))
 
-    # everything across the path: lift, and gravity's part g (z - t_z t)
-    gravity_across = (-GRAVITY * -t[2] * t[0], -GRAVITY * -t[2] * t[1], -GRAVITY * (1 - t[2] * t[2]))
-    a_across = add(scale(lift_acceleration, n), gravity_across)
-    t2 = unit(add(t, scale(h / speed, a_across)))
+    # the way it turns: by lift, and by gravity's part across the path, g (z - t_z t)
+    velocity = torch.addcmul(torch.add(speed, t[2], alpha=h * GRAVITY) * t, lift, n, value=h)
+    velocity[2].sub_(h * GRAVITY)
+    t2 = unit(velocity)
     # the mean of the slopes before and after keeps energy
-    speed2 = (speed + h * (path_acceleration - GRAVITY * (t[2] + t2[2]) / 2)).clamp(min=c.v_floor)
+    along_path = torch.sub(along_path, t[2] + t2[2], alpha=GRAVITY / 2)
+    speed2 = torch.add(speed, along_path, alpha=h).clamp(min=c.v_floor)
 
-    n = subtract(n, scale(dot(n, t2) / (1 + dot(t, t2)).clamp(min=1e-6), add(t, t2)))  # carried along without twist
-    n = unit(subtract(n, scale(dot(n, t2), t2)))
-    position = add(position, scale(h / 2, add(scale(speed, t), scale(speed2, t2))))
+    n = less(n, dot(n, t2) / (1 + dot(t, t2)).clamp(min=1e-6), t + t2)  # carried along without twist
+    n = unit(across(n, t2))
+    position = torch.add(position, torch.addcmul(speed * t, speed2, t2), alpha=h / 2)
     return Motion(position, t2, speed2, n, alpha, throttle)
 
 

@@ -1,64 +1,64 @@
-"""Three-dimensional vectors as triples of tensors, one contiguous tensor per component; operations broadcast."""
+"""Three-dimensional vectors as tensors [3, ...], components first: numbers [...] scale them as they are.
+
+Each operation is as few kernels as can be: on a GPU a step is as slow as it has many.
+"""
 
 import torch
 from torch import Tensor
 
-Vector = tuple[Tensor, Tensor, Tensor]
+from torch_mars.envs.core import scalar
+
+Vector = Tensor  # [3, ...]
 
 
 def split(x: Tensor) -> Vector:
-    """[..., 3] -> its three components [...]."""
-    return x.unbind(-1)
+    """[..., 3] -> [3, ...], the same memory."""
+    return x.movedim(-1, 0)
 
 
 def join(a: Vector) -> Tensor:
-    """Three components [...] -> [..., 3]."""
-    return torch.stack(a, -1)
+    """[3, ...] -> [..., 3], contiguous."""
+    return a.movedim(0, -1).contiguous()
 
 
-def add(a: Vector, b: Vector) -> Vector:
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
-
-
-def subtract(a: Vector, b: Vector) -> Vector:
-    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
-
-
-def scale(s: Tensor | float, a: Vector) -> Vector:
-    return s * a[0], s * a[1], s * a[2]
+def fixed(components: tuple[float, float, float], like: Tensor) -> Vector:
+    """The same vector everywhere: [3, 1, 1]."""
+    return torch.stack([scalar(x, like) for x in components]).view(3, 1, 1)
 
 
 def dot(a: Vector, b: Vector) -> Tensor:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return (a * b).sum(0)
 
 
 def cross(a: Vector, b: Vector) -> Vector:
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+    return torch.linalg.cross(a, b, dim=0)
 
 
 def length(a: Vector) -> Tensor:
-    return dot(a, a).sqrt()
+    return torch.linalg.vector_norm(a, dim=0)
 
 
 def unit(a: Vector, least: float = 1e-9) -> Vector:
     """a / max(|a|, least)."""
-    return scale(1 / length(a).clamp(min=least), a)
+    return a / length(a).clamp(min=least)
+
+
+def less(a: Vector, s: Tensor, b: Vector) -> Vector:
+    """a - s b"""
+    return torch.addcmul(a, s, b, value=-1)
 
 
 def across(a: Vector, axis: Vector) -> Vector:
     """The part of a across a unit axis."""
-    return subtract(a, scale(dot(a, axis), axis))
+    return less(a, dot(a, axis), axis)
 
 
-def where(condition: Tensor, a: Vector, b: Vector) -> Vector:
-    return tuple(torch.where(condition, x, y) for x, y in zip(a, b))
+def along(a: Vector, axes: Tensor) -> Tensor:
+    """How far vectors reach along axes, [3, B, I, J].
 
-
-def rows(a: Vector, part: slice) -> Vector:
-    """The aircraft of `part`, of components [B, A]."""
-    return a[0][:, part], a[1][:, part], a[2][:, part]
-
-
-def pick(a: Vector, index: Tensor) -> Vector:
-    """Aircraft `index` [B, I] of components [B, J]."""
-    return a[0].gather(1, index), a[1].gather(1, index), a[2].gather(1, index)
+    Args:
+        a: [3, B, I, J] or [3, B, 1, J].
+        axes: three of each observer, [3, 3, B, I].
+    """
+    x, y, z = axes[..., None].unbind(1)
+    return torch.addcmul(torch.addcmul(x * a[0], y, a[1]), z, a[2])
