@@ -545,7 +545,7 @@ def unshared(ts: TimeStep, state: State) -> TimeStep:
     """With copies of what is memory of the State, such as an episode's sums in `info`."""
     if torch.compiler.is_compiling():  # where memory has no address; a copy costs nothing there
         return dataclasses.replace(ts, info={name: value.clone() for name, value in ts.info.items()})
-    own = {tensor.untyped_storage().data_ptr() for tensor in fields_of(state).values()}
+    own = {tensor.untyped_storage().data_ptr() for tensor in fields_of(state).values()} - {0}  # 0: of no memory
 
     def apart(tensor: Tensor) -> Tensor:
         return tensor.clone() if tensor.untyped_storage().data_ptr() in own else tensor

@@ -114,7 +114,8 @@ from torch_mars.envs.aerojax.task import (
     Options,
 )
 from torch_mars.envs.aerojax.vectors import Vector
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops, scalar
+from torch_mars.envs.constants import scalar
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.options import LARGEST
 from torch_mars.envs.pool import in_blocks

@@ -21,7 +21,8 @@ from torch_mars.envs.aerojax.physics import (
 )
 from torch_mars.envs.aerojax.task import Options
 from torch_mars.envs.aerojax.vectors import Vector, across, dot, fixed, length, less, unit
-from torch_mars.envs.core import direction_of, scalar
+from torch_mars.envs.constants import scalar
+from torch_mars.envs.core import direction_of
 
 NEVER = 1e9  # larger than any cost or time
 

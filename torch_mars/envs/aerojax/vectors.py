@@ -6,7 +6,7 @@ Each operation is as few kernels as can be: on a GPU a step is as slow as it has
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import scalar
+from torch_mars.envs.constants import scalar
 
 Vector = Tensor  # [3, ...]
 
