@@ -9,6 +9,7 @@ Axes: B environments, N agents, O observation, S global state, A actions.
 import copy
 import dataclasses
 import math
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -216,7 +217,9 @@ class BatchedEnv(ABC):
 
         Floats may then differ by rounding from those of steps that are not compiled. On a CPU loops are faster.
         """
-        self._next = torch.compile(self._next, fullgraph=True, dynamic=False)
+        kept = BatchedEnv._next.__code__
+        own = types.FunctionType(kept.replace(), BatchedEnv._next.__globals__)  # what is compiled is kept with its code
+        self._next = torch.compile(types.MethodType(own, self), fullgraph=True, dynamic=False)
 
     def observe(self) -> TimeStep:
         """The TimeStep of the present state, without moving: reward 0, nothing ended."""
