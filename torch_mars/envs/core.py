@@ -219,7 +219,9 @@ class BatchedEnv(ABC):
         """
         kept = BatchedEnv._next.__code__
         own = types.FunctionType(kept.replace(), BatchedEnv._next.__globals__)  # what is compiled is kept with its code
-        self._next = torch.compile(types.MethodType(own, self), fullgraph=True, dynamic=False)
+        step = torch.compile(types.MethodType(own, self), fullgraph=True, dynamic=False)
+        # a start's fields may be slices, with other strides than a step's: those would be compiled for, too
+        self._next = lambda state, actions: step(tree_map(Tensor.contiguous, state), actions)
 
     def observe(self) -> TimeStep:
         """The TimeStep of the present state, without moving: reward 0, nothing ended."""
