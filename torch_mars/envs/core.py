@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import functools
 import math
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -221,7 +222,12 @@ class BatchedEnv(ABC):
             by: from the function of State and actions to its compiled form; left out: `torch.compile`.
         """
         compiler = by or functools.partial(torch.compile, fullgraph=True, dynamic=False)
-        self._next = compiler(self._next)
+        plain = BatchedEnv._next
+        # what is compiled is kept with the code, and only for so many environments: so each has code of its own
+        own = types.FunctionType(plain.__code__.replace(), plain.__globals__)
+        step = compiler(types.MethodType(own, self))
+        # a start's fields may be slices, with other strides than a step's: those would be compiled for, too
+        self._next = lambda state, actions: step(tree_map(Tensor.contiguous, state), actions)
 
     def observe(self) -> TimeStep:
         """The TimeStep of the present state, without moving: reward 0, nothing ended."""

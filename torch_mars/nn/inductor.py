@@ -82,6 +82,7 @@ class Compiled:
             if problem:
                 return self._stay(problem, first, *others, **named)
             screen.say(f"compiling {self.name}, which takes a quarter of a minute or more")
+            torch._dynamo.config.recompile_limit = 64  # shapes of a function, in all trainings of the process
             self.by_inductor = torch.compile(self.function, fullgraph=True, dynamic=False)
         try:
             return self.by_inductor(first, *others, **named)
