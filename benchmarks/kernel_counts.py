@@ -178,6 +178,7 @@ def of_step(task: str, num_envs: int = 1024, model: Model | None = None, by: str
     is_discrete = hasattr(env.action_space, "n")
     shape = (num_envs, env.num_agents, *env.action_space.shape)
     actions = torch.zeros(shape, dtype=torch.int64 if is_discrete else torch.float32, device="meta")
+    env.step(actions)  # makes the constants that are kept
     return recorded(lambda: env.step(actions), model, by)
 
 

@@ -41,6 +41,7 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.angles import angle_of, cosine_sine, root
+from torch_mars.envs.constants import scalar
 from torch_mars.envs.core import (
     FURTHEST,
     BatchedEnv,
@@ -49,7 +50,6 @@ from torch_mars.envs.core import (
     check_values,
     may_look,
     runs_in_loops,
-    scalar,
     tree_map,
 )
 from torch_mars.envs.engine import Engine
