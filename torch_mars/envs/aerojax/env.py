@@ -399,7 +399,7 @@ class AeroJAX(BatchedEnv):
     def _damage(self, lock_steps: Tensor) -> Tensor:
         """What i's lock does to j's health in this step: [B, A, A]."""
         c = self.options
-        return (lock_steps.clamp(c.lock_min, c.lock_max) - c.lock_min) * (c.damage_rate * c.dt)
+        return (lock_steps.clamp(c.lock_min, c.lock_max) - c.lock_min).float() * (c.damage_rate * c.dt)
 
     def _health(self, health: Tensor, taken: Tensor) -> Tensor:
         """Less what was taken, a little healed."""
@@ -419,7 +419,9 @@ class AeroJAX(BatchedEnv):
         is_over = terminated | (state.step + 1 >= self.max_steps)
         won = is_over & (allies_alive > enemies_alive)
         team_reward = (
-            c.reward_kill / c.n_enemies * lost_enemies - c.reward_death / c.n_allies * lost_allies + c.reward_win * won
+            c.reward_kill / c.n_enemies * lost_enemies.float()
+            - c.reward_death / c.n_allies * lost_allies.float()
+            + c.reward_win * won.float()
         )
         losses = {}
         for cause, of_enemies, of_allies in zip(CAUSES, ENEMY_LOSSES, ALLY_LOSSES):
@@ -464,7 +466,7 @@ class AeroJAX(BatchedEnv):
             pace=motion.speed / SPEED_UNIT,
             alpha=motion.alpha / math.radians(c.alpha_max),
             health=state.health / self._max_health,
-            lock=(state.lock_steps / c.lock_max).clamp(max=1),
+            lock=(state.lock_steps.float() / c.lock_max).clamp(max=1),
             time_left=self._time_left(state)[:, None],
         )
 
@@ -475,7 +477,7 @@ class AeroJAX(BatchedEnv):
         return self.perceive(state)[1]
 
     def _time_left(self, state: AeroState) -> Tensor:
-        return 1 - state.step / self.max_steps
+        return 1 - state.step.float() / self.max_steps
 
     def _observation(self, state: AeroState, sight: Sight) -> Tensor:
         """[B, N, O]: ego, enemies known, allies known; zeros for a dead ally."""

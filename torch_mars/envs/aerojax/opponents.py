@@ -127,7 +127,7 @@ def _target(me: Flyer, foes: Flyer, moves: Tensor, foe_alive: Tensor, is_passive
     towards_me = dot(r, foes.nose[..., None, :]) / d  # -1: its nose points at me
     # it points at me from behind
     is_threat = (d < THREAT_RANGE * c.weapon_range) & (towards_me < -THREAT_COS) & (ata < 0)
-    cost = d * (1 + ATA_WEIGHT * (1 - ata)) - THREAT_BONUS * is_threat
+    cost = d * (1 + ATA_WEIGHT * (1 - ata)) - THREAT_BONUS * is_threat.float()
     target = torch.where(foe_alive[:, None], cost, scalar(NEVER, cost)).argmin(2, keepdim=True)
 
     def of_target(x: Tensor) -> Tensor:

@@ -201,4 +201,4 @@ def neighbourhood(map_data: Tensor, point: Tensor, around: Tensor) -> tuple[Tens
     on_map = cell.clamp(0, num_cells - 1)
     x, y = on_map.unbind(-1)
     is_wall = map_data.flatten(1).gather(1, (y * num_cells + x).flatten(1)).view(x.shape)
-    return is_wall & (on_map == cell).all(-1), cell + 0.5
+    return is_wall & (on_map == cell).all(-1), cell.float() + 0.5
