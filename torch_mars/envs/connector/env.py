@@ -83,6 +83,7 @@ class Connector(BatchedEnv):
         self.state_space = gymnasium.spaces.Box(-1.0, 1.0, (self.num_agents * size,), np.float32)
 
         self.pay = np.float32(c.connected_reward), np.float32(c.timestep_reward), c.shared_reward
+        self._paid = tuple(map(float, self.pay[:2]))  # Python's, as a compiler takes NumPy's for tensors
         self._block = max(1, loops.AGENTS // c.num_agents)
         self._new_boards = max(1, loops.STEPS // (c.walk_length * c.num_agents))  # in a block
         self.weights = weights()
@@ -192,11 +193,11 @@ class Connector(BatchedEnv):
 
     def _reward(self, was_connected: Tensor, is_connected: Tensor) -> Tensor:
         """[B, N], of bool [B, N] before and after the step."""
-        for_connecting, for_a_step, is_shared = self.pay
+        for_connecting, for_a_step = self._paid
         is_new, is_late = is_connected & ~was_connected, ~was_connected
-        if is_shared:
+        if self.options.shared_reward:
             is_new, is_late = (x.sum(1, keepdim=True).expand_as(x) for x in (is_new, is_late))
-        return float(for_connecting) * is_new.float() + float(for_a_step) * is_late.float()
+        return for_connecting * is_new.float() + for_a_step * is_late.float()
 
     def _is_connected(self, state: ConnectorState) -> Tensor:
         return (state.agent_pos == state.target_pos).all(2)
