@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from env_throughput import first_of_each_family
 from side_by_side import facts, write_json
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -201,7 +202,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    tasks = options.tasks.split(",") if options.tasks else list({envs.family(t): t for t in envs.tasks()}.values())
+    tasks = options.tasks.split(",") if options.tasks else first_of_each_family()
     rows = []
     print("task                       env step   rollout step   update   iteration   by the model: ms, env steps/s")
     for task in tasks:

@@ -107,3 +107,11 @@ def test_a_process_may_compile_any_number_of_environments(traced_only):
         env.compile()
         env.reset()
         assert env.step(torch.ones(count, 3, dtype=torch.int64)).obs.shape == (count, 3, 2)
+
+
+def test_smax_refuses_to_be_compiled_wrongly(traced_only):
+    """For a CPU, inductor makes it read beyond its units: "index out of bounds" in PyTorch 2.13."""
+    with pytest.raises(ValueError, match='attack_mode is "random", which PyTorch compiles wrongly for a CPU'):
+        envs.make("smax_2s3z", attack_mode="random").compile()
+    envs.make("smax_2s3z", attack_mode="closest").compile()
+    envs.make("smax_2s3z", device="meta", attack_mode="random").compile()

@@ -445,7 +445,7 @@ def test_starts_of_smacv2_are_mirrored_or_surrounded():
 @pytest.mark.slow
 @pytest.mark.parametrize("action_type", ["discrete", "continuous"])
 def test_compiled_steps_equal_plain_ones(action_type):
-    """By torch.compile's own backend. Not with attack_mode="random", which torch 2.13 compiles wrongly for CPU."""
+    """By torch.compile's own backend."""
     env = envs.make("smax_smacv2_5_units", num_envs=6, seed=2, action_type=action_type)
     ts = env.reset()
     transition = torch.compile(env.transition, fullgraph=True)

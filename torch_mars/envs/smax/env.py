@@ -28,7 +28,7 @@ Metrics at an episode's end: `won`, `lost`, `draw` (both teams died in one step)
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -461,6 +461,18 @@ class SMAX(BatchedEnv):
         cooldown = state.unit_weapon_cooldowns[..., None]
         units = torch.cat([share[..., :1], state.unit_positions, cooldown, kind], 2) * state.unit_alive[..., None]
         return torch.cat([units.flatten(1), self._team.expand(len(units), -1), state.unit_types.float()], 1)
+
+    def compile(self, by: Callable[[Callable], Callable] | None = None) -> None:
+        """As every environment's; refused where the code would be wrong (seen with PyTorch 2.13).
+
+        Raises:
+            ValueError: on a CPU, with attack_mode "random".
+        """
+        if self.device.type == "cpu" and self.options.attack_mode == "random":
+            raise ValueError(
+                'attack_mode is "random", which PyTorch compiles wrongly for a CPU; leave compile() out: loops are faster'
+            )
+        super().compile(by)
 
     def engine(self) -> Engine:
         return loops.SMAXLoops(self)
