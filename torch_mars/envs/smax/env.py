@@ -470,7 +470,7 @@ class SMAX(BatchedEnv):
         """
         if self.device.type == "cpu" and self.options.attack_mode == "random":
             raise ValueError(
-                'attack_mode is "random", which PyTorch compiles wrongly for a CPU; leave compile() out: loops are faster'
+                'attack_mode is "random", which PyTorch compiles wrongly for a CPU; leave compile() out'
             )
         super().compile(by)
 
