@@ -41,7 +41,12 @@ def compiled_on_gpu(function: Callable[..., Any], args: Any, name: str) -> Calla
 def compile_steps(env: BatchedEnv, args: Any) -> None:
     """Have a GPU's environments step compiled, if that is wanted; a CPU has loops."""
     if env.device.type == "cuda" and is_wanted(args):
-        env.compile(lambda step: Compiled(step, bool(args.compile), "the environments"))
+        try:
+            env.compile(lambda step: Compiled(step, bool(args.compile), "the environments"))
+        except ValueError as error:
+            if args.compile:
+                raise RunError(f"--compile: {error}") from None
+            screen.say(f"note: the environments are not compiled, which makes them slower: {error}")
 
 
 @functools.cache

@@ -463,15 +463,13 @@ class SMAX(BatchedEnv):
         return torch.cat([units.flatten(1), self._team.expand(len(units), -1), state.unit_types.float()], 1)
 
     def compile(self, by: Callable[[Callable], Callable] | None = None) -> None:
-        """As every environment's; refused where the code would be wrong (seen with PyTorch 2.13).
+        """As every environment's; refused where PyTorch's code would be wrong (2.13, for a CPU).
 
         Raises:
-            ValueError: on a CPU, with attack_mode "random".
+            ValueError: attack_mode is "random".
         """
-        if self.device.type == "cpu" and self.options.attack_mode == "random":
-            raise ValueError(
-                'attack_mode is "random", which PyTorch compiles wrongly for a CPU; leave compile() out'
-            )
+        if self.options.attack_mode == "random":
+            raise ValueError('attack_mode is "random", which PyTorch compiles wrongly; "closest" can be compiled')
         super().compile(by)
 
     def engine(self) -> Engine:
