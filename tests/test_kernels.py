@@ -32,9 +32,10 @@ def test_a_step_of_the_environments(task):
     assert kernel_counts.of_step(task, 1024).kernels <= OF_A_STEP[task]
 
 
-@pytest.mark.parametrize("lesson", [mappo, mars], ids=lambda lesson: lesson.ALGORITHM)
-@pytest.mark.parametrize("task, of_a_rollout_step, of_a_minibatch", [("paxmen_5a", 32, 215), ("aerojax_2v2", 95, 390)])
-def test_training_besides(task, of_a_rollout_step, of_a_minibatch, lesson, monkeypatch):
+@pytest.mark.parametrize(
+    "task, lesson, of_a_rollout_step, of_a_minibatch", [("paxmen_5a", mappo, 32, 215), ("aerojax_2v2", mars, 95, 390)]
+)
+def test_training_besides(task, lesson, of_a_rollout_step, of_a_minibatch, monkeypatch):
     monkeypatch.setattr(kernel_counts, "ROLLOUT_LENGTH", 8)
     training, step = kernel_counts.Training(task, 64, lesson), kernel_counts.of_step(task, 64)
     training.iteration()  # makes the constants that are kept
