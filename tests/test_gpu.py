@@ -251,7 +251,7 @@ SETTINGS += "--rollout-length 8 --hidden-size 16 --minibatches 2 --eval-episodes
 
 def train(run_dir, *more):
     """The folder of a run of 64 environment steps an update."""
-    assert mars.main([*SETTINGS, "--device", "cuda", "--run-dir", str(run_dir), *more]) == 0
+    assert mars.main([*SETTINGS, "--device", "cuda", "--no-compile", "--run-dir", str(run_dir), *more]) == 0
     (folder,) = run_dir.glob("*/*/*")
     return folder
 
