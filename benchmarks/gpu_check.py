@@ -101,8 +101,10 @@ def beside_jax() -> Iterator[Row]:
     """Training of PaxMen 5a beside the same in JAX, taking turns."""
     from train_throughput import measure
 
-    for num_envs, num_seeds in ((1024, 1), (8192, 1), (1024, 10)):
-        yield measure("paxmen_5a", num_envs, num_seeds, "cuda", rounds=3, seconds=0.5)
+    for setting in ("--no-compile", "--compile"):
+        for num_envs in (1024, 8192):
+            row = measure("paxmen_5a", num_envs, 1, "cuda", rounds=3, seconds=0.5, more=[setting])
+            yield {"setting": setting, **row}
 
 
 def environments() -> Iterator[Row]:

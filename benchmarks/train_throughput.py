@@ -1,7 +1,7 @@
 """Environment steps per second of training, beside MAPPO in plain JAX of the same network and schedule.
 
     python benchmarks/train_throughput.py [--num-envs 128] [--num-seeds 1,2,5,10] [--device cpu] [--json FILE] [--quick]
-        [--threads 1,2] [--neighbours 0,1,2] [--as-usual] [--matmul-precision medium] [--compile | --no-compile]
+        [--threads 1,2] [--neighbours 0,1,2] [--as-usual] [--matmul-precision medium] [--compile]
 
 Both sides train MAPPO: rollouts of 128 steps, 4 epochs of 4 minibatches, hidden layers 128-128. They take turns in
 processes of their own (`side_by_side.py` says why); "ratio" is ours / JAX, the median over pairs of turns. Both
@@ -158,7 +158,7 @@ def main():
     parser.add_argument("--neighbours", default="0", help="one row for each number of other programs, a core each")
     parser.add_argument("--as-usual", action="store_true", help="also beside the JAX that one would write first")
     parser.add_argument("--matmul-precision", default="highest", help="of ours")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="ours; left out: on a GPU")
+    parser.add_argument("--compile", action="store_true", help="ours")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--json", type=Path, help="write machine and rows to this file, too")
     parser.add_argument("--quick", action="store_true", help="within a minute")
@@ -166,8 +166,7 @@ def main():
     num_seeds = numbers(options.num_seeds or ("1" if options.quick else "1,2,5,10"))
     threads = numbers(options.threads) if options.threads else [None]
     rounds, seconds = (5, 1.0) if options.quick else (9, 2.0)
-    more = ["--matmul-precision", options.matmul_precision]
-    more += {True: ["--compile"], False: ["--no-compile"], None: []}[options.compile]
+    more = ["--matmul-precision", options.matmul_precision, *(["--compile"] if options.compile else [])]
 
     machine = facts(options.device)
     print_facts(machine)

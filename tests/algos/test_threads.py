@@ -200,22 +200,6 @@ def test_a_compiler_that_fails_is_a_sentence(monkeypatch, tmp_path):
     inductor._kept.cache_clear()
 
 
-def test_where_nobody_asked_for_a_compiler_that_fails_it_is_done_without(monkeypatch, capsys):
-    """As on a GPU whose Triton does not work."""
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    double = inductor.Compiled(lambda x: 2 * x, False, "doubles")
-    assert double(torch.ones(2)).tolist() == double(torch.ones(2)).tolist() == [2, 2]
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 1 and said[0].startswith("note: doubles are not compiled, which makes them slower: it needs")
-
-
-@pytest.mark.parametrize(
-    "device, compile, expected", [("cpu", None, 0), ("cuda:0", None, 1), ("cuda", False, 0), ("cpu", True, 1)]
-)
-def test_left_out_only_a_gpu_compiles(device, compile, expected):
-    assert inductor.is_wanted(mars.Args(device=device, compile=compile)) == expected
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_compiled_losses_are_the_losses(task, monkeypatch):

@@ -21,7 +21,12 @@ from torch_mars.nn import inductor
 from torch_mars.run.cli import RunError
 
 STEPS = 40
+WRONG = ("search_and_rescue_2x20", "smax_2s3z")  # by inductor's code for a CPU, in PyTorch 2.13
 COUNT = 64
+
+
+def BY(step):
+    return torch.compile(step, fullgraph=True, dynamic=False)
 
 
 @pytest.fixture
@@ -67,7 +72,7 @@ def differing_rows(expected, found, tolerance):
 def play_beside(task, tolerance, may_differ, **options):
     """Steps of the compiled environment from the States of one that is not, in tensors, ends and starts among them."""
     env, compiled = (envs.make(task, COUNT, seed=0, max_steps=12, **options) for _ in range(2))
-    compiled.compile()
+    compiled.compile(BY)
     env.reset()
     compiled.reset()
     mask, generator, differing, ends = env.observe().action_mask, torch.Generator().manual_seed(0), 0, 0
@@ -96,7 +101,10 @@ def test_a_step_is_traced_once_and_stays_the_same(task, traced_only):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("task", ONE_EACH)
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(t, marks=[pytest.mark.xfail(reason="inductor's code for a CPU")] * (t in WRONG)) for t in ONE_EACH],
+)
 def test_a_step_in_machine_code_stays_the_same(task):
     """Up to rounding; where it turns a comparison, that environment's step is another."""
     with as_tensors():
@@ -107,19 +115,19 @@ def test_a_process_may_compile_any_number_of_environments(traced_only):
     """PyTorch refuses the ninth variant of a function, so each environment has one of its own."""
     for count in range(1, torch._dynamo.config.recompile_limit + 3):
         env = Toy(count)
-        env.compile()
+        env.compile(BY)
         env.reset()
         assert env.step(torch.ones(count, 3, dtype=torch.int64)).obs.shape == (count, 3, 2)
 
 
-def test_smax_refuses_to_be_compiled_wrongly(traced_only, capsys):
-    """By inductor it reads beyond its units, on a CPU: "index out of bounds" in PyTorch 2.13."""
+def test_what_would_be_compiled_wrongly_is_refused(traced_only):
+    """On a CPU, inductor of PyTorch 2.13 reads beyond SMAX's units and mistakes Search & Rescue's new episodes."""
+    with pytest.raises(ValueError, match="environments on a CPU are not compiled: their loops are faster"):
+        envs.make("search_and_rescue_2x20").compile()
     env = envs.make("smax_2s3z", attack_mode="random")
     with pytest.raises(ValueError, match='attack_mode is "random", which PyTorch compiles wrongly'):
-        env.compile()
+        env.compile(BY)
     env.device = torch.device("cuda")
+    inductor.compile_steps(env, mars.Args(device="cuda"))
     with pytest.raises(RunError, match='--compile: attack_mode is "random"'):
         inductor.compile_steps(env, mars.Args(device="cuda", compile=True))
-    inductor.compile_steps(env, mars.Args(device="cuda"))
-    assert capsys.readouterr().out.startswith("note: the environments are not compiled")
-    envs.make("smax_2s3z", attack_mode="closest").compile()

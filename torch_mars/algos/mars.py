@@ -66,8 +66,8 @@ class Args(RunArgs):
     """whether a GPU replays each iteration as one CUDA graph: the same numbers, several times faster"""
     matmul_precision: str = "highest"
     """of float32 products: highest; high: TF32 on a GPU; medium: also bfloat16, where a processor has it"""
-    compile: bool | None = None
-    """whether losses, and on a GPU the steps of environments and policy, are compiled first; left out: on a GPU"""
+    compile: bool = False
+    """whether losses, and on a GPU the steps of environments and policy, are compiled first: faster after a while"""
     # ---- learning ----
     rollout_length: int = 128
     """steps of every environment between two updates"""

@@ -214,13 +214,18 @@ class BatchedEnv(ABC):
         return ts
 
     def compile(self, by: Callable[[Callable], Callable] | None = None) -> None:
-        """Step compiled from now on: on a GPU a tenth of the kernels. The first step compiles.
+        """Step compiled from now on: on a GPU with a tenth of the kernels. The first step compiles.
 
-        Floats may then differ by rounding from those of steps that are not compiled. On a CPU loops are faster.
+        Floats may then differ by rounding from those of steps that are not compiled.
 
         Args:
             by: from the function of State and actions to its compiled form; left out: `torch.compile`.
+
+        Raises:
+            ValueError: on a CPU, unless `by` is given: loops are faster, and PyTorch 2.13 compiles some rules wrongly.
         """
+        if by is None and self.device.type == "cpu":
+            raise ValueError("environments on a CPU are not compiled: their loops are faster")
         compiler = by or functools.partial(torch.compile, fullgraph=True, dynamic=False)
         plain = BatchedEnv._next
         # what is compiled is kept with the code, and only for so many environments: so each has code of its own

@@ -19,18 +19,13 @@ from torch_mars.run import screen
 from torch_mars.run.cli import RunError, short
 
 
-def is_wanted(args: Any) -> bool:
-    """Whether the settings say `compile`, or leave it open and there is a GPU."""
-    return args.device.startswith("cuda") if args.compile is None else args.compile
-
-
 def compiled(function: Callable[..., Any], args: Any, name: str) -> Callable[..., Any]:
-    """The function compiled, if that is wanted; else itself.
+    """The function compiled, if the settings say `compile`; else itself.
 
     Args:
         name: what the function is called on the screen.
     """
-    return _kept(function, bool(args.compile), name) if is_wanted(args) else function
+    return _kept(function, name) if args.compile else function
 
 
 def compiled_on_gpu(function: Callable[..., Any], args: Any, name: str) -> Callable[..., Any]:
@@ -39,19 +34,21 @@ def compiled_on_gpu(function: Callable[..., Any], args: Any, name: str) -> Calla
 
 
 def compile_steps(env: BatchedEnv, args: Any) -> None:
-    """Have a GPU's environments step compiled, if that is wanted; a CPU has loops."""
-    if env.device.type == "cuda" and is_wanted(args):
+    """Have a GPU's environments step compiled, if the settings say `compile`; a CPU has loops.
+
+    Raises:
+        RunError: these cannot be compiled.
+    """
+    if env.device.type == "cuda" and args.compile:
         try:
-            env.compile(lambda step: Compiled(step, bool(args.compile), "the environments"))
+            env.compile(lambda step: Compiled(step, "the environments"))
         except ValueError as error:
-            if args.compile:
-                raise RunError(f"--compile: {error}") from None
-            screen.say(f"note: the environments are not compiled, which makes them slower: {error}")
+            raise RunError(f"--compile: {error}; leave it out") from None
 
 
 @functools.cache
-def _kept(function: Callable[..., Any], is_asked: bool, name: str) -> "Compiled":
-    return Compiled(function, is_asked, name)
+def _kept(function: Callable[..., Any], name: str) -> "Compiled":
+    return Compiled(function, name)
 
 
 class Compiled:
@@ -59,15 +56,14 @@ class Compiled:
 
     Args:
         function: of a tensor or a State, and others.
-        is_asked: whether it is an error if it cannot be compiled here; else that is said, and it stays as it is.
         name: what the function is called on the screen.
 
     Raises:
-        RunError: when called, if it was asked for and cannot be compiled here.
+        RunError: when called, if nothing can be compiled here.
     """
 
-    def __init__(self, function: Callable[..., Any], is_asked: bool, name: str):
-        self.function, self.is_asked, self.name = function, is_asked, name
+    def __init__(self, function: Callable[..., Any], name: str):
+        self.function, self.name = function, name
         self.by_inductor: Callable[..., Any] | None = None
         self.shapes: set[torch.Size] = set()
         self.is_compiling = threading.Lock()
@@ -85,7 +81,7 @@ class Compiled:
         if self.by_inductor is None:
             problem = _lacks(first)
             if problem:
-                return self._stay(problem, first, *others, **named)
+                raise RunError(f"--compile: {problem}; leave it out")
             screen.say(f"compiling {self.name}, which takes a quarter of a minute or more")
             torch._dynamo.config.recompile_limit = 64  # shapes of a function, in all trainings of the process
             self.by_inductor = torch.compile(self.function, fullgraph=True, dynamic=False)
@@ -94,15 +90,8 @@ class Compiled:
         except Exception as error:
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
                 raise
-            problem = f"compiling failed ({short(' '.join(str(error).split()))})"
-            return self._stay(problem, first, *others, **named)
-
-    def _stay(self, problem: str, *arguments: Any, **named: Any) -> Any:
-        if self.is_asked:
-            raise RunError(f"--compile: {problem}; leave it out")
-        screen.say(f"note: {self.name} are not compiled, which makes them slower: {problem}")
-        self.by_inductor = self.function
-        return self.function(*arguments, **named)
+            reason = short(" ".join(str(error).split()))
+            raise RunError(f"--compile: compiling failed ({reason}); leave it out") from error
 
 
 def _lacks(first: Tensor | State) -> str | None:
