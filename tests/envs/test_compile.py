@@ -21,7 +21,11 @@ from torch_mars.nn import inductor
 from torch_mars.run.cli import RunError
 
 STEPS = 40
-WRONG = ("search_and_rescue_2x20", "smax_2s3z")  # by inductor's code for a CPU, in PyTorch 2.13
+# wrong in inductor's code for a CPU with AVX2, in PyTorch 2.13; other processors and versions may differ, so not strict
+WRONG = {
+    "search_and_rescue_2x20": "what is seen of new episodes differs, though their States are equal",
+    "smax_2s3z": "an index leaves its bounds",
+}
 COUNT = 64
 
 
@@ -103,7 +107,15 @@ def test_a_step_is_traced_once_and_stays_the_same(task, traced_only):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "task",
-    [pytest.param(t, marks=[pytest.mark.xfail(reason="inductor's code for a CPU")] * (t in WRONG)) for t in ONE_EACH],
+    [
+        pytest.param(
+            task,
+            marks=[pytest.mark.xfail(reason=WRONG[task], raises=(AssertionError, RuntimeError))]
+            if task in WRONG
+            else [],
+        )
+        for task in ONE_EACH
+    ],
 )
 def test_a_step_in_machine_code_stays_the_same(task):
     """Up to rounding; where it turns a comparison, that environment's step is another."""
