@@ -26,9 +26,10 @@ EXTRAS = {
     "video": ["imageio-ffmpeg>=0.5"],
     "plots": ["matplotlib>=3.8"],
     "tune": ["optuna>=4", "matplotlib>=3.8"],
+    "track": ["wandb>=0.31", "mlflow>=3"],
     "parity": ["jaxmarl==0.2.0", "jumanji==1.1.2"],
 }
-FOR_USERS = ("test", "render", "video", "plots", "tune")
+FOR_USERS = ("test", "render", "video", "plots", "tune", "track")
 EXTRAS["all"] = sorted({requirement for name in FOR_USERS for requirement in EXTRAS[name]})
 
 setup(

@@ -332,7 +332,6 @@ def compute_gae(reward: Tensor, value: Tensor, is_done: Tensor, gamma: float, ga
 @torch.no_grad()
 def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor]:
     """Advantages [P, T, B, 1 or N] and the values at collection, alike; their sum is the value target."""
-
     value = speed.in_portions(learner.critic, rollout.state)
     reward = rollout.reward
     if args.bootstrap_truncation:  # what the time limit cut off belongs to the last reward
@@ -465,10 +464,10 @@ def train(args: Args, run: record.Run) -> int:
     env, eval_env = make(args.num_envs), make(args.eval_episodes)
     inductor.compile_steps(env, args)
     learner = Learner(args, env, run.seeds)
+    run.start_from(actor=learner.actor, critic=learner.critic)
     best = record.BestWeights(learner.actor)
     env.reset()
-    if run.checkpoint:
-        run.restore(learner=learner, env=env, best=best)
+    run.restore(learner=learner, env=env, best=best)
     screen.announce(run, env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
     good = record.GoodWeights(learner.actor, learner.critic)
     rollout = Rollout(args, env, learner.actor)
@@ -484,6 +483,7 @@ def train(args: Args, run: record.Run) -> int:
             episodes = evaluate(eval_env, learner.actor, seeds_for("evaluation", number), args)
             best.consider(learner.actor, episodes["episode_return"])
             run.log_evaluation(number, episodes)
+        run.keep(number, learner.actor, evaluate)
         if run.should_save(number):
             run.save(number, {"learner": learner.state_dict(), "env": env.state_dict(), "best": best.state_dict()})
 

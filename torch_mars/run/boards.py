@@ -1,66 +1,70 @@
-"""TensorBoard's curves of a run: a copy of metrics.jsonl, which is not worth a training."""
+"""TensorBoard: a folder of curves for each seed in the run's folder, so that seeds are curves of one chart."""
 
 import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch_mars.run.trackers import About, Tracker
+
 _EVENTS = re.compile(r"events\.out\.tfevents\.(\d+)(.*)")
+_COMPARED = "evaluation/episode_return"  # beside the settings in the table of runs (HParams)
 
 
-class Boards:
-    """A folder of curves for each seed. Where they cannot be written, this is said once, and training goes on.
+class TensorBoard(Tracker):
+    """Curves, settings (HParams) and films (Images)."""
 
-    Args:
-        folder: of all of them.
-        seeds: of the run.
-        resumed_at: the step from which on points are drawn anew; None in a new run.
-        say: is told when there are no curves any more.
-    """
+    title, is_remote = "TensorBoard", False
 
-    def __init__(self, folder: Path, seeds: list[int], resumed_at: int | None, say: Callable[[str], None]):
+    def __init__(self) -> None:
+        self.writers: dict[int, Any] = {}
+        self._excepthook, threading.excepthook = threading.excepthook, self._quiet
+
+    def begin(self, about: About, known: dict[str, str], say: Callable[[str], None]) -> dict[str, str]:
         from torch.utils.tensorboard import SummaryWriter  # a second of start-up that --help should not pay
 
-        self.say, self.writers = say, {}
-        self._excepthook, threading.excepthook = threading.excepthook, self._quiet
-        with self._as_far_as_possible():
-            for seed in seeds:
-                place = folder / f"seed_{seed}"
-                if resumed_at is not None:
-                    _put_before_now(place)
-                self.writers[seed] = SummaryWriter(place, purge_step=resumed_at)
+        for seed in about.seeds:
+            place = about.folder / "tensorboard" / f"seed_{seed}"
+            if about.resumed_at is not None:
+                _put_before_now(place)
+            self.writers[seed] = SummaryWriter(place, purge_step=about.resumed_at)
+            self._show_settings(self.writers[seed], {**about.settings, "seed": seed})
+        return {}
 
-    def add(self, seed: int, name: str, value: float, step: int) -> None:
-        with self._as_far_as_possible():
-            if self.writers:
-                self.writers[seed].add_scalar(name, value, step)
+    @staticmethod
+    def _show_settings(writer: Any, settings: dict[str, Any]) -> None:
+        from torch.utils.tensorboard.summary import hparams
+
+        shown = {name: "" if value is None else value for name, value in settings.items()}
+        for summary in hparams(shown, {_COMPARED: 0.0}):
+            writer.file_writer.add_summary(summary)
+
+    def add(self, seed: int, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.writers[seed].add_scalar(name, value, step)
+
+    def film(self, seed: int, path: Path, step: int) -> None:
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        with Image.open(path) as picture:
+            width, height = picture.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
+        self.writers[seed].file_writer.add_summary(Summary(value=[Summary.Value(tag="film", image=image)]), step)
 
     def flush(self) -> None:
-        with self._as_far_as_possible():
-            for writer in self.writers.values():
-                writer.flush()
+        for writer in self.writers.values():
+            writer.flush()
 
-    def close(self) -> None:
-        with self._as_far_as_possible():
+    def end(self) -> None:
+        with contextlib.ExitStack() as every_one:  # also where closing another one fails
             for writer in self.writers.values():
-                writer.close()
-        if threading.excepthook == self._quiet:
-            threading.excepthook = self._excepthook
-
-    @contextlib.contextmanager
-    def _as_far_as_possible(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # of the system, or whatever the writer makes of it
-            given_up, self.writers = self.writers, {}
-            for writer in given_up.values():
-                with contextlib.suppress(Exception):
-                    writer.close()
-            reason = getattr(error, "strerror", None) or error
-            self.say(f"TensorBoard's curves cannot be written any more ({reason}); metrics.jsonl goes on")
+                every_one.callback(writer.close)
+            if threading.excepthook == self._quiet:
+                threading.excepthook = self._excepthook
 
     def _quiet(self, about: Any) -> None:
         """A writer's thread hands its errors on to the next call: they need not be printed, too."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from torch_mars.envs.canvas import BLUE, GRID, INK, PALE, PAPER, Canvas
-from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.envs.core import BatchedEnv, State, TimeStep
 from torch_mars.run.cli import RunError, UsageError, check_folder, check_name, short, shown
 from torch_mars.run.files import write_whole
 
@@ -52,6 +52,14 @@ class Episode:
     def last(self) -> int:
         return len(self.states) - 1
 
+    def add(self, state: State, ts: TimeStep) -> None:
+        """What the environment (B = 1, without restarts) shows after its start or a step."""
+        self.states.append(state)
+        self.obs.append(ts.final_obs[0].cpu())
+        self.rewards.append(float(ts.reward[0].mean()))
+        self.infos.append({name: _number(value[0]) for name, value in ts.info.items()})
+        self.ending = "by the rules" if ts.terminated else "time limit" if ts.truncated else ""
+
 
 @torch.no_grad()
 def play(env: BatchedEnv, policy: Callable, number: int) -> Iterator[Episode]:
@@ -61,11 +69,7 @@ def play(env: BatchedEnv, policy: Callable, number: int) -> Iterator[Episode]:
     """
     episode, ts = Episode(number), env.reset()
     while True:
-        episode.states.append(env.state)
-        episode.obs.append(ts.final_obs[0].cpu())
-        episode.rewards.append(float(ts.reward[0].mean()))
-        episode.infos.append({name: _number(value[0]) for name, value in ts.info.items()})
-        episode.ending = "by the rules" if ts.terminated else "time limit" if ts.truncated else ""
+        episode.add(env.state, ts)
         yield episode
         if episode.ending:
             return

@@ -7,6 +7,7 @@
         tensorboard/        one folder per seed, so that seeds are curves of one chart
         checkpoint.pt       all that a bit-exact resume needs; replaced as a whole
         policy.pt           the best evaluated actor, small, written when training is finished
+        policies/, films/   what `--keep-every` and `--film-every` ask for
 
 Nothing here knows an algorithm; a lesson says what to log and what to save.
 """
@@ -20,7 +21,7 @@ import shutil
 import signal
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,7 @@ import torch
 import yaml
 
 from torch_mars import envs
-from torch_mars.run import memory, screen
-from torch_mars.run.boards import Boards
+from torch_mars.run import keeping, memory, screen, trackers
 from torch_mars.run.cli import RunError, UsageError, duration, is_out_of_memory, short
 from torch_mars.run.files import (
     CHECKPOINT,
@@ -85,7 +85,9 @@ class Run:
         self.diverged: dict[int, int] = {}
         self.rounds_anew: dict[str, Any] = {}
         self.log: Log | None = None
-        self.boards: Boards | None = None
+        self.trackers: trackers.Trackers | None = None
+        self.started_from = ""  # where the first weights came from
+        self.keeps = False  # whether the lesson calls `keep`
         self.evaluations: list[dict] = []
         self.absolute: dict[int, dict] = {}  # seed -> the absolute metric, at the end
         self.stop_signal: int | None = None
@@ -126,12 +128,12 @@ class Run:
         self.past = Past(self.folder / METRICS, checkpoint["update"], checkpoint.get("metrics"))
 
     def restore(self, **parts: Any) -> None:
-        """Give the parts of a training (`learner=learner, ...`) what the checkpoint has of them.
+        """Give the parts of a training (`learner=learner, ...`) what the checkpoint has of them, if one is resumed.
 
         Raises:
             UsageError: it does not fit them. Nothing was written.
         """
-        for name, part in parts.items():
+        for name, part in parts.items() if self.checkpoint else ():
             try:
                 content = self.checkpoint[name]
                 check_like(content, part.state_dict(), name)
@@ -141,6 +143,18 @@ class Run:
                 reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
                 path = self.folder / CHECKPOINT
                 raise UsageError(f"--resume: {path} does not fit the run's config.yaml: {short(reason)}") from None
+
+    def start_from(self, **networks: torch.nn.Module) -> None:
+        """Give the networks of a new run the weights that `--start-from` names.
+
+        Args:
+            networks: `actor`, and what else the lesson has; every weight has a leading P axis.
+
+        Raises:
+            UsageError: there is no such policy, or its shapes do not fit. Nothing was written.
+        """
+        if self.args.start_from and not self.args.resume:
+            self.started_from = keeping.start_from(self.args.start_from, networks)
 
     def __enter__(self) -> "Run":
         return self
@@ -173,7 +187,11 @@ class Run:
         except (OSError, RunError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"--run-dir: cannot write the run to {self.folder}: {reason}") from None
-        self.boards = Boards(self.folder / "tensorboard", self.seeds, resumed_at, self.say)
+        names = trackers.chosen(self.args.track)
+        about = trackers.About(
+            self.folder, self.args.env, self.algorithm, self.seeds, _plain(self._config()), resumed_at
+        )
+        self.trackers = trackers.Trackers(names, about, self.say)
 
     def _tell_of_damage(self, aside: Path | None, restored: int) -> None:
         if self.past.problem:
@@ -229,6 +247,8 @@ class Run:
 
     def updates(self) -> Iterator[int]:
         """The numbers of the updates to do, with a progress display; ends early when the user asks to stop."""
+        if self.args.start_from and not (self.args.resume or self.started_from):
+            raise UsageError(f"--start-from: lesson {self.algorithm} does not call run.start_from, see mars.py")
         self.progress = screen.Progress(self.first_update, self.last_update, self.step(1) * len(self.seeds))
         self.handlers = screen.stop_signals(self._ask_to_stop)
         try:
@@ -236,6 +256,9 @@ class Run:
             for update in range(self.first_update, self.last_update + 1):
                 self.update_started = time.monotonic()
                 yield update
+                if (self.args.keep_every or self.args.film_every) and not self.keeps:
+                    flag = "--keep-every" if self.args.keep_every else "--film-every"
+                    raise UsageError(f"{flag}: lesson {self.algorithm} does not call run.keep, see mars.py")
                 self.progress.advance()
                 if self.is_stopping:
                     return
@@ -266,8 +289,13 @@ class Run:
 
     def should_evaluate(self, update: int) -> bool:
         """Whether an evaluation is due after this update: when a multiple of `eval_every` steps was passed."""
-        passed = self.step(update) // self.args.eval_every > self.step(update - 1) // self.args.eval_every
-        return passed or update == self.last_update
+        return self._is_due(self.args.eval_every, update)
+
+    def _is_due(self, every: int | None, update: int) -> bool:
+        """Whether this update passed a multiple of `every` steps, or is the last; never where that is None."""
+        if every is None:
+            return False
+        return update == self.last_update or self.step(update) // every > self.step(update - 1) // every
 
     # ---- recording ----
 
@@ -322,6 +350,35 @@ class Run:
         """The absolute metric: the best evaluated policies over ten times the episodes."""
         self.absolute = dict(zip(self.seeds, _transposed(episodes)))
         self._write_evaluations()
+        for seed, values in self.absolute.items():
+            self._show("absolute", seed, values, self.step(self.last_update))
+
+    def keep(self, update: int, actor: torch.nn.Module, evaluate: Callable) -> None:
+        """What `--keep-every` and `--film-every` ask for after this update.
+
+        Args:
+            actor: every weight has a leading P axis.
+            evaluate: the lesson's, which plays what is filmed.
+        """
+        self.keeps = True
+        if self._is_due(self.args.keep_every, update):
+            self._save_actor(keeping.policy_file(self.folder, self.step(update)), dict(actor.state_dict()), update)
+        if self._is_due(self.args.film_every, update):
+            place = next(place for place, is_good in enumerate(self.is_good) if is_good)
+            head = f"{self.algorithm.upper()} after {self.step(update):,} steps, seed {self.seeds[place]}"
+            path = keeping.film_file(self.folder, self.step(update))
+            try:
+                keeping.film(path, head, self.args, actor, place, evaluate, update)
+                self.trackers.film(self.seeds[place], path, self.step(update))
+            except Exception as error:  # of the disk, or of somebody's drawing: no training is lost for a picture
+                self.say(f"note: no film after update {update}: {' '.join(str(error).split())}")
+
+    def _save_actor(self, path: Path, weights: dict[str, Any], update: int) -> None:
+        """A policy on the way, with the returns of the latest evaluation: it says which seed is the best."""
+        latest = {record["seed"]: statistics.fmean(record["episode_return"]) for record in self.evaluations}
+        returns = [latest.get(seed, -math.inf) for seed in self.seeds]
+        path.parent.mkdir(exist_ok=True)
+        self._save(path, {"after_steps": self.step(update), "actor": weights, "returns": torch.tensor(returns)})
 
     def save(self, update: int, content: dict[str, Any]) -> None:
         """Replace the checkpoint by one of after this update."""
@@ -329,7 +386,7 @@ class Run:
             mark = self.log.sync()
         except OSError as error:
             raise self._cannot_write(error) from None
-        self.boards.flush()
+        self.trackers.flush()
         head = {"algorithm": self.algorithm, "task": self.args.env, "update": update, "seconds": self.seconds}
         save_checkpoint(self.folder / CHECKPOINT, {**head, "metrics": mark, "diverged": self.diverged, **content})
         self.saved_at = time.monotonic()
@@ -339,9 +396,12 @@ class Run:
         self.progress.bar.write(sentence, file=screen.STDERR)
 
     def save_policy(self, content: dict[str, Any]) -> None:
+        self._save(self.folder / POLICY, content)
+
+    def _save(self, path: Path, content: dict[str, Any]) -> None:
         settings = {k: v for k, v in dataclasses.asdict(self.args).items() if k not in ("resume", "config")}
         head = {"algorithm": self.algorithm, "task": self.args.env, "settings": settings}
-        save_checkpoint(self.folder / POLICY, {**head, **content})
+        save_checkpoint(path, {**head, **content})
 
     def close(self) -> None:
         """Close all files and let go of the folder."""
@@ -349,8 +409,8 @@ class Run:
         if self.log is not None:
             with contextlib.suppress(OSError):  # every line was flushed when it was written
                 self.log.close()
-        if self.boards is not None:
-            self.boards.close()
+        if self.trackers is not None:
+            self.trackers.close()
         let_go(self.lock)
 
     def _head(self, kind: str, seed: int, update: int) -> dict[str, Any]:
@@ -358,16 +418,18 @@ class Run:
         return {"kind": kind, "seed": seed, "update": update, "step": self.step(update), "seconds": seconds}
 
     def _record(self, kind: str, seed: int, update: int, values: dict[str, Any]) -> dict[str, Any]:
-        """A line of metrics.jsonl, and its points of TensorBoard's curves."""
+        """A line of metrics.jsonl, and its points of the trackers' curves."""
         values = {name: value for name, value in values.items() if not _is_nan(value)}
         record = {**self._head(kind, seed, update), **values}
         if seed in self.diverged:
             record["diverged"] = self.diverged[seed]
         self._write(record)
-        for name, value in values.items():
-            number = statistics.fmean(value) if isinstance(value, list) else value
-            self.boards.add(seed, f"{'train' if kind == 'update' else 'evaluation'}/{name}", number, record["step"])
+        self._show("train" if kind == "update" else "evaluation", seed, values, record["step"])
         return record
+
+    def _show(self, kind: str, seed: int, values: dict[str, Any], step: int) -> None:
+        means = {name: statistics.fmean(value) if isinstance(value, list) else value for name, value in values.items()}
+        self.trackers.add(seed, {f"{kind}/{name}": mean for name, mean in means.items()}, step)
 
     def _write(self, record: dict[str, Any]) -> None:
         try:
@@ -477,6 +539,12 @@ def _remove(folder: Path, made: list[Path]) -> None:
 def _transposed(lists: dict[str, list]) -> list[dict[str, Any]]:
     """{name: [one per seed]} -> [{name: value} per seed]."""
     return [dict(zip(lists, values)) for values in zip(*lists.values())]
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """What trackers can show: numbers, texts, truth values and None; the rest as text."""
+    is_plain = {name: value is None or isinstance(value, bool | int | float | str) for name, value in settings.items()}
+    return {name: value if is_plain[name] else json.dumps(value) for name, value in settings.items()}
 
 
 def _is_nan(value: Any) -> bool:

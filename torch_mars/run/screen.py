@@ -180,6 +180,8 @@ def announce(run: Any, env: Any, ratio_range: tuple[float, float], networks: dic
         "memory": f"about {memory.needed(args) // 2**20:,} MB, besides PyTorch",
         "run": str(run.folder) + (f", resumed after update {run.first_update - 1}" if args.resume else ""),
     }
+    if run.started_from:
+        lines["starts from"] = run.started_from
     if run.rounds_anew:
         changed = ", ".join(f"--{name.replace('_', '-')} was {value}" for name, value in run.rounds_anew.items())
         lines["no longer exact"] = f"{changed}: numbers are rounded in another way from here"

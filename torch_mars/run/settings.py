@@ -31,6 +31,7 @@ import numpy as np
 
 from torch_mars import envs
 from torch_mars.envs.options import allowed, make_options
+from torch_mars.run import trackers
 from torch_mars.run.cli import (
     LARGEST_SEED,
     LONGEST_PATH,
@@ -54,7 +55,7 @@ PRESETS = ("ours", "paper")
 PRECISIONS = ("highest", "high", "medium")
 _NEWER = ("critic_gain",)  # in our yaml files, but not in a user's lesson that was copied before there was this setting
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
-_PATHS = ("run_dir", "resume", "config")
+_PATHS = ("run_dir", "resume", "config", "start_from")
 _OF_A_RUN = ("env", "seed", "num_seeds", "num_envs", "rollout_length", "total_steps")  # what every config.yaml says
 # whole numbers -> the most that they may be: more is a slip, for which no machine has the memory or the time
 _MOST = {
@@ -68,6 +69,8 @@ _MOST = {
     "eval_every": 10**15,
     "eval_episodes": 10**6,
     "checkpoint_every": 10**15,
+    "keep_every": 10**15,
+    "film_every": 10**15,
 }
 _MOST_STEPS = 2**31  # of an update, over all seeds
 _LONGEST_NAME = 200  # bytes: a folder's name may have 255, and begins with the time
@@ -76,7 +79,7 @@ ABOUT = ("lesson", "method")  # in a run's config.yaml besides its settings: wha
 
 @dataclass
 class RunArgs:
-    """What every lesson inherits: settings of keeping a run, none of which changes what is learned."""
+    """What every lesson inherits: settings of keeping a run. None but `start_from` changes what is learned."""
 
     # ---- the run ----
     device: str = "auto"
@@ -91,8 +94,17 @@ class RunArgs:
     """yaml file with settings, such as the config.yaml of another run"""
     resume: str | None = None
     """folder or checkpoint of a run to go on with"""
+    start_from: str | None = None
+    """a run, policy.pt or checkpoint.pt whose weights a new run begins with; its optimisers are new, and its critic is
+    unless a checkpoint.pt brings one"""
     checkpoint_every: int | None = None
     """updates between checkpoints; left out: those of a minute"""
+    track: str = "tensorboard"
+    """where curves are shown besides TensorBoard: wandb, mlflow, or both as wandb,mlflow"""
+    keep_every: int | None = None
+    """environment steps (per seed) between policies kept in the run's folder; left out: the best one only"""
+    film_every: int | None = None
+    """environment steps (per seed) between films of the first seed's policy, in the run's folder and in trackers"""
     # ---- evaluation ----
     eval_every: int | None = None
     """environment steps (per seed) between evaluations; left out: 122 evaluations in all"""
@@ -327,7 +339,7 @@ def _completed(args: Any) -> Any:
 
 # when a run is resumed
 CHANGEABLE = (
-    *("total_steps", "eval_every", "eval_episodes", "checkpoint_every"),
+    *("total_steps", "eval_every", "eval_episodes", "checkpoint_every", "track", "keep_every", "film_every"),
     *("device", "cuda_graphs", "matmul_precision", "compile"),
 )
 ROUNDED = ("device", "matmul_precision", "compile")  # after a change of one, numbers are rounded in another way
@@ -404,6 +416,7 @@ def check(args: Any) -> None:
     _check_name(args)
     _check_steps(args)
     check_device(args.device)
+    trackers.chosen(args.track)
     try:
         task = envs.known(args.env)
     except ValueError as error:

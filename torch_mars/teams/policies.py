@@ -195,7 +195,7 @@ class Trained:
     """The actors of a run's P training seeds, on the CPU."""
 
     path: Path
-    what: str  # "best policy", or "policy after update 20"
+    what: str  # "best policy", "policy after update 20", "policy after 1,000,000 steps"
     algorithm: str
     task: str
     env_options: dict[str, Any]
@@ -353,7 +353,8 @@ def _lesson_of(algorithm: str, typed: str | None) -> ModuleType:
 
 def _of_policy(file: Path, content: dict, head: dict) -> Trained:
     returns = [float(value) for value in content["returns"]]
-    return _trained(file, "best policy", head, content["settings"], content["actor"], returns)
+    what = f"policy after {content['after_steps']:,} steps" if "after_steps" in content else "best policy"
+    return _trained(file, what, head, content["settings"], content["actor"], returns)
 
 
 def _of_checkpoint(file: Path, content: dict, head: dict, asked: Path) -> Trained:
