@@ -16,7 +16,7 @@ from faults import STEPS, TINY, in_child
 
 from torch_mars.algos import mars
 from torch_mars.protocol import saved, trainings
-from torch_mars.run import boards, cli, files, metrics, screen
+from torch_mars.run import cli, files, metrics, screen, tracker, trackers
 
 SLOW = pytest.mark.slow
 
@@ -235,10 +235,11 @@ def test_full_curves_of_tensorboard_end_no_training(tmp_path, monkeypatch, capsy
 
 def test_errors_of_tensorboards_thread_are_not_printed(tmp_path, capfd):
     told, hook = [], threading.excepthook
-    curves = boards.Boards(tmp_path / "tensorboard", [0], None, told.append)
-    curves.writers[0].file_writer.event_writer._async_writer._writer._writer.write = lambda data: 1 / 0
+    about = tracker.About(tmp_path, "a_task", "mars", [0], {}, resumed_at=None)
+    curves = trackers.Trackers([], about, told.append)
+    curves.all[0].tracker.writers[0].file_writer.event_writer._async_writer._writer._writer.write = lambda data: 1 / 0
     for step in range(50):
-        curves.add(0, "x", 1.0, step)
+        curves.add(0, {"x": 1.0}, step)
         curves.flush()
     curves.close()
     assert len(told) == 1 and "division by zero" in told[0]

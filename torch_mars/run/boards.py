@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch_mars.run.trackers import About, Tracker
+from torch_mars.run.tracker import About, Tracker
 
 _EVENTS = re.compile(r"events\.out\.tfevents\.(\d+)(.*)")
 _COMPARED = "evaluation/episode_return"  # beside the settings in the table of runs (HParams)

@@ -50,6 +50,7 @@ from torch_mars.run.files import (
 from torch_mars.run.metrics import METRICS, Log, Past, encoded, parse
 from torch_mars.run.reading import read_bytes
 from torch_mars.run.settings import ROUNDED, RunArgs
+from torch_mars.run.tracker import About
 from torch_mars.run.yamls import read_yaml
 
 CONFIG, EVALUATIONS = "config.yaml", "evaluations.json"
@@ -188,9 +189,7 @@ class Run:
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"--run-dir: cannot write the run to {self.folder}: {reason}") from None
         names = trackers.chosen(self.args.track)
-        about = trackers.About(
-            self.folder, self.args.env, self.algorithm, self.seeds, _plain(self._config()), resumed_at
-        )
+        about = About(self.folder, self.args.env, self.algorithm, self.seeds, _plain(self._config()), resumed_at)
         self.trackers = trackers.Trackers(names, about, self.say)
 
     def _tell_of_damage(self, aside: Path | None, restored: int) -> None:

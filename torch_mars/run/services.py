@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch_mars.run.trackers import About, Tracker
+from torch_mars.run.tracker import About, Tracker
 
 PROJECT = "torch_mars"  # where the user names none
 STEP = "environment_steps"  # the axis of curves

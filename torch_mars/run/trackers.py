@@ -3,7 +3,7 @@
 What a tracker shows is a copy of `metrics.jsonl`, which is not worth a training. One that fails is given up, this is
 said once, and training goes on. One behind a network works in a thread of its own, so that nobody waits for it.
 
-A further tracker is a subclass of `Tracker`, and a line in `known`.
+A further tracker is a subclass of `tracker.Tracker`, and a line in `KINDS`.
 """
 
 import contextlib
@@ -11,76 +11,24 @@ import importlib.util
 import json
 import queue
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch_mars.envs.options import allowed, shown
+from torch_mars.run import boards, services
 from torch_mars.run.cli import UsageError
 from torch_mars.run.files import write_whole
+from torch_mars.run.tracker import About, Tracker
 
-NAMES = ("tensorboard", "wandb", "mlflow")  # of packages and of `--track`
+# by the names of their packages, which `--track` has, too
+KINDS: dict[str, type[Tracker]] = {
+    "tensorboard": boards.TensorBoard,
+    "wandb": services.Wandb,
+    "mlflow": services.Mlflow,
+}
 IDENTITIES = "trackers.json"  # in a run's folder: by what names services know its seeds
 PATIENCE = 30.0  # s that a run waits at its end for a tracker behind a network
-
-
-@dataclass(frozen=True)
-class About:
-    """What a tracker is told of a run.
-
-    Attributes:
-        settings: name -> number, text, truth value or None.
-        resumed_at: the step from which on points come anew; None in a new run.
-    """
-
-    folder: Path
-    task: str
-    algorithm: str
-    seeds: list[int]
-    settings: dict[str, Any]
-    resumed_at: int | None
-
-
-class Tracker(ABC):
-    """Something that shows runs. Every method may raise what it likes: then the tracker is given up.
-
-    Attributes:
-        title: as users know it.
-        is_remote: whether it may wait for a network: then it works in a thread of its own.
-    """
-
-    title: str
-    is_remote: bool = True
-
-    @abstractmethod
-    def begin(self, about: About, known: dict[str, str], say: Callable[[str], None]) -> dict[str, str]:
-        """Before anything else.
-
-        Args:
-            known: what it returned when the run began, if this is a resumed one.
-            say: shows the user a sentence.
-
-        Returns:
-            seed, as text -> the name under which a service goes on with its curves.
-        """
-
-    @abstractmethod
-    def add(self, seed: int, values: dict[str, float], step: int) -> None:
-        """Points of a seed's curves, after so many environment steps."""
-
-    @abstractmethod
-    def film(self, seed: int, path: Path, step: int) -> None:
-        """A .gif, written already, of what a seed's policy does."""
-
-    @abstractmethod
-    def flush(self) -> None:
-        """A checkpoint is about to be written: what was added so far should be safe."""
-
-    @abstractmethod
-    def end(self) -> None:
-        """No more will come."""
 
 
 def chosen(text: str) -> list[str]:
@@ -91,19 +39,12 @@ def chosen(text: str) -> list[str]:
     """
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in NAMES:
-            raise UsageError(f"--track is {shown(text)}; {allowed(name, NAMES)}, or several: wandb,mlflow")
+        if name not in KINDS:
+            raise UsageError(f"--track is {shown(text)}; {allowed(name, KINDS)} (several: wandb,mlflow)")
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:  # a folder of that name is no package
             raise UsageError(f'--track {name} needs the package {name}: pip install "torch_mars[track]"')
     return [name for name in dict.fromkeys(names) if name != "tensorboard"]
-
-
-def known(name: str) -> Tracker:
-    """A tracker by its name; its package is imported when it begins."""
-    from torch_mars.run import boards, services
-
-    return {"tensorboard": boards.TensorBoard, "wandb": services.Wandb, "mlflow": services.Mlflow}[name]()
 
 
 class Trackers:
@@ -117,7 +58,7 @@ class Trackers:
 
     def __init__(self, names: list[str], about: About, say: Callable[[str], None]):
         identities = _Identities(about.folder / IDENTITIES)
-        self.all = [_Careful(known(name), name, about, identities, say) for name in ("tensorboard", *names)]
+        self.all = [_Careful(KINDS[name](), name, about, identities, say) for name in ("tensorboard", *names)]
 
     def add(self, seed: int, values: dict[str, float], step: int) -> None:
         for tracker in self.all:
