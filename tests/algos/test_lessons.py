@@ -408,7 +408,10 @@ def test_truncation_bootstrap_changes_training_only_through_time_limits():
     assert torch.equal(plain, bootstrapped)
 
 
-@pytest.mark.parametrize("algorithm, settings", [("mappo", {}), ("maspo", {}), ("mars", {})])
+@pytest.mark.parametrize(
+    "algorithm, settings",
+    [("mars", {}), *(pytest.param(name, {}, marks=pytest.mark.slow) for name in ("mappo", "maspo"))],
+)
 def test_a_short_run_clearly_beats_random_play(algorithm, settings):
     """Three seeds, 33,000 steps of a 4-agent board with a high learning rate, one-sided t-test against random play."""
     module = lesson(algorithm)

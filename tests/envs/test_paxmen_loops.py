@@ -90,7 +90,7 @@ def random_situations(num_agents, count, generator):
     return env, actions
 
 
-@pytest.mark.parametrize("num_agents", TEAMS)
+@pytest.mark.parametrize("num_agents", [5, *(pytest.param(team, marks=pytest.mark.slow) for team in (4, 6))])
 def test_a_step_from_any_situation_is_the_tensor_engine_s(num_agents):
     generator = np.random.default_rng(num_agents)
     env, actions = random_situations(num_agents, 3000, generator)

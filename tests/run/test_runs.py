@@ -147,6 +147,7 @@ def wait_for_update(run_dir, process, update):
         time.sleep(0.005)
 
 
+@pytest.mark.slow  # kills at every write, sync and rename are in the quick suite: tests/reliability/test_kills.py
 def test_a_run_killed_at_random_moments_and_resumed_equals_one_that_was_not(tmp_path):
     updates, more = 60, ("--num-seeds", 2, "--checkpoint-every", 3, "--eval-every", 7 * STEPS)
     whole = train(tmp_path / "whole", updates, *more)
