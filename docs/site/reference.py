@@ -1,0 +1,68 @@
+"""The reference: which objects of the package stand on which page. mkdocstrings reads their docstrings from the source."""
+
+import importlib
+import importlib.util
+
+# page -> title, what it is about, and modules or objects; what is not there yet, or anymore, is left out
+PAGES = {
+    "environments": (
+        "Environments",
+        "The door, `torch_mars.envs`: how environments are made, named and found.",
+        ("torch_mars.envs",),
+    ),
+    "batched": (
+        "Batched environments",
+        "What `envs.make` returns, and what an environment of your own writes: [how](../docs/your_own.md).",
+        ("torch_mars.envs.core.BatchedEnv", "torch_mars.envs.core.TimeStep", "torch_mars.envs.core.State"),
+    ),
+    "faces": (
+        "Faces",
+        "What `envs.parallel_env`, `envs.batched_parallel_env` and the like return: [which for what](../docs/faces.md).",
+        ("torch_mars.envs.pettingzoo", "torch_mars.envs.vector"),
+    ),
+    "policies": (
+        "Trained teams",
+        "From a run, a file or the package: [how to use them](../docs/policies.md).",
+        ("torch_mars.load_policy", "torch_mars.teams.policies.Policy"),
+    ),
+    "random_numbers": (
+        "Random numbers",
+        "For rules of your own: pure functions of a key, the same on every device and for every batch size.",
+        ("torch_mars.envs.rng",),
+    ),
+    "methods": (
+        "Methods",
+        "Lessons by name, and what tables, figures and searches know of a method.",
+        ("torch_mars.algos", "torch_mars.protocol.methods"),
+    ),
+}
+MOVED = {"torch_mars.load_policy": "torch_mars.teams.policies.load_policy"}  # handed on by a function, not an import
+
+
+def pages() -> dict[str, str]:
+    return {f"reference/{name}.md": page(*parts) for name, parts in PAGES.items()}
+
+
+def page(title: str, sentence: str, names: tuple[str, ...]) -> str:
+    entries = [entry for name in names for entry in entries_of(name)]
+    return "\n\n".join([f"# {title}", sentence, *entries]) + "\n"
+
+
+def entries_of(name: str) -> list[str]:
+    """What stands on a page of a module or object: of a module that says what it hands out, each of that."""
+    if name in MOVED:
+        return [f"::: {MOVED[name]}"]
+    module, _, inside = name.rpartition(".")
+    if importlib.util.find_spec(module) and hasattr(importlib.import_module(module), inside) and not is_module(name):
+        return [f"::: {name}"]
+    if not is_module(name):
+        return []
+    handed_out = getattr(importlib.import_module(name), "__all__", None)
+    return [f"::: {name}.{each}" for each in handed_out] if handed_out else [f"::: {name}"]
+
+
+def is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # a name inside a module
+        return False
