@@ -92,7 +92,8 @@ def described(family: str) -> tuple[str, str, str]:
     text = ast.get_docstring(ast.parse(sources(family)[0].read_text()))
     first, _, rest = text.partition("\n\n")
     name, _, sentence = first.partition(": ")
-    return name, sentence[0].upper() + " ".join(sentence[1:].split()), with_whole_tables(rest)
+    sentence = " ".join(sentence.split())
+    return name, sentence[0].upper() + sentence[1:], with_whole_tables(rest)
 
 
 def with_whole_tables(text: str) -> str:
@@ -134,7 +135,7 @@ def tasks_of(family: str) -> list[str]:
 
 
 def task_table(tasks: list[str]) -> str:
-    rows = [bar(("task", "agents", "observation", "global state", "actions of an agent", "steps", "options"))]
+    rows = [bar(("task", "agents", "observation", "global state", "actions", "steps", "options"))]
     rows.append("|---|--:|--:|--:|---|--:|---|")
     for task in tasks:
         env = envs.make(task)
@@ -155,7 +156,7 @@ def actions_of(env: BatchedEnv) -> str:
     if hasattr(space, "n"):
         is_masked = type(env).action_mask is not BatchedEnv.action_mask
         return f"{space.n}, masked" if is_masked else str(space.n)
-    bounds = dict.fromkeys(f"[{low:.4g}, {high:.4g}]" for low, high in zip(space.low, space.high))
+    bounds = dict.fromkeys(f"[{low:.4g},&nbsp;{high:.4g}]" for low, high in zip(space.low, space.high))
     return f"{space.shape[0]} numbers in {' and '.join(bounds)}"
 
 

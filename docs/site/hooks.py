@@ -19,8 +19,9 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 MADE = (environments, commands, reference)
-GUIDES = "docs/"
+STYLE = "docs/site/style.css"
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
+WORD = re.compile(r"(<mi>(?:log|sinh)</mi>)(<mi>|<msub>)")  # a function and what it is of, which MathML sets as one word
 
 _content: dict[str, str | None] = {}  # of this build: path -> Markdown, or None for a file that is copied
 
@@ -29,7 +30,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     written = repository.pages()
     made = {name: text for room in MADE for name, text in room.pages().items()}
     _content.clear()
-    _content.update(written | made | repository.linked(written | made))
+    _content.update(written | made | repository.linked(written | made) | {STYLE: None})
     config.nav = navigation(config.nav, sorted(written | made))
     return config
 
@@ -37,8 +38,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Pages and files of the site in place of those that MkDocs found in docs/."""
     theme = [file for file in files if not (repository.ROOT / "docs" / file.src_uri).exists()]
-    own = _content | dict.fromkeys(config.extra_css)
-    return Files(theme + [generated(name, text, config) for name, text in own.items()])
+    return Files(theme + [generated(name, text, config) for name, text in _content.items()])
 
 
 def generated(name: str, text: str | None, config: MkDocsConfig) -> File:
@@ -56,7 +56,8 @@ def on_page_content(content: str, **_) -> str:
     """Formulas as MathML, which browsers show without a script."""
 
     def mathml(found: re.Match) -> str:
-        return convert(html.unescape(found[2]), display="block" if found[1] == "div" else "inline")
+        formula = convert(html.unescape(found[2]), display="block" if found[1] == "div" else "inline")
+        return WORD.sub(r'\1<mspace width="0.17em" />\2', formula)
 
     return FORMULA.sub(mathml, content)
 

@@ -36,6 +36,9 @@ PAGES = {
         ("torch_mars.algos", "torch_mars.protocol.methods"),
     ),
 }
+FIRST = ("make", "parallel_env", "batched_parallel_env", "vector_env")  # of a page
+_SOURCE = "\n    options: {show_source: true}"
+SHOWN = {f"torch_mars.envs.core.{name}": _SOURCE for name in ("TimeStep", "State")}  # their comments say what is what
 MOVED = {"torch_mars.load_policy": "torch_mars.teams.policies.load_policy"}  # handed on by a function, not an import
 
 
@@ -44,21 +47,19 @@ def pages() -> dict[str, str]:
 
 
 def page(title: str, sentence: str, names: tuple[str, ...]) -> str:
-    entries = [entry for name in names for entry in entries_of(name)]
+    entries = [f"::: {entry}{SHOWN.get(entry, '')}" for name in names for entry in entries_of(name)]
     return "\n\n".join([f"# {title}", sentence, *entries]) + "\n"
 
 
 def entries_of(name: str) -> list[str]:
-    """What stands on a page of a module or object: of a module that says what it hands out, each of that."""
-    if name in MOVED:
-        return [f"::: {MOVED[name]}"]
+    """A module or object by the name that mkdocstrings knows; of a module that lists what it hands out, each of that."""
+    if is_module(name):
+        handed_out = getattr(importlib.import_module(name), "__all__", None)
+        if not handed_out:
+            return [name]
+        return [f"{name}.{each}" for each in sorted(handed_out, key=lambda each: (each not in FIRST, each))]
     module, _, inside = name.rpartition(".")
-    if importlib.util.find_spec(module) and hasattr(importlib.import_module(module), inside) and not is_module(name):
-        return [f"::: {name}"]
-    if not is_module(name):
-        return []
-    handed_out = getattr(importlib.import_module(name), "__all__", None)
-    return [f"::: {name}.{each}" for each in handed_out] if handed_out else [f"::: {name}"]
+    return [MOVED.get(name, name)] if hasattr(importlib.import_module(module), inside) else []
 
 
 def is_module(name: str) -> bool:

@@ -80,8 +80,8 @@ def relative(page: str, name: str) -> str:
 
 
 def source(name: str) -> str:
-    """A page that shows a file, with numbered lines."""
-    return f"# {name}\n\n{fenced((ROOT / name).read_text(), SOURCES[Path(name).suffix], True)}\n"
+    """A page that shows a file, with numbered lines; the search leaves it out."""
+    return f"---\nsearch: {{exclude: true}}\n---\n\n# {name}\n\n{fenced((ROOT / name).read_text(), SOURCES[Path(name).suffix], True)}\n"
 
 
 def fenced(text: str, language: str, numbered: bool = False) -> str:
