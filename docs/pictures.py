@@ -1,14 +1,14 @@
 """A situation of every environment, for its page: the installed team plays where there is one, else chance.
 
-    python docs/pictures.py         # draws docs/pictures/<environment>.png
+python docs/pictures.py         # draws docs/pictures/<environment>.png
 """
 
 from pathlib import Path
 
 import numpy as np
-import torch_mars
 from PIL import Image
 
+import torch_mars
 from torch_mars import envs
 from torch_mars.play import random_team
 from torch_mars.teams.policies import TEAMS
@@ -27,8 +27,8 @@ SITUATIONS = {  # environment -> task, steps played, seed
 
 
 def drawn(task: str, steps: int, seed: int) -> np.ndarray:
-    """The picture after so many steps, uint8 [H, W, 3]."""
-    env = envs.make(task, seed=seed)
+    """The picture after so many steps, uint8 [H, W, 3]; of an episode that ended before, its end."""
+    env = envs.make(task, seed=seed, auto_reset=False)
     has_team = (TEAMS / f"{task}.pt").exists()
     policy = torch_mars.load_policy(task) if has_team else random_team(env, seed)
     ts, trail = env.reset(), []
@@ -36,7 +36,7 @@ def drawn(task: str, steps: int, seed: int) -> np.ndarray:
         trail.append(env.state)
         ts = env.step(policy(ts.obs, ts.action_mask))
         if (ts.terminated | ts.truncated).any():
-            trail = []
+            break
     return env.draw(env.state, 0, trail)
 
 

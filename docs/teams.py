@@ -36,7 +36,9 @@ def measured(task: str) -> dict:
         (seed,) = metric["seeds"].values()  # an installed team is of one training seed
         episodes = np.array(seed["episodes"])
         numbers = seed["mean"], seed["low"], seed["high"], np.median(episodes), (episodes > 0).mean()
-        metrics[name] = dict(zip(("mean", "low", "high", "median", "share_above_0"), (round(float(n), 4) for n in numbers)))
+        metrics[name] = dict(
+            zip(("mean", "low", "high", "median", "share_above_0"), (round(float(n), 4) for n in numbers))
+        )
     command = f"python -m torch_mars.evaluate {task} --json"
     return {"command": command, **{name: found[name] for name in ("algorithm", "episodes")}, "metrics": metrics}
 

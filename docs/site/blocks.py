@@ -63,10 +63,11 @@ def objective(page: str, method: str, _: None) -> str:
     lesson = algos.lesson(method)
     rows = ["| r | J, A = 1 | pull, A = 1 | J, A = -1 | pull, A = -1 |", "|--:|--:|--:|--:|--:|"]
     log_ratio = torch.tensor(RATIOS, dtype=torch.float64).log()
-    columns = [torch.tensor(RATIOS, dtype=torch.float64)]
+    columns = [RATIOS]
     for advantage in (1.0, -1.0):
         place = log_ratio.clone().requires_grad_()
         value = lesson.policy_objective(place, torch.full_like(place, advantage), lesson.Args())
-        columns += [value.detach(), torch.autograd.grad(value.sum(), place)[0]]
-    rows += ["| " + " | ".join(f"{0.0 if abs(n) < 1e-9 else n:.4g}" for n in row) + " |" for row in zip(*map(torch.Tensor.tolist, columns))]
+        columns += [value.tolist(), torch.autograd.grad(value.sum(), place)[0].tolist()]
+    for row in zip(*columns):
+        rows.append("| " + " | ".join(f"{number:.4g}" if abs(number) > 1e-9 else "0" for number in row) + " |")
     return "\n".join(rows)

@@ -1,6 +1,5 @@
 """One page a command: what its module says, and its help, from the parser itself."""
 
-import ast
 import contextlib
 import importlib
 import inspect
@@ -8,7 +7,7 @@ import io
 import os
 from unittest import mock
 
-from repository import ROOT, fenced
+from repository import fenced
 
 from torch_mars import __main__ as roof
 from torch_mars import algos

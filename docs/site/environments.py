@@ -37,7 +37,7 @@ def page(family: str) -> str:
     name, sentence, rest = described(family)
     folder = f"../torch_mars/envs/{family}"
     files = ", ".join(f"[{path.name}]({folder}/{path.name})" for path in sources(family))
-    first = envs.ENVIRONMENTS[family][0]
+    first = next(iter(installed(family)), envs.ENVIRONMENTS[family][0])
     parts = [
         f"# {name}",
         sentence,
@@ -49,7 +49,9 @@ def page(family: str) -> str:
         star_explained(family),
         "## Train, and use",
         fenced(f"torch-mars train mars --env {first}\ntorch-mars play {first}", "bash"),
-        fenced(f'import torch_mars.envs as envs\n\nenv = envs.make("{first}", num_envs=64)\nts = env.reset()', "python"),
+        fenced(
+            f'import torch_mars.envs as envs\n\nenv = envs.make("{first}", num_envs=64)\nts = env.reset()', "python"
+        ),
         f"Settings of its trainings: [{family}.yaml](../yaml/{family}.yaml).",
         *team_section(family),
         "## Options",
@@ -177,10 +179,15 @@ def options_table(family: str) -> str:
 # ---- what was measured ----
 
 
+def installed(family: str) -> list[str]:
+    """Its tasks with a team that comes with the package."""
+    return [task for task in tasks_of(family) if (TEAMS / f"{task}.pt").exists()]
+
+
 def team_section(family: str) -> Iterator[str]:
     """The installed teams of an environment."""
     measured = json.loads((ROOT / TEAMS_FILE).read_text())
-    for task in (team.stem for team in sorted(TEAMS.glob("*.pt")) if envs.family(team.stem) == family):
+    for task in installed(family):
         if task not in measured:
             raise ValueError(f"{TEAMS_FILE} lacks the installed team {task}: run `python docs/teams.py`")
         team = measured[task]

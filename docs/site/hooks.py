@@ -21,7 +21,9 @@ from mkdocs.structure.pages import Page
 MADE = (environments, commands, reference)
 STYLE = "docs/site/style.css"
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
-WORD = re.compile(r"(<mi>(?:log|sinh)</mi>)(<mi>|<msub>)")  # a function and what it is of, which MathML sets as one word
+WORD = re.compile(
+    r"(<mi>(?:log|sinh)</mi>)(<mi>|<msub>)"
+)  # a function and what it is of, which MathML sets as one word
 
 _content: dict[str, str | None] = {}  # of this build: path -> Markdown, or None for a file that is copied
 

@@ -1,4 +1,4 @@
-"""The reference: which objects of the package stand on which page. mkdocstrings reads their docstrings from the source."""
+"""The reference: which objects of the package stand on which page. mkdocstrings shows their docstrings."""
 
 import importlib
 import importlib.util
@@ -17,7 +17,7 @@ PAGES = {
     ),
     "faces": (
         "Faces",
-        "What `envs.parallel_env`, `envs.batched_parallel_env` and the like return: [which for what](../docs/faces.md).",
+        "What `envs.parallel_env`, `envs.batched_parallel_env` and the like return, [and for what](../docs/faces.md).",
         ("torch_mars.envs.pettingzoo", "torch_mars.envs.vector"),
     ),
     "policies": (
@@ -52,7 +52,7 @@ def page(title: str, sentence: str, names: tuple[str, ...]) -> str:
 
 
 def entries_of(name: str) -> list[str]:
-    """A module or object by the name that mkdocstrings knows; of a module that lists what it hands out, each of that."""
+    """Names that mkdocstrings knows: of a module that says what it hands out, of each of that."""
     if is_module(name):
         handed_out = getattr(importlib.import_module(name), "__all__", None)
         if not handed_out:

@@ -29,7 +29,7 @@ def name_of(path: Path) -> str:
 
 
 def target(page: str, link: str) -> str | None:
-    """The file or folder of the repository that a link of a page means; None where there is none, or it is elsewhere."""
+    """The file or folder of the repository that a link of a page means; None if it means none."""
     if ":" in link or link.startswith("/"):
         return None
     name = os.path.normpath(PurePosixPath(page).parent / link)
@@ -48,7 +48,7 @@ def linked(written: dict[str, str]) -> dict[str, str | None]:
             if shown in written or shown in found:
                 continue
             if (ROOT / name).is_dir():
-                found |= {shown: listing(name)} | linked({shown: listing(name)} | {page: "" for page in written})
+                found |= {shown: listing(name)} | linked({shown: listing(name)} | dict.fromkeys(written, ""))
             else:
                 found[shown] = None if shown == name else source(name)
     return found
@@ -81,11 +81,13 @@ def relative(page: str, name: str) -> str:
 
 def source(name: str) -> str:
     """A page that shows a file, with numbered lines; the search leaves it out."""
-    return f"---\nsearch: {{exclude: true}}\n---\n\n# {name}\n\n{fenced((ROOT / name).read_text(), SOURCES[Path(name).suffix], True)}\n"
+    path = ROOT / name
+    shown = fenced(path.read_text(), SOURCES[path.suffix], is_numbered=True)
+    return f"---\nsearch: {{exclude: true}}\n---\n\n# {name}\n\n{shown}\n"
 
 
-def fenced(text: str, language: str, numbered: bool = False) -> str:
-    numbers = ' linenums="1"' if numbered else ""
+def fenced(text: str, language: str, is_numbered: bool = False) -> str:
+    numbers = ' linenums="1"' if is_numbered else ""
     fence = "`" * (3 + max(map(len, re.findall("`{3,}", text)), default=0))
     return f"{fence}{language}{numbers}\n{text.rstrip()}\n{fence}"
 
