@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 
 import repository
 from repository import ROOT, fenced
@@ -59,7 +60,8 @@ def page(family: str) -> str:
         options_table(family),
         *speed_section(family),
         "## Source",
-        f"{files}: the rules are `env.py` from top to bottom; `loops.py` says the same as loops, for CPUs.",
+        f"{files}: the rules are `env.py` from top to bottom. Beside them stand `loops.py`, the same as loops, "
+        "and `draw.py`, the pictures.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -78,12 +80,11 @@ def overview() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def sources(family: str) -> list:
+def sources(family: str) -> list[Path]:
+    """The files that explain an environment, its rules first."""
     folder = ROOT / "torch_mars" / "envs" / family
-    first = ("env.py", "task.py")
-    return [folder / name for name in first] + sorted(
-        path for path in folder.glob("*.py") if path.name not in (*first, "__init__.py")
-    )
+    others = {path.name for path in folder.glob("*.py")} - {"__init__.py", "env.py", "task.py", "loops.py", "draw.py"}
+    return [folder / name for name in ("env.py", "task.py", *sorted(others))]
 
 
 # ---- what the docstrings say ----
@@ -94,8 +95,7 @@ def described(family: str) -> tuple[str, str, str]:
     text = ast.get_docstring(ast.parse(sources(family)[0].read_text()))
     first, _, rest = text.partition("\n\n")
     name, _, sentence = first.partition(": ")
-    sentence = " ".join(sentence.split())
-    return name, sentence[0].upper() + sentence[1:], with_whole_tables(rest)
+    return name, capital(sentence), with_whole_tables(rest)
 
 
 def with_whole_tables(text: str) -> str:
@@ -123,10 +123,19 @@ def bar(cells) -> str:
 
 
 def picture(family: str) -> str:
-    """The film of the installed team where there is one, else a drawn situation."""
+    """The film of the installed team where there is one, else a drawn situation; and what `draw.py` says is in it."""
     film, drawn = ROOT / f"docs/{family}.gif", ROOT / PICTURES / f"{family}.png"
     path = film if film.exists() else drawn
-    return f"![A situation]({repository.relative(page_name(family), repository.name_of(path))})\n{{.picture}}"
+    caption = capital(
+        ast.get_docstring(ast.parse(sources(family)[0].with_name("draw.py").read_text())).partition(": ")[2]
+    )
+    link = repository.relative(page_name(family), repository.name_of(path))
+    return f"![{caption}]({link})\n{{.picture}}\n\n*{caption}*"
+
+
+def capital(sentence: str) -> str:
+    sentence = " ".join(sentence.split())
+    return sentence[0].upper() + sentence[1:]
 
 
 # ---- what the code says ----
