@@ -8,11 +8,13 @@ import os
 import re
 import subprocess
 import sys
+import types
 import urllib.parse
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from mkdocs.exceptions import PluginError
 
 import torch_mars.envs as envs
 from torch_mars import algos
@@ -287,6 +289,12 @@ def test_navigation_takes_what_is_there(making):
 def test_a_comment_that_names_nothing_is_refused(making, comment, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         making("blocks").filled("docs/a.md", comment)
+
+
+def test_what_is_wrong_in_a_page_ends_the_build_in_one_sentence(making):
+    page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri="docs/a.md"))
+    with pytest.raises(PluginError, match="unknown lesson 'marz'"):
+        making("hooks").on_page_markdown("<!-- objective marz -->", page=page)
 
 
 def test_other_comments_stay_as_they_are(making):

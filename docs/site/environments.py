@@ -195,7 +195,8 @@ def installed(family: str) -> list[str]:
 
 def team_section(family: str) -> Iterator[str]:
     """The installed teams of an environment."""
-    measured = json.loads((ROOT / TEAMS_FILE).read_text())
+    file = ROOT / TEAMS_FILE
+    measured = json.loads(file.read_text()) if file.exists() else {}
     for task in installed(family):
         if task not in measured:
             raise ValueError(f"{TEAMS_FILE} lacks the installed team {task}: run `python docs/teams.py`")

@@ -4,8 +4,10 @@ The pages are those that somebody wrote (`repository.py`) and those made of the 
 `reference.py`). In written ones, comments are filled on the site, and say nothing on a code host (`blocks.py`).
 """
 
+import contextlib
 import html
 import re
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import blocks
@@ -15,26 +17,35 @@ import reference
 import repository
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 MADE = (environments, commands, reference)
 STYLE = "docs/site/style.css"
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
-WORD = re.compile(
-    r"(<mi>(?:log|sinh)</mi>)(<mi>|<msub>)"
-)  # a function and what it is of, which MathML sets as one word
+WORD = re.compile(r"(<mi>(?:log|sinh)</mi>)(<mi>|<msub>)")  # "log r", which MathML sets as "logr"
 
 _content: dict[str, str | None] = {}  # of this build: path -> Markdown, or None for a file that is copied
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     written = repository.pages()
-    made = {name: text for room in MADE for name, text in room.pages().items()}
+    with in_one_sentence():
+        made = {name: text for room in MADE for name, text in room.pages().items()}
     _content.clear()
     _content.update(written | made | repository.linked(written | made) | {STYLE: None})
     config.nav = navigation(config.nav, sorted(written | made))
     return config
+
+
+@contextlib.contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """What is wrong in a page ends the build without a traceback."""
+    try:
+        yield
+    except ValueError as error:
+        raise PluginError(str(error)) from error
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -51,7 +62,8 @@ def generated(name: str, text: str | None, config: MkDocsConfig) -> File:
 
 def on_page_markdown(markdown: str, page: Page, **_) -> str:
     name = page.file.src_uri
-    return repository.to_site(name, blocks.filled(name, markdown))
+    with in_one_sentence():
+        return repository.to_site(name, blocks.filled(name, markdown))
 
 
 def on_page_content(content: str, **_) -> str:
