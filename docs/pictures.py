@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "pictures"
 SITUATIONS = {  # environment -> task, steps played, seed
     "paxmen": ("paxmen_5a", 40, 1),
     "aerojax": ("aerojax_5v5", 70, 0),
-    "jaxnav": ("jaxnav_9x9x3a", 60, 2),
+    "jaxnav": ("jaxnav_9x9x3a", 40, 2),
     "search_and_rescue": ("search_and_rescue_4x40", 60, 0),
     "connector": ("connector_10x10x10a", 12, 3),
     "mpe": ("simple_spread_5ag", 15, 0),

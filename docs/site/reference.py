@@ -57,7 +57,8 @@ def entries_of(name: str) -> list[str]:
         handed_out = getattr(importlib.import_module(name), "__all__", None)
         if not handed_out:
             return [name]
-        return [f"{name}.{each}" for each in sorted(handed_out, key=lambda each: (each not in FIRST, each))]
+        first = [each for each in FIRST if each in handed_out]
+        return [f"{name}.{each}" for each in (*first, *(each for each in handed_out if each not in first))]
     module, _, inside = name.rpartition(".")
     return [MOVED.get(name, name)] if hasattr(importlib.import_module(module), inside) else []
 
