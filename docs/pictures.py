@@ -1,4 +1,6 @@
-"""A situation of every environment, for its page: the installed team plays where there is one, else chance.
+"""A situation of every environment without a film (`docs/<environment>.gif`), for its page.
+
+The installed team plays where there is one, else chance.
 
 python docs/pictures.py         # draws docs/pictures/<environment>.png
 """
@@ -15,8 +17,6 @@ from torch_mars.teams.policies import TEAMS
 
 FOLDER = Path(__file__).parent / "pictures"
 SITUATIONS = {  # environment -> task, steps played, seed
-    "paxmen": ("paxmen_5a", 40, 1),
-    "aerojax": ("aerojax_5v5", 70, 0),
     "jaxnav": ("jaxnav_9x9x3a", 40, 2),
     "search_and_rescue": ("search_and_rescue_4x40", 60, 0),
     "connector": ("connector_10x10x10a", 12, 3),
