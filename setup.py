@@ -8,6 +8,8 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "torch_mars/__init__.py").read_text())[1]
 
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2", "latex2mathml>=3.78,<4"]
+
 EXTRAS = {
     "test": [
         "pytest>=8",
@@ -20,7 +22,9 @@ EXTRAS = {
         "scipy>=1.13",
         "jsonschema>=4",
         "imageio-ffmpeg>=0.5",
+        *DOCS,
     ],
+    "docs": DOCS,
     "interop": ["torchrl>=0.14", "supersuit>=3.11", "stable-baselines3>=2.9", "jax>=0.10", "pygame>=2.6"],
     "render": ["pygame>=2.6"],
     "video": ["imageio-ffmpeg>=0.5"],

@@ -74,7 +74,8 @@ class Policy:
     leave agents out. Sampled actions use up the random numbers behind `seed`; two policies of one seed act alike.
 
     Attributes:
-        task, env_options: what it was trained on: `envs.make(policy.task, num_envs, **policy.env_options)`.
+        task: what it was trained on: `envs.make(policy.task, num_envs, **policy.env_options)`.
+        env_options: of that task.
         algorithm: "mars", "mappo" or "maspo".
         training_seed: which of the run's seeds this is.
         path: the file that it was read from.

@@ -12,6 +12,7 @@ the number of all aircraft: N allies first, then E enemies. "ego" is the observi
 | reward | [N] | the team's: 1.0 x enemies lost / E - 0.25 x allies lost / N + 1.0 if won |
 | end | | one team is gone; or the time limit, 500 steps of 0.2 s |
 | start | | level in trim at 120 m/s, 1000 to 2000 m high, up to 30 degrees off course; full health; one lane each |
+| tasks | | `aerojax_<N>v<N>`: N against N, all of type 0; `_mixed`: of types 1, 2, 3, 4, 0; `_16v16`: a larger arena |
 
         +---------------------------+
         |             |             |    The arena from above, north at the top: 4000 m square, 3000 m high. Allies (a)
@@ -22,6 +23,15 @@ the number of all aircraft: N allies first, then E enemies. "ego" is the observi
 
 Won: at an end, more allies than enemies are alive. Aircraft are lost by being shot down, at the ground, by leaving the
 arena, or in a collision.
+
+Nobody pulls a trigger. An aircraft detects an enemy that is closer than 400 m, or in its weapon cone (60 x 40 degrees,
+600 m), or by chance in its cone of view (135 x 90 degrees, 1200 m; more probably the nearer). The lock on it counts the
+steps in a row in which it is detected in the weapon cone. A lock of L steps takes 0.04 (min(L, 10) - 3) of the enemy's
+health in a step, if that is above 0: one aircraft shoots down another of health 1 in 10 unbroken steps. Everybody heals
+by 0.002 a step.
+
+Types: 0 the usual one, health 1; 1 health 3; 2 health 0.5, sees 1.4 times as far; 3 twice the thrust; 4 health 3, 0.8
+of the thrust.
 
 What an agent sees of itself (`EGO`); angles enter as components of unit vectors:
 

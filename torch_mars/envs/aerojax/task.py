@@ -69,56 +69,56 @@ TYPE_UNIT = len(TYPES) - 1
 class Options:
     """What `make` may override; SI units, angles in degrees."""
 
-    n_allies: int = 8
-    n_enemies: int = 8
-    ally_types: tuple[int, ...] | None = None  # None: all 0
-    enemy_types: tuple[int, ...] | None = None
+    n_allies: int = 8  # N
+    n_enemies: int = 8  # E
+    ally_types: tuple[int, ...] | None = None  # one of each ally, 0 to 4; None: all 0
+    enemy_types: tuple[int, ...] | None = None  # likewise
     opponent: str = "heuristic"  # or "passive": never has a target
-    opponent_skill: float = 0.8
+    opponent_skill: float = 0.8  # of the scripted pilots, 0 to 1
     max_steps: int = 500
     # arena and time
-    dt: float = 0.2
-    substeps: int = 4
-    half_size: float = 2000.0
-    ceiling: float = 3000.0
+    dt: float = 0.2  # s, of a step
+    substeps: int = 4  # of flight in a step
+    half_size: float = 2000.0  # m, from the middle to a side
+    ceiling: float = 3000.0  # m
     # aircraft
     rho: float = 1.0  # kg/m^3, constant with height on purpose
-    mass: float = 4000.0
-    wing_area: float = 26.0
-    cl_alpha: float = 4.0  # 1/rad
-    cd0: float = 0.04
-    k_ind: float = 0.10
-    max_thrust: float = 24000.0
-    alpha_min: float = -8.0
+    mass: float = 4000.0  # kg
+    wing_area: float = 26.0  # m^2
+    cl_alpha: float = 4.0  # 1/rad, slope of lift
+    cd0: float = 0.04  # drag without lift
+    k_ind: float = 0.10  # induced drag, by the square of lift
+    max_thrust: float = 24000.0  # N
+    alpha_min: float = -8.0  # angle of attack
     alpha_max: float = 24.0
-    alpha_stall: float = 16.0
-    n_min: float = -3.0
+    alpha_stall: float = 16.0  # where lift is largest
+    n_min: float = -3.0  # load: lift in weights
     n_max: float = 6.0
     alpha_rate: float = 30.0  # deg/s
     roll_rate: float = 120.0  # deg/s
-    throttle_tau: float = 1.0
-    v_floor: float = 20.0
-    v0: float = 120.0
+    throttle_tau: float = 1.0  # s, the engine's lag
+    v_floor: float = 20.0  # m/s, the lowest speed
+    v0: float = 120.0  # m/s, at the start
     # sensors and weapons; cone angles are totals
-    view_range: float = 1200.0
-    view_h: float = 135.0
-    view_v: float = 90.0
-    close_range: float = 400.0
-    weapon_range: float = 600.0
+    view_range: float = 1200.0  # m
+    view_h: float = 135.0  # width of the cone of view
+    view_v: float = 90.0  # its height
+    close_range: float = 400.0  # m, within which everything is detected
+    weapon_range: float = 600.0  # m
     weapon_h: float = 60.0
     weapon_v: float = 40.0
-    comm_range: float = 2000.0
-    collision_range: float = 15.0
-    lock_min: int = 3
-    lock_max: int = 10
+    comm_range: float = 2000.0  # m, of the radio
+    collision_range: float = 15.0  # m
+    lock_min: int = 3  # steps of lock without damage
+    lock_max: int = 10  # steps, the longest lock that counts
     damage_rate: float = 0.2  # 1/s per step of lock above lock_min
     heal_rate: float = 0.01  # 1/s
     # reward
-    reward_kill: float = 1.0
-    reward_death: float = 0.25
+    reward_kill: float = 1.0  # of all enemies
+    reward_death: float = 0.25  # of all allies, taken away
     reward_win: float = 1.0
     # observation
-    max_enemy_slots: int = 8
+    max_enemy_slots: int = 8  # enemies that are seen at most
     max_ally_slots: int = 7
 
     def __post_init__(self):

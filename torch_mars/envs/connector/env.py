@@ -12,6 +12,7 @@ for step, seen through the vector wrapper of Mava.
 | reward | [N] | the team's, to everyone: 1 for each agent that connects, -0.03 for each that was unconnected before |
 | start | | a new board: wires laid by random walks and taken away again (`boards.py`), so that it can be solved |
 | end | | everyone is connected or blocked, or after G x G steps |
+| tasks | | `connector_<G>x<G>x<N>a`: N agents on a board of G x G cells; any that have room |
 
 A board of 5 x 5: heads are numbers, their targets letters (A is agent 0's), trails ":"; agent 2 is connected, "*".
 

@@ -47,10 +47,10 @@ class Options:
     """What `make` may override."""
 
     grid_size: int = 10  # G
-    num_agents: int = 10
+    num_agents: int = 10  # N
     max_steps: int | None = None  # steps; None: G x G
     shared_reward: bool = True  # everybody is paid the team's sum, not its own reward
-    connected_reward: float = 1.0
+    connected_reward: float = 1.0  # of an agent that connects
     timestep_reward: float = -0.03  # of every step that an agent begins unconnected
 
     def __post_init__(self):

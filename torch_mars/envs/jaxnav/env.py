@@ -14,14 +14,26 @@ for step. The map has W x W cells of 1 m, x to the right, y up.
 | start | | a random map, walls around and inside fewer than fill x (W-2)^2; robots 0.9 m apart and 0.45 m from |
 | | | walls, any heading, at rest; goals 0.9 m apart, 0.3 m from walls, 0.6 m from their robots |
 | end | | every robot has arrived or crashed; or the time limit, 500 steps of 0.1 s |
+| tasks | | `jaxnav_<W>x<W>x<N>a`: N robots on a map of W x W cells; any W from 5, any N that finds room |
 
-What a robot sees, by place: 0 to 199 the ranges / 6 m - 0.5, beam k at the angle -pi + 2 pi k / 199 to its heading;
-200 speed v / max_v - 0.5; 201 turn w / max_w; 202 goal_distance, at most 6 m, / 6 m - 0.5; 203 goal_bearing, from its
-heading, counterclockwise, / pi; 204 reward_share, rew_lambda - 0.5.
+What a robot sees, by place:
 
-The global state: inner cells row by row from y = 1, 1 wall, 0 free; for every robot x / W - 0.5, y / W - 0.5; for every
-robot heading / pi - 0.5; for every robot its goal, like its position; for every robot v / max_v - 0.5, w / max_w - 0.5;
-step / max_steps - 0.5; for every robot 1 if it has arrived; for every robot 1 if it has crashed.
+| 0 to 199 | the ranges / 6 m - 0.5, beam k at the angle -pi + 2 pi k / 199 to its heading |
+| 200 speed | v / max_v - 0.5 |
+| 201 turn | w / max_w |
+| 202 goal_distance | at most 6 m, / 6 m - 0.5 |
+| 203 goal_bearing | from its heading, counterclockwise, / pi |
+| 204 reward_share | rew_lambda - 0.5 |
+
+The global state, in this order:
+
+| (W-2)^2 cells | inner cells row by row from y = 1: 1 wall, 0 free |
+| 2N positions | of every robot x / W - 0.5, y / W - 0.5 |
+| N headings | / pi - 0.5 |
+| 2N goals | like positions |
+| 2N velocities | of every robot v / max_v - 0.5, w / max_w - 0.5 |
+| 1 time | step / max_steps - 0.5 |
+| N arrived, N crashed | 1 if the robot has |
 
 A robot that crashes, into a wall or another robot, stands still for the rest of the episode, an obstacle to others. One
 that arrives drives on under its actions and may still crash.

@@ -79,22 +79,22 @@ def most_robots(map_size: int, fill: float) -> int:
 class Options:
     """What `make` may override, by the original's names; m, s, rad."""
 
-    num_agents: int = 4
+    num_agents: int = 4  # N
     map_size: int = 11  # W
     fill: float = 0.3  # upper bound of the share of inner cells that are walls
-    max_steps: int = 500
-    goal_radius: float = 0.3
+    max_steps: int = 500  # of 0.1 s
+    goal_radius: float = 0.3  # within which a robot has arrived
     rew_lambda: float = 0.5  # share of a robot's own reward
-    goal_rew: float = 4.0
+    goal_rew: float = 4.0  # on arriving
     weight_g: float = 0.25  # per m of progress
-    coll_rew: float = -4.0
-    dt_rew: float = -0.01
-    lidar_rew: float = -0.1
+    coll_rew: float = -4.0  # on crashing
+    dt_rew: float = -0.01  # a step
+    lidar_rew: float = -0.1  # a step in which something is too close
     lidar_thresh: float = 0.0  # beyond the nominal radius of 0.3
-    max_v: float = 1.0
-    max_w: float = 0.6
-    max_v_acc: float = 1.0
-    max_w_acc: float = 1.0
+    max_v: float = 1.0  # m/s
+    max_w: float = 0.6  # rad/s
+    max_v_acc: float = 1.0  # m/s^2
+    max_w_acc: float = 1.0  # rad/s^2
 
     def __post_init__(self):
         within_reason(self)

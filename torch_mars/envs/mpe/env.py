@@ -12,7 +12,8 @@ Source: `MPE_simple_spread_v3` of the `jaxmarl` package 0.2.0 (JAX), matched ste
 | reward | [N] | (1 - local_ratio) x the team's - sum of landmarks' distances to their nearest agents, |
 | | | - local_ratio x the number of agents that this one touches |
 | start | | agents, at rest, and landmarks anywhere in [-1, 1)^2; they may overlap |
-| end | | only by the time limit, 26 steps |
+| end | | only by the time limit, 26 steps of 0.1 s |
+| tasks | | `simple_spread_<N>ag`: N agents and N landmarks |
 
 Every pair of numbers is (x, y); nothing is scaled. The numbers of agent 1 of three: v_x, v_y, x, y; (x, y) of the ways
 to landmarks 0, 1, 2; (x, y) of the ways to agents 0, 2; four zeros.

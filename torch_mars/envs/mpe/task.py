@@ -42,10 +42,10 @@ def observed(num_agents: int) -> dict[str, int]:
 class Options:
     """What `make` may override."""
 
-    num_agents: int = 3
+    num_agents: int = 3  # N, as many landmarks
     action_type: str = "continuous"  # or "discrete"
     local_ratio: float = 0.5  # weight of the individual part of the reward
-    max_steps: int = 26
+    max_steps: int = 26  # of 0.1 s
     raw_actions: bool = False  # the action space is [-1, 1] instead of [0, 1]; the rules are the same
 
     def __post_init__(self):

@@ -10,6 +10,9 @@ Source: the `paxmen` package 0.1.0 (JAX), matched step for step.
 | reward | [N] | the team's, to everyone: each agent that ate adds its share of a dot, each other one -0.025 |
 | start | | one of four layouts; agents on distinct cells of the hub; three dots on distinct cells of every room |
 | end | | only by the time limit: 100, 115, 130 steps for 4, 5, 6 agents |
+| tasks | | `paxmen_<N>a`: 4, 5, 6 agents, a hub of 3 x 3, 5 x 5, 7 x 7 cells, one room an agent |
+
+A layout says on which sides of the hub the corridors leave and how long each is: 4, 8 or 12 cells, 8 N together.
 
 A board for four, cut out of its middle: the western room (3 x 5 cells), a corridor, the hub (3 x 3) and the way to the
 other arms. Agents 0 to 3, dots o, floor ., walls blank, as `draw_text` shows them. Beside it, what agent 0 sees:

@@ -30,7 +30,7 @@ OFF_THE_FLOOR = "agent_pos has an agent off the floor; positions are (row, col) 
 class Options:
     """What `make` may override."""
 
-    num_agents: int = 5
+    num_agents: int = 5  # N, as many rooms
     max_steps: int | None = None  # steps; None: 100, 115, 130 for 4, 5, 6 agents
 
     def __post_init__(self):

@@ -11,6 +11,15 @@ Source: `RobotWarehouse-v0` of the `jumanji` package 1.1.2 (JAX), matched step f
 | reward | [N] | the team's, to everyone: 1 for every delivery of the step |
 | start | | robots on any distinct cells, facing anywhere; a shelf on every storage cell; Q of them are asked for |
 | end | | when robots collide, or after 500 steps |
+| tasks | | `rware_<size>_<N>ag`: N robots and Q = N; `_hard`: Q = N / 2 |
+
+| size | blocks of shelves, down x across | rows x columns of cells | shelves |
+|---|---|---|---|
+| tiny | 1 x 3 | 11 x 10 | 32 |
+| small | 2 x 3 | 20 x 10 | 80 |
+| medium | 2 x 5 | 20 x 16 | 144 |
+| large | 3 x 5 | 29 x 16 | 224 |
+| xlarge | 4 x 5 | 38 x 16 | 304 |
 
 The tiny warehouse: highway ".", storage, on which shelves "s" stand (those asked for: "r"), goals "G"; robot 1 faces
 right under a shelf, robot 0 carries a shelf that is asked for ("R"; others would be "S") down to a goal:

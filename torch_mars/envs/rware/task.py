@@ -66,7 +66,7 @@ class Options:
     shelf_rows: int = 1  # blocks of shelves below one another
     shelf_columns: int = 3  # blocks beside one another, an odd number
     column_height: int = 8  # cells: height of a block
-    num_agents: int = 2
+    num_agents: int = 2  # N
     request_queue_size: int = 2  # shelves that are asked for at any time
     max_steps: int = 500
 

@@ -11,6 +11,7 @@ whose opposite edges are joined: distances go the short way round, and what leav
 | reward | [N] | for every target found 1 / (number of its finders), times (max_steps - step) / max_steps |
 | start | | everybody and everything anywhere, any heading, speed in [0.005, 0.02), targets at rest |
 | end | | all targets are found; or the time limit, 400 steps |
+| tasks | | `search_and_rescue_<N>x<T>`: N searchers, T targets, of any number |
 
                 -72   ray 0        A searcher (s) flies ahead, to the right here, at 0.005 to 0.02 a step. It sees other
               .                    searchers within 0.4 and targets within 0.1 whose discs of radius 0.02 reach into
@@ -20,9 +21,15 @@ whose opposite edges are joined: distances go the short way round, and what leav
               .
                 +72   ray V - 1
 
-What a searcher sees, by place: 0 to V - 1 the rays that meet other searchers, from the left edge of the cone to the
-right; V to 2V - 1 those that meet targets already found; 2V to 3V - 1 those that meet targets still missing;
-3V targets_remaining, the share of targets still missing; 3V + 1 time, step / max_steps. A ray reads the distance to the
+What a searcher sees, by place:
+
+| 0 to V - 1 | the rays that meet other searchers, from the left edge of the cone to the right |
+| V to 2V - 1 | those that meet targets already found |
+| 2V to 3V - 1 | those that meet targets still missing |
+| 3V targets_remaining | the share of targets still missing |
+| 3V + 1 time | step / max_steps |
+
+A ray reads the distance to the
 centre of the nearest of the channel whose disc it meets, in ranges of sight, 0 to 1; -1 if it meets none. Channels do
 not hide one another. Nobody sees where it is, where it heads, or how fast.
 

@@ -39,8 +39,8 @@ MOST = 1000  # searchers, targets, rays: 1000 searchers with 1000 rays see 12 MB
 class Options:
     """What `make` may override, by the original's names; lengths in arena widths, angles as fractions of pi."""
 
-    num_searchers: int = 2
-    num_targets: int = 40
+    num_searchers: int = 2  # N
+    num_targets: int = 40  # T
     max_steps: int = 400  # also what the decay of the reward and the observed time are measured in
     target_contact_range: float = 0.02  # radius of a find, and of every searcher and target as it is seen
     searcher_max_rotate: float = 0.25  # turn at action 1
@@ -48,7 +48,7 @@ class Options:
     searcher_min_speed: float = 0.005  # per step
     searcher_max_speed: float = 0.02
     searcher_vision_range: float = 0.4  # how far other searchers are seen
-    target_vision_range: float = 0.1
+    target_vision_range: float = 0.1  # how far targets are
     view_angle: float = 0.4  # to either side of the heading, for seeing and for finding
     num_vision: int = 128  # rays
     target_acc_std: float = 0.0001  # standard deviation of the change of velocity in a step, in x and in y

@@ -8,17 +8,37 @@ allies (units 0 to N - 1), the E enemies follow (`opponents.py`); U = N + E. Uni
 | observation | [N, 13 (U - 1) + 10] | every other unit in sight (13 each, 0 if not), then oneself (10); 0 if dead |
 | global state | [12 U] | 10 per unit, 0 if dead; then team (0 or 1) of every unit; then type of every unit |
 | action | [N] in 0..4 + E | 0 up, 1 right, 2 down, 3 left, 4 stop, 5 + k attack enemy k |
-| or | [N, 4] in 0..1 | `action_type="continuous"`, see `_decode_continuous` |
+| or | [N, 4] in 0..1 | `action_type="continuous"`: nearest, move, distance, turn; below |
 | mask | [N, 5 + E] | 0 to 4 if alive; 5 + k if enemy k is alive and in reach; the dead may only stop |
 | reward | [N] | the team's: mean over the enemies of the share of health lost, and 1 for a won battle |
 | start | | allies about (8, 16), enemies about (24, 16); in smacv2 mirrored teams, or one around the other |
 | end | | a team is wiped out; or the time limit, which is step max_steps + 1 = 101 |
+| tasks | | `smax_<scenario>`: allies, `_vs_` enemies where they differ; `smacv2_<N>_units`: types drawn anew |
 
-Another unit in an observation, in the order of the units, 13 numbers: health / maximum; way_x, way_y, the way to it /
-own sight range; move_x, move_y, the direction of its latest orders; attack, its latest attack action / the largest (0
-for none); cooldown / full cooldown, within 0..1; is_marine, is_marauder, is_stalker, is_zealot, is_zergling,
-is_hydralisk. Oneself, 10 numbers: health / maximum; x / 32; y / 32; cooldown, likewise; the six types. A unit in the
-global state, 10 numbers: health / maximum; x; y; cooldown in s; the six types.
+Another unit in an observation, 13 numbers, in the order of the units:
+
+| health | / maximum |
+| way_x, way_y | the way to it / own sight range |
+| move_x, move_y | the direction of its latest orders |
+| attack | its latest attack action / the largest; 0 for none |
+| cooldown | / full cooldown, within 0..1 |
+| is_marine, is_marauder, is_stalker, is_zealot, is_zergling, is_hydralisk | its type |
+
+Oneself, 10 numbers: health / maximum; x / 32; y / 32; cooldown, likewise; the six types. A unit in the global state, 10
+numbers: health / maximum; x; y; cooldown in s; the six types.
+
+| type | in names | speed | damage | reach | sight | health | cooldown |
+|---|---|---|---|---|---|---|---|
+| marine | m | 3.15 | 9 | 5 | 9 | 45 | 0.61 s |
+| marauder | | 2.25 | 10 | 6 | 10 | 125 | 1.07 s |
+| stalker | s | 4.13 | 13 | 6 | 10 | 160 | 1.87 s |
+| zealot | z | 3.15 | 8 | 2 | 9 | 150 | 0.86 s |
+| zergling | | 4.13 | 5 | 2 | 8 | 35 | 0.5 s |
+| hydralisk | h | 3.15 | 12 | 5 | 9 | 80 | 0.59 s |
+
+A continuous action names a point at `distance` (0 to 1), at the angle 2 pi `turn` from the unit. With probability
+`move` the unit walks to it, at that share of its speed. Else it attacks: with probability `nearest` the enemy nearest
+to the point, be it dead or out of reach, else whomever it attacked in the step before. There is no mask.
 
 One step is half a second: 8 sub-steps under the same orders. In each, all at once: units with a target in reach and a
 weapon ready fire; units walk; the border kills; overlapping units push each other apart.

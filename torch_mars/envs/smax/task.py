@@ -36,13 +36,13 @@ OWN = ("health", "x", "y", "cooldown", *_IS_TYPE)
 class Options:
     """What `make` may override. Defaults: Mava's settings, then JaxMARL's."""
 
-    scenario: str = "2s3z"
+    scenario: str = "2s3z"  # one of `scenarios.py`: units of both teams
     max_steps: int = 100  # the original's count, which lets an episode last max_steps + 1 steps
-    see_enemy_actions: bool = True
-    walls_cause_death: bool = True
+    see_enemy_actions: bool = True  # move and attack of enemies, which are 0 otherwise
+    walls_cause_death: bool = True  # whoever leaves the field dies
     attack_mode: str = "closest"  # or "random": whom an enemy attacks
-    enemy_shoots: bool = True
-    won_battle_bonus: float = 1.0
+    enemy_shoots: bool = True  # False: enemies only walk
+    won_battle_bonus: float = 1.0  # reward of a won battle
     use_self_play_reward: bool = False  # only the bonus, and its negative for a lost battle
     action_type: str = "discrete"  # or "continuous"
 

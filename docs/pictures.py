@@ -1,0 +1,46 @@
+"""A situation of every environment without a film (`docs/<environment>.gif`), for its page.
+
+The installed team plays where there is one, else chance.
+
+python docs/pictures.py         # draws docs/pictures/<environment>.png
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import torch_mars
+from torch_mars import envs
+from torch_mars.play import random_team
+from torch_mars.teams.policies import TEAMS
+
+FOLDER = Path(__file__).parent / "pictures"
+SITUATIONS = {  # environment -> task, steps played, seed
+    "jaxnav": ("jaxnav_9x9x3a", 40, 2),
+    "search_and_rescue": ("search_and_rescue_4x40", 60, 0),
+    "connector": ("connector_10x10x10a", 12, 3),
+    "mpe": ("simple_spread_5ag", 15, 0),
+    "rware": ("rware_small_4ag", 60, 1),
+    "smax": ("smax_3s5z", 14, 0),
+}
+
+
+def drawn(task: str, steps: int, seed: int) -> np.ndarray:
+    """The picture after so many steps, uint8 [H, W, 3]; of an episode that ended before, its end."""
+    env = envs.make(task, seed=seed, auto_reset=False)
+    has_team = (TEAMS / f"{task}.pt").exists()
+    policy = torch_mars.load_policy(task) if has_team else random_team(env, seed)
+    ts, trail = env.reset(), []
+    for _ in range(steps):
+        trail.append(env.state)
+        ts = env.step(policy(ts.obs, ts.action_mask))
+        if (ts.terminated | ts.truncated).any():
+            break
+    return env.draw(env.state, 0, trail)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for family, situation in SITUATIONS.items():
+        Image.fromarray(drawn(*situation)).quantize(128).save(FOLDER / f"{family}.png", optimize=True)
