@@ -115,7 +115,7 @@ def assert_same(ours, theirs, where=""):
         assert ours.keys() == theirs.keys(), where
         for name in theirs:
             assert_same(ours[name], theirs[name], f"{where} {name}")
-    elif isinstance(theirs, (list, tuple)) or getattr(theirs, "dtype", None) == object:
+    elif isinstance(theirs, (list, tuple)) or getattr(theirs, "dtype", None) is np.dtype(object):
         assert len(ours) == len(theirs), where
         for i, (mine, other) in enumerate(zip(ours, theirs)):
             assert_same(mine, other, f"{where} {i}")

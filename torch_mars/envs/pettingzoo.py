@@ -63,7 +63,8 @@ class _Face(ParallelEnv):
         raise ValueError(f"no action for {', '.join(missing)}; every agent in `agents` must act")
 
     def _refuse(self, agent: str, action: Any) -> ValueError:
-        return ValueError(f"action of {agent} is {shown(action)}; allowed are {allowed_actions(self.rules.action_space)}")
+        allowed_ones = allowed_actions(self.rules.action_space)
+        return ValueError(f"action of {agent} is {shown(action)}; allowed are {allowed_ones}")
 
 
 class TaskParallelEnv(_Face):

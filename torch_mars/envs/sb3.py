@@ -25,8 +25,8 @@ class TaskVecEnv(VecEnv):
       `episode` (`r`: the sum of the row's own rewards, `l`: steps, `t`: seconds since the environment was made), and
       the team's `episode_return`, `episode_length` and the environment's metrics. Since all that `Monitor` does is
       done, `env_is_wrapped(Monitor)` is true.
-    - `env_method("action_masks")` gives the masks [A] of the rows, where sb3-contrib's MaskablePPO looks for them; where
-      everything is always allowed, there is no such method.
+    - `env_method("action_masks")` gives the masks bool [A] of the rows, as sb3-contrib's MaskablePPO asks for them.
+      Where everything is always allowed, there is no such method.
     - The rows are no environments of their own: any other attribute or method is that of the vector environment, the
       same for all rows, and is set for all or none.
     - `seed(s)` seeds the next reset with s, as a whole.
@@ -99,7 +99,7 @@ class TaskVecEnv(VecEnv):
         setattr(self.env, attr_name, value)
 
     def env_method(self, method_name: str, *method_args, indices: VecEnvIndices = None, **method_kwargs) -> list[Any]:
-        """The masks of the rows for "action_masks"; else what the vector environment's method returns, once for each."""
+        """The masks of the rows for "action_masks"; else what the vector environment's method returns, for each."""
         if method_name == "action_masks":
             self._check_masks()
             return [self._mask(row) for row in self._get_indices(indices)]

@@ -133,12 +133,12 @@ class TaskVectorEnv(VectorEnv):
         return tuple(picture for picture in pictures for _ in range(self.num_agents))
 
     def _observations(self, obs: Tensor) -> np.ndarray:
-        """float32 [rows, O], from obs [B, N, ...]: a new array."""
+        """float32 [rows, O] of any number of environments, from obs [B, N, ...]: a new array."""
         seen = obs.cpu().numpy()
         rows = np.empty((*seen.shape[:2], *self.single_observation_space.shape), np.float32)
         numbers = self._agent_id.shape[1]
         rows[..., :numbers], rows[..., numbers:] = self._agent_id, seen
-        return rows.reshape(self.num_envs, -1)
+        return rows.reshape(-1, rows.shape[2])
 
     def _rows(self, values: Tensor) -> np.ndarray:
         """[rows, ...] from [B, N, ...], or from the team's [B, ...] once for every agent."""
@@ -155,10 +155,9 @@ class TaskVectorEnv(VectorEnv):
 
     def _last_infos(self, ts: TimeStep, ended: np.ndarray) -> dict[str, Any]:
         """What Gymnasium's own vector environments say of the rows whose episode ended."""
-        last_obs = self._observations(ts.final_obs)
         final_obs = np.full(self.num_envs, None)
-        for row in ended.nonzero()[0]:
-            final_obs[row] = last_obs[row].copy()
+        for row, seen in zip(ended.nonzero()[0], self._observations(ts.final_obs[ts.terminated | ts.truncated])):
+            final_obs[row] = seen
         final_info = {}
         for name, values in ts.info.items():
             values = self._rows(values)
@@ -177,7 +176,8 @@ class TaskVectorEnv(VectorEnv):
         except Exception:  # rows of several lengths, or a tensor on a GPU
             raise ValueError(f"actions are {shown(actions)}; they must be an array {list(shape)}") from None
         if given.shape != shape:
-            raise ValueError(f"actions have shape {list(given.shape)}; they must be {list(shape)}, a row for each agent")
+            wanted = f"{list(shape)}, a row for each agent"
+            raise ValueError(f"actions have shape {list(given.shape)}; they must be {wanted}")
         if given.dtype.kind not in _KINDS[wanted]:
             raise ValueError(f"actions are {given.dtype}; they must be {wanted}")
         with np.errstate(over="ignore"):  # what becomes infinite is refused
@@ -185,9 +185,9 @@ class TaskVectorEnv(VectorEnv):
         if wanted == "int64":
             is_inside = (given >= 0) & (given < space.n)
         else:  # written so that NaN, which compares as False, is refused
-            is_inside = ((array >= space.low) & (array <= space.high)).all(-1)
+            is_inside = (array >= space.low) & (array <= space.high)
         if not is_inside.all():
-            row = int(is_inside.argmin())
+            row = int(is_inside.reshape(self.num_envs, -1).all(1).argmin())
             who = f"{self.engine.agents[row % self.num_agents]} in environment {row // self.num_agents}"
             raise ValueError(
                 f"action of row {row} ({who}) is {shown(given[row].tolist())}; allowed are {allowed_actions(space)}"
