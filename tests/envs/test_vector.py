@@ -32,7 +32,6 @@ WRAPPED = {
     "bare": lambda env: env,
     "statistics": wrappers.RecordEpisodeStatistics,
     "list": wrappers.DictInfoToList,
-    "statistics_in_list": lambda env: wrappers.DictInfoToList(wrappers.RecordEpisodeStatistics(env)),
     "normalized_reward": wrappers.NormalizeReward,
 }
 
@@ -288,6 +287,8 @@ def test_outside_a_box_is_refused(value):
         (lambda: envs.vector_env("paxmen_4a", 2).reset(seed=1.5), "seed is 1.5; it must be a whole number"),
         (lambda: envs.vector_env("paxmen_4a", 2).reset(seed=[1, 2]), "seed is [1, 2]; it must be a whole number"),
         (lambda: envs.vector_env("paxmen_4a", 2).reset(options={"reset_mask": 1}), "reset() takes none"),
+        (lambda: envs.vector_env("paxmen_4a", 2).reset(options=np.zeros(2)), "reset() takes none"),
+        (lambda: envs.vector_env("paxmen_4a", 2, render_mode=np.zeros(2)), "unknown render_mode array([0., 0.])"),
         (lambda: for_sb3(envs.parallel_env("paxmen_4a")), "for_sb3 takes what vector_env makes, not"),
     ],
 )

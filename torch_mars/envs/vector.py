@@ -53,8 +53,9 @@ class TaskVectorEnv(VectorEnv):
     def __init__(self, task: str, engine: BatchedEnv, agent_id: bool = True, render_mode: str | None = None):
         if not isinstance(agent_id, bool | np.bool_):
             raise ValueError(f"agent_id is {shown(agent_id)}; it must be true or false")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"unknown render_mode {shown(render_mode)}; {allowed(render_mode, [None, 'rgb_array'])}")
+        if render_mode is not None and not (isinstance(render_mode, str) and render_mode == "rgb_array"):
+            modes = allowed(shown(render_mode), [None, "rgb_array"])
+            raise ValueError(f"unknown render_mode {shown(render_mode)}; {modes}")
         self.engine, self.render_mode = engine, render_mode
         self.num_agents, self.num_envs = engine.num_agents, engine.num_envs * engine.num_agents
         self.metadata = {
@@ -85,7 +86,7 @@ class TaskVectorEnv(VectorEnv):
         Raises:
             ValueError: another seed, or an option. Options of the task are given to `vector_env`.
         """
-        if options:
+        if options is not None and (not isinstance(options, dict) or options):
             raise ValueError(f"options are {shown(options)}; reset() takes none: vector_env() has those of the task")
         if seed is not None:
             seed = whole(seed)
