@@ -177,8 +177,8 @@ class TaskVectorEnv(VectorEnv):
         except Exception:  # rows of several lengths, or a tensor on a GPU
             raise ValueError(f"actions are {shown(actions)}; they must be an array {list(shape)}") from None
         if given.shape != shape:
-            wanted = f"{list(shape)}, a row for each agent"
-            raise ValueError(f"actions have shape {list(given.shape)}; they must be {wanted}")
+            got, one_each = list(given.shape), f"{list(shape)}, a row for each agent"
+            raise ValueError(f"actions have shape {got}; they must be {one_each}")
         if given.dtype.kind not in _KINDS[wanted]:
             raise ValueError(f"actions are {given.dtype}; they must be {wanted}")
         with np.errstate(over="ignore"):  # what becomes infinite is refused
