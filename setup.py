@@ -25,7 +25,14 @@ EXTRAS = {
         *DOCS,
     ],
     "docs": DOCS,
-    "interop": ["torchrl>=0.14", "supersuit>=3.11", "stable-baselines3>=2.9", "jax>=0.10", "pygame>=2.6"],
+    "interop": [
+        "torchrl>=0.14",
+        "supersuit>=3.11",
+        "stable-baselines3>=2.9",
+        "sb3-contrib>=2.9",
+        "jax>=0.10",
+        "pygame>=2.6",
+    ],
     "render": ["pygame>=2.6"],
     "video": ["imageio-ffmpeg>=0.5"],
     "plots": ["matplotlib>=3.8"],
@@ -51,7 +58,7 @@ setup(
     install_requires=[
         "torch>=2.9",
         "numpy>=2.0",
-        "gymnasium>=1.0",
+        "gymnasium>=1.1",  # AutoresetMode
         "pettingzoo>=1.25",
         "numba>=0.61",
         "tensorboard>=2.18",

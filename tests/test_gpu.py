@@ -12,6 +12,7 @@ import gymnasium
 import pytest
 import torch
 from task_lists import ONE_EACH, every_task
+from walkers import assert_same
 
 import torch_mars.envs as envs
 from torch_mars.algos import mappo, mars, maspo
@@ -169,6 +170,15 @@ def test_the_batched_face_stays_on_the_device_and_never_waits_for_it(task):
         torch.cuda.set_sync_debug_mode("default")
     for dictionary in outputs[:4]:
         assert all(tensor.is_cuda and len(tensor) == 64 for tensor in dictionary.values())
+
+
+def test_gymnasiums_face_hands_out_the_arrays_of_the_cpu():
+    here, there = (envs.vector_env("connector_5x5x3a", 64, device) for device in ("cpu", "cuda"))
+    assert_same(there.reset(seed=0), here.reset(seed=0), "reset")
+    here.action_space.seed(0)
+    for t in range(40):
+        actions = here.action_space.sample()
+        assert_same(there.step(actions), here.step(actions), f"step {t}")
 
 
 def test_jaxnav_starts_in_large_batches():

@@ -1,4 +1,4 @@
-"""The only door to the environments: `make`, its PettingZoo faces, and tasks by name.
+"""The only door to the environments: `make`, its PettingZoo and Gymnasium faces, and tasks by name.
 
 `TASKS` are the 47 tasks of the benchmark, `ENVIRONMENTS` groups them; `tasks()` are those that can be made, with the
 extensions outside the 47. `register` gives an environment of one's own a name; `make` takes its class, too.
@@ -27,6 +27,7 @@ from torch_mars.envs.options import make_options
 
 if TYPE_CHECKING:
     from torch_mars.envs.pettingzoo import BatchedParallelEnv, TaskParallelEnv
+    from torch_mars.envs.vector import TaskVectorEnv
 
 __all__ = [
     "ENVIRONMENTS",
@@ -46,6 +47,7 @@ __all__ = [
     "task_options",
     "tasks",
     "title",
+    "vector_env",
 ]
 
 
@@ -136,8 +138,38 @@ def batched_parallel_env(
     return BatchedParallelEnv(task.name, make(task, num_envs, device, **overrides))
 
 
+def vector_env(
+    task: str | Task | type[BatchedEnv],
+    num_envs: int,
+    device: torch.device | str = "cpu",
+    agent_id: bool = True,
+    render_mode: str | None = None,
+    **overrides: Any,
+) -> "TaskVectorEnv":
+    """B environments of a task as a Gymnasium `VectorEnv` with a row for every agent, NumPy arrays in and out.
+
+    For trainers of single agents: all agents of a task learn as one policy. The vector environment's own `num_envs` is
+    the number of its rows, B * N.
+
+    Args:
+        task: a name from `tasks()`, a class of one's own, or `my_module:Gather` (the module is imported).
+        num_envs: B.
+        device: where the environments run.
+        agent_id: whether a row's observation begins with the agent's number, one-hot.
+        render_mode: None or "rgb_array".
+        overrides: options of the environment that differ from the task's, e.g. `max_steps=50`.
+
+    Raises:
+        ValueError: an unknown task, option or render mode, or a value out of range.
+    """
+    from torch_mars.envs.vector import TaskVectorEnv
+
+    task = _checked(task, overrides)
+    return TaskVectorEnv(task.name, make(task, num_envs, device, **overrides), agent_id, render_mode)
+
+
 def _checked(task: str | Task | type[BatchedEnv], overrides: dict[str, Any]) -> Task:
-    """The task; what is no option of it is refused, such as the seed, which PettingZoo's users give to `reset`."""
+    """The task; what is no option of it is refused, such as the seed, which the users of faces give to `reset`."""
     task = find(task)
     make_options(task.environment.Options, {**task.options, **overrides})
     return task

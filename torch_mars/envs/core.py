@@ -385,6 +385,14 @@ def _columns(values: list[Tensor]) -> Tensor:
 # ---- what comes from outside ----
 
 
+def allowed_actions(space: gymnasium.spaces.Discrete | gymnasium.spaces.Box) -> str:
+    """The actions of a space in words, for the end of an error message."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return f"whole numbers from 0 to {space.n - 1}"
+    low, high = (f"{bound.flat[0]:g}" if np.ptp(bound) == 0 else str(bound) for bound in (space.low, space.high))
+    return f"finite arrays of shape {list(space.shape)} from {low} to {high}"
+
+
 def device_named(device: Any) -> torch.device:
     """The device of a name.
 

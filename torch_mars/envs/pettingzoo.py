@@ -17,7 +17,7 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, TimeStep, may_look
+from torch_mars.envs.core import BatchedEnv, TimeStep, allowed_actions, may_look
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.options import allowed, shown, whole
 from torch_mars.envs.window import Window
@@ -62,15 +62,9 @@ class _Face(ParallelEnv):
         missing = [agent for agent in self.agents if agent not in actions]
         raise ValueError(f"no action for {', '.join(missing)}; every agent in `agents` must act")
 
-    def _allowed_actions(self) -> str:
-        space = self.rules.action_space
-        if self._is_discrete:
-            return f"whole numbers from 0 to {space.n - 1}"
-        low, high = (f"{bound.flat[0]:g}" if np.ptp(bound) == 0 else str(bound) for bound in (space.low, space.high))
-        return f"finite arrays of shape {list(space.shape)} from {low} to {high}"
-
     def _refuse(self, agent: str, action: Any) -> ValueError:
-        return ValueError(f"action of {agent} is {shown(action)}; allowed are {self._allowed_actions()}")
+        allowed_ones = allowed_actions(self.rules.action_space)
+        return ValueError(f"action of {agent} is {shown(action)}; allowed are {allowed_ones}")
 
 
 class TaskParallelEnv(_Face):

@@ -62,7 +62,7 @@ def load_policy(
 
 
 class Policy:
-    """A trained team: `actions = policy(obs, mask)`, for all three faces of an environment.
+    """A trained team: `actions = policy(obs, mask)`, for the batched face of an environment and both of PettingZoo.
 
     | obs | mask (where the task has masks) | actions |
     |---|---|---|
