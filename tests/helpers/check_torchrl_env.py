@@ -1,10 +1,10 @@
-"""Checks of `examples/torchrl_env.py`, which `tests/test_interop_docs.py` runs with two versions of TorchRL.
+"""Checks of `examples/torchrl_env.py` and of TorchRL's wrapper, run by `tests/test_interop_docs.py` in two versions.
 
-Against the batched environment itself: the same seed and actions give the same numbers.
+`MarsEnv` against the batched environment itself: the same seed and actions give the same numbers.
 """
 
 import torch
-from torchrl.envs import ActionMask, RewardSum, TransformedEnv
+from torchrl.envs import ActionMask, PettingZooWrapper, RewardSum, TransformedEnv
 from torchrl.envs.utils import check_env_specs
 from torchrl_env import MarsEnv
 
@@ -78,9 +78,24 @@ def a_seed_starts_the_same() -> None:
     assert not torch.equal(starts[0], starts[1]) and not torch.equal(starts[2], starts[3])
 
 
+def torchrl_s_wrapper_takes_the_pettingzoo_face() -> None:
+    env = PettingZooWrapper(envs.parallel_env("paxmen_5a", max_steps=20), return_state=True)
+    check_env_specs(env)
+    rollout = env.rollout(50, break_when_any_done=False)
+    assert rollout["agent", "observation"].shape == (50, 5, 25)
+    assert rollout["state"].shape == (50, 140)
+    assert rollout["next", "done"].flatten().nonzero().flatten().tolist() == [19, 39]
+    assert (rollout["next", "agent", "reward"] >= -0.125 - 1e-6).all()
+    masked = PettingZooWrapper(envs.parallel_env("connector_5x5x3a")).rollout(60, break_when_any_done=False)
+    mask = masked["agent", "action_mask"]
+    assert mask.shape == (60, 3, 5) and not mask.all()
+    assert mask.gather(-1, masked["agent", "action"][..., None]).all()
+
+
 for task in TASKS:
     is_equal_step_for_step(task)
 returns_are_torchrl_s_own_sums()
 random_actions_are_allowed_ones()
 only_the_asked_start_anew()
 a_seed_starts_the_same()
+torchrl_s_wrapper_takes_the_pettingzoo_face()
