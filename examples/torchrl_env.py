@@ -70,6 +70,16 @@ class MarsEnv(EnvBase):
     def num_envs(self) -> int:
         return self.batch_size[0]
 
+    def to(self, device: Any) -> "MarsEnv":
+        """Itself. A batch of environments stays where it was made.
+
+        Raises:
+            ValueError: another device.
+        """
+        if torch.empty(0, device=device).device != self._time_step.obs.device:
+            raise ValueError(f"environments made on {self.device} stay there; make them with device={str(device)!r}")
+        return self
+
     def _composite(self, **specs: TensorSpec) -> Composite:
         return Composite(specs, shape=self.batch_size, device=self.device)
 

@@ -78,6 +78,26 @@ def a_seed_starts_the_same() -> None:
     assert not torch.equal(starts[0], starts[1]) and not torch.equal(starts[2], starts[3])
 
 
+def all_may_be_asked_to_start_anew() -> None:
+    env = MarsEnv("connector_5x5x3a", 3)
+    now = env.rollout(3)[:, -1]["next"]
+    now["_reset"] = torch.ones(3, 1, dtype=torch.bool)
+    env.reset(now)
+    assert env.rules.state.step.tolist() == [0, 0, 0]
+    assert env.rollout(4, break_when_any_done=False).shape == (3, 4)
+
+
+def it_stays_on_its_device() -> None:
+    env = MarsEnv("paxmen_4a", 2)
+    assert env.to("cpu") is env
+    try:
+        env.to("meta")
+    except ValueError as error:
+        assert str(error) == "environments made on cpu stay there; make them with device='meta'"
+    else:
+        raise AssertionError("moved to another device")
+
+
 def torchrl_s_wrapper_takes_the_pettingzoo_face() -> None:
     env = PettingZooWrapper(envs.parallel_env("paxmen_5a", max_steps=20), return_state=True)
     check_env_specs(env)
@@ -97,5 +117,7 @@ for task in TASKS:
 returns_are_torchrl_s_own_sums()
 random_actions_are_allowed_ones()
 only_the_asked_start_anew()
+all_may_be_asked_to_start_anew()
 a_seed_starts_the_same()
+it_stays_on_its_device()
 torchrl_s_wrapper_takes_the_pettingzoo_face()
