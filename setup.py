@@ -21,6 +21,7 @@ EXTRAS = {
         "jsonschema>=4",
         "imageio-ffmpeg>=0.5",
     ],
+    "interop": ["torchrl>=0.14", "supersuit>=3.11", "stable-baselines3>=2.9", "jax>=0.10", "pygame>=2.6"],
     "render": ["pygame>=2.6"],
     "video": ["imageio-ffmpeg>=0.5"],
     "plots": ["matplotlib>=3.8"],

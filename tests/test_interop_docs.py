@@ -52,7 +52,7 @@ def requirements(pip: str, checkout: Path) -> list[str]:
 @every_section
 def test_a_section_has_one_pip_line_and_one_block(section):
     assert len(section.pip) == 1, section.pip
-    assert requirements(section.pip[0], ROOT)[1:3] == ["-e", str(ROOT)] or "[" in section.pip[0], section.pip
+    assert "-e" in requirements(section.pip[0], ROOT), "the package itself"
     assert len(section.python) == 1
     compile(section.python[0], section.title, "exec")
     assert "assert " in section.python[0]
@@ -106,4 +106,4 @@ def test_the_block_runs(section, checkout, folder):
     script.write_text(section.python[0])
     run(python, script, checkout, folder)
     if section.title in ("TorchRL", "BenchMARL"):  # which need different versions of TorchRL
-        run(python, ROOT / "tests" / "helpers" / "check_torchrl_env.py", checkout, folder)
+        run(python, checkout / "tests" / "helpers" / "check_torchrl_env.py", checkout, folder)
