@@ -16,25 +16,26 @@ class Counting(ParallelEnv):
     Args:
         length: steps of an episode, which is then truncated.
         leaves: agent -> the step in which it leaves, terminated.
+        full: the number with which an agent leaves, terminated.
         late: agents that are not there at reset, and come in step 2.
         actions: "discrete" (1 to 3), "box" ([0, 2]), or a space that nobody knows: "grid".
         masks: "no", "infos" or "obs": the action that brings an agent's number to a multiple of 4 is forbidden.
         has_state: whether it offers state().
         wide: an agent that sees one number more than the others.
-        fails: what goes wrong in step `fails_at` of the episode: "raise", "exit", "nan", "reward", "mute", "hang",
-            "interrupt"; or at once: "make", "seedless".
+        fails: what goes wrong in step `fails_at` of the episode: "raise", "exit", "nan", "reward", "mute", "hang"; or
+            at once: "make".
     """
 
     metadata = {"name": "counting", "render_modes": ["rgb_array"]}
 
     def __init__(
-        self, n=3, length=5, leaves=None, late=(), actions="discrete", masks="no", has_state=True, wide=None,
+        self, n=3, length=5, leaves=None, full=np.inf, late=(), actions="discrete", masks="no", has_state=True, wide=None,
         fails=None, fails_at=3, pictures=True, render_mode=None,
     ):  # fmt: skip
         if fails == "make":
             raise OverflowError("too many\nagents")
         self.possible_agents = [f"counter_{i}" for i in range(n)]
-        self.length, self.leaves, self.late, self.masks = length, leaves or {}, late, masks
+        self.length, self.leaves, self.full, self.late, self.masks = length, leaves or {}, full, late, masks
         self.fails, self.fails_at, self.render_mode, self.wide = fails, fails_at, render_mode, wide
         self.actions = {
             "discrete": spaces.Discrete(3, start=1),
@@ -71,7 +72,9 @@ class Counting(ParallelEnv):
         rewards = {agent: gain * (1 + self.possible_agents.index(agent)) for agent, gain in paid.items()}
         if self.fails == "reward" and self.time == self.fails_at:
             rewards[self.agents[1]] = float("inf")
-        terminations = {agent: self.leaves.get(agent) == self.time for agent in self.agents}
+        terminations = {
+            agent: self.leaves.get(agent) == self.time or self.numbers[agent] >= self.full for agent in self.agents
+        }
         truncations = dict.fromkeys(self.agents, self.time >= self.length)
         acted = self.agents
         self.agents = [agent for agent in acted if not (terminations[agent] or truncations[agent])]

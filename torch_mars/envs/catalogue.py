@@ -204,14 +204,13 @@ def _imported_quietly(source: str) -> ModuleType:
         try:
             return modules.typed(source)
         except modules.NoModule as error:
-            package, _, inside = source.rpartition(".")
-            if modules.is_path(source) or not source.replace(".", "").isidentifier():
+            if modules.is_path(source) or "did you mean" in str(error):
                 raise
+            package = source.partition(".")[0]
+            hint = f"if it comes with a package, install that first: pip install {package}"
             with contextlib.suppress(ValueError):
-                if inside and (near := _versions(modules.typed(package), source)):
-                    raise modules.NoModule(f"there is no module {source!r}; {near}") from None
-            install = f"if it comes with a package, install that first (pip install {source.split('.')[0]})"
-            raise modules.NoModule(f"{error}; {install}") from None
+                hint = _versions(modules.typed(source.rpartition(".")[0]), source) or hint
+            raise modules.NoModule(f"{error}; {hint}") from None
 
 
 def _offers(module: ModuleType, name: str) -> str:

@@ -122,7 +122,6 @@ class ForeignEnv(BatchedEnv):
     module: ClassVar[str]
     Options = ForeignOptions
     has_shared_reward = False
-    takes_any_action = False
     resume_note = "new ones begin: a foreign environment cannot be saved in the middle of one"
 
     def setup(self) -> None:
@@ -162,6 +161,8 @@ class ForeignEnv(BatchedEnv):
     def transition(
         self, state: ForeignState, actions: Tensor
     ) -> tuple[ForeignState, Tensor, Tensor, dict[str, Tensor]]:
+        if not self.workers.is_open:
+            raise ForeignError(f"{self.name}: its processes have been ended: call reset() first")
         arrays, rows = self.workers.arrays, state.row.numpy()
         if (arrays["step"][rows] != state.step.numpy()).any():
             raise ForeignError(f"{self.name}: a State of the past cannot be gone on with; call reset()")

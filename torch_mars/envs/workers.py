@@ -65,7 +65,7 @@ class Process:
         """
         head = self.answers.read(ANSWER.size)
         if len(head) < ANSWER.size:
-            raise ForeignError(f"a process of it {self._end()}")
+            raise ForeignError(f"one of its processes {self._end()}")
         kind, size = ANSWER.unpack(head)
         content = self.answers.read(size)
         if kind != DONE:
