@@ -148,10 +148,11 @@ def plain_loop(seed: int, count: int, actions: torch.Tensor, **kwargs) -> list[l
         for t in range(len(actions)):
             acting = toy.agents
             given = {agent: actions[t, b, toy.possible_agents.index(agent)].item() + 1 for agent in acting}
-            obs, rewards, _, truncations, _ = toy.step(given)
+            obs, rewards, terminations, truncations, _ = toy.step(given)
             here = toy.agents or acting
             final = rows({agent: obs[agent] for agent in here})
-            is_over, is_cut = not toy.agents, not toy.agents and any(truncations[a] for a in acting)
+            is_over = not toy.agents
+            is_cut = is_over and any(truncations[a] and not terminations[a] for a in acting)
             state = toy.state().tolist()
             now, now_state = (rows(begin()), toy.state().tolist()) if is_over else (final, state)
             reward = [rewards.get(agent, 0) for agent in toy.possible_agents]

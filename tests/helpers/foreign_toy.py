@@ -29,8 +29,8 @@ class Counting(ParallelEnv):
     metadata = {"name": "counting", "render_modes": ["rgb_array"]}
 
     def __init__(
-        self, n=3, length=5, leaves=None, full=np.inf, late=(), actions="discrete", masks="no", has_state=True, wide=None,
-        fails=None, fails_at=3, pictures=True, render_mode=None,
+        self, n=3, length=5, leaves=None, full=np.inf, late=(), actions="discrete", masks="no", has_state=True,
+        wide=None, fails=None, fails_at=3, pictures=True, render_mode=None,
     ):  # fmt: skip
         if fails == "make":
             raise OverflowError("too many\nagents")
