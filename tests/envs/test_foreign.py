@@ -51,12 +51,12 @@ def no_process(monkeypatch):
 def copy_of(**kwargs) -> Copy:
     """One copy of the toy, in this process."""
     env, form = made(foreign_toy.parallel_env, kwargs), look(foreign_toy.parallel_env, kwargs)
-    N, A = len(form["agents"]), form.get("actions", 0) if form["has_mask"] else 0
-    S = len(form.get("state_low", ()))
+    N, A = len(form["agents"]), form["actions"] if form["has_mask"] else 0
+    S = 0 if form["state_low"] is None else len(form["state_low"])
     fields = [("seed", "int64", ()), ("step", "int64", ()), ("action", "int64", (N,)), ("state", "float32", (S,)),
               ("obs", "float32", (N, len(form["obs_low"]))), ("mask", "bool", (N, A)), ("reward", "float32", (N,)),
               ("terminated", "bool", ()), ("truncated", "bool", ())]  # fmt: skip
-    if "action_low" in form:
+    if form["action_low"] is not None:
         fields[2] = ("action", "float32", (N, len(form["action_low"])))
     _, size = shared_arrays(None, fields)
     return Copy(env, form, shared_arrays(bytearray(size), fields)[0])
@@ -120,6 +120,14 @@ def test_masks_lie_in_observations_or_infos(masks):
     copy.step()
     assert a["mask"].tolist() == [[True] * 3, *([(v + 2 + i) % 4 != 0 for i in (1, 2, 3)] for v in values[1:])]
     assert a["obs"][1].tolist() == [values[1] + 2, 1] and a["obs"].shape == (3, 2)
+
+
+def test_box_actions_arrive_in_the_bounds_of_their_space(no_process):
+    env = envs.make(TASK, 2, actions="box", n=2)
+    env.reset()
+    ts = env.step(torch.tensor([[[0.5], [2.5]], [[-1.0], [1.0]]]))
+    assert ts.reward.tolist() == [[0.5, 4.0], [0.0, 2.0]] and env.action_space.high.tolist() == [2.0]
+    assert mars.Actor(env, 4, [torch.Generator()]).action_shape == (1,)
 
 
 def test_box_actions_stay_within_their_bounds_and_the_state_may_be_missing():

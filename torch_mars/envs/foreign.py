@@ -39,12 +39,12 @@ class Form:
     is_nested: bool  # what is seen is a dictionary of "observation" and "action_mask"
     has_mask: bool
     has_pictures: bool  # render_mode "rgb_array"
-    actions: int | None = None  # A of Discrete actions, of which the first is `start`
-    start: int = 0
-    action_low: np.ndarray | None = None  # float32 [d] of Box actions
-    action_high: np.ndarray | None = None
-    state_low: np.ndarray | None = None  # float32 [S], where it offers state() as a list of numbers
-    state_high: np.ndarray | None = None
+    actions: int | None  # A of Discrete actions, of which the first is `start`
+    start: int | None
+    action_low: np.ndarray | None  # float32 [d] of Box actions
+    action_high: np.ndarray | None
+    state_low: np.ndarray | None  # float32 [S], where it offers state() as a list of numbers
+    state_high: np.ndarray | None
 
 
 _forms: dict[tuple[str, bytes], Form] = {}

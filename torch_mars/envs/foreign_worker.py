@@ -50,7 +50,8 @@ def form_of(env: Any) -> dict[str, Any]:
     seen, has_mask = _equal_space(env, agents, "observation", "pad_observations_v0")
     action, _ = _equal_space(env, agents, "action", "pad_action_space_v0")
     low, high = bounds_of(seen, "observation")
-    form = {"agents": agents, "obs_low": low, "obs_high": high, "is_nested": has_mask, "has_mask": has_mask}
+    form = dict.fromkeys(("actions", "start", "action_low", "action_high", "state_low", "state_high"))
+    form |= {"agents": agents, "obs_low": low, "obs_high": high, "is_nested": has_mask, "has_mask": has_mask}
     if isinstance(action, spaces.Discrete):
         form |= {"actions": int(action.n), "start": int(action.start)}
     elif isinstance(action, spaces.Box) and len(action.shape) == 1 and action.dtype.kind == "f":
@@ -106,7 +107,7 @@ def look(make: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     env = made(make, kwargs)
     _, infos = _pair(env.reset(seed=0))
     form = form_of(env)
-    if "actions" in form:
+    if form["actions"] is not None:
         form["has_mask"] |= any("action_mask" in (info or {}) for info in infos.values())
     modes = (getattr(env, "metadata", None) or {}).get("render_modes", [])
     _close(env)
@@ -186,7 +187,7 @@ class Copy:
         self._count_agents()
         for i, agent in enumerate(self.agents):
             if agent in before:
-                a["reward"][i] = rewards.get(agent, 0.0)
+                a["reward"][i] = self._number(rewards.get(agent, 0.0), agent)
         if not np.isfinite(a["reward"]).all():
             wrong = int((~np.isfinite(a["reward"])).argmax())
             raise Unfit(f"the reward of agent {self.agents[wrong]!r} is {a['reward'][wrong]}")
@@ -203,10 +204,18 @@ class Copy:
             raise Unfit(f"agent {next(iter(here - set(self.agents)))!r} is not one of possible_agents")
         self.acting = here - self.gone
 
+    @staticmethod
+    def _number(reward: Any, agent: Any) -> float:
+        """Some give an array of one number."""
+        array = np.asarray(reward)
+        if array.size != 1 or array.dtype.kind not in "biuf":
+            raise Unfit(f"the reward of agent {agent!r} is {_short(repr(reward))}; it must be a number")
+        return array.item()
+
     def _action(self, i: int) -> Any:
         """That of agent number i, as the foreign space wants it."""
         action = self.arrays["action"][i]
-        if "actions" in self.form:
+        if self.form["actions"] is not None:
             return int(action) + self.form["start"]
         return np.clip(action, self.form["action_low"], self.form["action_high"])
 
