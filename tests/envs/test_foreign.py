@@ -108,6 +108,18 @@ def test_who_leaves_last_says_how_it_ended(leaves, terminated):
     assert (bool(copy.arrays["terminated"]), bool(copy.arrays["truncated"])) == (terminated, not terminated)
 
 
+def test_a_state_that_cannot_be_told_at_the_end_is_zeros_if_nothing_is_expected_after_it():
+    for kwargs, ends_well in ({"full": 0}, True), ({"length": 1}, False):
+        copy = copy_of(has_state="while it lasts", **kwargs)
+        copy.reset()
+        if ends_well:
+            copy.step()
+            assert copy.arrays["terminated"] and copy.arrays["state"].tolist() == [0, 0, 0, 0]
+        else:
+            with pytest.raises(IndexError):
+                copy.step()
+
+
 @pytest.mark.parametrize("masks", ["obs", "infos"])
 def test_masks_lie_in_observations_or_infos(masks):
     copy = copy_of(masks=masks, leaves={"counter_0": 1})
@@ -206,6 +218,18 @@ def test_a_batch_is_as_many_plain_loops_whatever_the_processes(monkeypatch):
         env.step(actions[1])
         env.state = past
         env.step(actions[1])
+
+
+def test_a_time_limit_of_the_same_name_is_handed_on(no_process, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "from foreign_toy import Counting\ndef parallel_env(max_steps=9):\n    return Counting(length=max_steps)\n"
+    (tmp_path / "timed_toy.py").write_text(text)
+    options = envs.find("pettingzoo:timed_toy").environment.Options
+    assert (options.of({}).kwargs, options.of({}).max_steps) == ({}, 1000)
+    assert (options.of({"max_steps": 4}).kwargs, options.of({"max_steps": 4}).max_steps) == ({"max_steps": 4}, 4)
+    options = envs.find(TASK).environment.Options
+    assert (options.of({"max_steps": 4}).kwargs, options.of({"max_steps": 4}).max_steps) == ({}, 4)
+    del sys.modules["timed_toy"]
 
 
 def test_our_time_limit_cuts_episodes_off(no_process):

@@ -20,7 +20,7 @@ class Counting(ParallelEnv):
         late: agents that are not there at reset, and come in step 2.
         actions: "discrete" (1 to 3), "box" ([0, 2]), or a space that nobody knows: "grid".
         masks: "no", "infos" or "obs": the action that brings an agent's number to a multiple of 4 is forbidden.
-        has_state: whether it offers state().
+        has_state: whether it offers state(); "while it lasts": not at the end of an episode.
         wide: an agent that sees one number more than the others.
         fails: what goes wrong in step `fails_at` of the episode: "raise", "exit", "nan", "reward", "mute", "hang"; or
             at once: "make".
@@ -42,6 +42,7 @@ class Counting(ParallelEnv):
             "box": spaces.Box(0, 2, (1,), np.float64),
             "grid": spaces.MultiDiscrete([2, 2]),
         }[actions]
+        self.has_state = has_state
         if has_state:
             self.state_space = spaces.Box(-np.inf, np.inf, (n + 1,), np.float64)
         if not pictures:
@@ -108,6 +109,8 @@ class Counting(ParallelEnv):
         return np.array([(self.numbers[agent] + action) % 4 != 0 for action in (1, 2, 3)], np.int8)
 
     def state(self):
+        if self.has_state == "while it lasts":
+            _ = self.agents[0]
         return np.array([*self.numbers.values(), self.time])
 
     def render(self):

@@ -8,6 +8,7 @@ A copy's State cannot be read: `env.state` holds what its agents see, and which 
 
 import dataclasses
 import functools
+import inspect
 import os
 import pickle
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs import pool, rng
+from torch_mars.envs import modules, pool, rng
 from torch_mars.envs.core import BatchedEnv, State, as_kind, check_index, tensors_of
 from torch_mars.envs.options import MOST, shown, whole
 from torch_mars.envs.workers import ForeignError, Workers, ask
@@ -93,11 +94,21 @@ class ForeignOptions:
                 raise ValueError(f"{task}: option {shown(name)} is no name")
         if "render_mode" in kwargs:
             raise ValueError(f"{task}: render_mode is no option; films are made by play")
-        max_steps = whole(kwargs.pop("max_steps", MAX_STEPS), "max_steps")
+        max_steps = whole(kwargs.get("max_steps", MAX_STEPS), "max_steps")
         if not 1 <= max_steps <= MOST:
             raise ValueError(f"max_steps is {shown(max_steps)}; it must be between 1 and {MOST}")
+        if not _names_max_steps(cls.module):
+            kwargs.pop("max_steps", None)
         form(cls.module, kwargs)
         return cls(kwargs, max_steps)
+
+
+def _names_max_steps(module: str) -> bool:
+    """Whether a module's `parallel_env`, which is imported, has a time limit of that name itself."""
+    try:
+        return "max_steps" in inspect.signature(modules.imported(module).parallel_env).parameters
+    except ValueError:  # it is not written in Python
+        return False
 
 
 @dataclass

@@ -169,6 +169,7 @@ class Copy:
         if not self.acting:
             raise Unfit("after reset() there are no agents")
         self.arrays["step"][()] = 0
+        self.arrays["terminated"][()] = self.arrays["truncated"][()] = False
         self._perceive(obs, infos)
 
     def step(self) -> None:
@@ -241,9 +242,18 @@ class Copy:
             i, place = np.argwhere(~np.isfinite(a["obs"]))[0]
             raise Unfit(f"number {place} of what agent {self.agents[i]!r} sees is {a['obs'][i, place]}")
         if a["state"].size:
-            a["state"][:] = self._flat(self.env.state_space, self.env.state(), None)
+            a["state"][:] = self._state()
             if not np.isfinite(a["state"]).all():
                 raise Unfit(f"number {int((~np.isfinite(a['state'])).argmax())} of state() is not finite")
+
+    def _state(self) -> Any:
+        """That of the team; zeros of an end by the rules that state() cannot tell: nothing is expected after it."""
+        try:
+            return self._flat(self.env.state_space, self.env.state(), None)
+        except Exception:
+            if self.arrays["terminated"]:
+                return 0
+            raise
 
     def _flat(self, space: spaces.Space, value: Any, agent: Any) -> np.ndarray:
         flat = np.asarray(value).reshape(-1) if isinstance(space, spaces.Box) else spaces.flatten(space, value)
