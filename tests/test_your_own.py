@@ -299,7 +299,7 @@ def test_ten_methods_are_told_apart_in_one_figure(here):
         ("gather:", "'gather:' is no task; one of your own is typed as my_module:MyEnvironment"),
         ("broken:Gather", "broken cannot be imported: ZeroDivisionError: division by zero"),
         ("half.py:Half", "Half is not complete: it lacks global_state, initial_state, observation, setup, transition"),
-        ("pettingzoo:mpe2", "'pettingzoo:mpe2': the prefix 'pettingzoo:' is kept for environments of PettingZoo"),
+        ("pettingzoo:gather", "module gather has no parallel_env"),
         ("gather_5", "unknown task 'gather_5'"),
     ],
 )

@@ -21,6 +21,7 @@ from torch_mars.envs import rng
 from torch_mars.nn import speed
 from torch_mars.protocol.intervals import CONFIDENCE, mean_and_interval
 from torch_mars.run.cli import Parser, check_device, guarded, path_argument, resolve_device, whole_number
+from torch_mars.run.settings import device_for
 from torch_mars.teams.policies import Trained, add_own, read
 
 MOST_EPISODES = 10**6
@@ -120,9 +121,9 @@ def make_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    device = resolve_device(args.device)
-    check_device(device)
+    check_device(resolve_device(args.device))
     trained = read(args.run, args.env, args.lesson)
+    device = device_for(trained.task, args.device)
     actions = "most likely actions" if args.greedy else "sampled actions"
     if not args.json:
         print(f"{trained.algorithm.upper()} on {trained.task}, {trained.what}: {trained.path}")

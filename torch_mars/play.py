@@ -89,7 +89,10 @@ def team(
         ):  # fmt: skip
             if is_given:
                 raise UsageError(f"{flag} is about a trained policy, not for {what_for}")
-        made = envs.make(task, seed=seed, auto_reset=False)
+        try:
+            made = envs.make(task, seed=seed, auto_reset=False)
+        except ValueError as error:  # a foreign environment that cannot be trained on
+            raise UsageError(str(error)) from None
         return Team(made, random_team(made, seed), task.name, "random team")
     is_name = "/" not in what and not what.endswith(".pt") and not os.path.exists(what)
     if problem and (is_name or ":" in what):

@@ -81,12 +81,14 @@ def make(
     """Make B environments of a task as one batch of tensors.
 
     Args:
-        task: a name from `tasks()`, a class of one's own, or `my_module:Gather` (the module is imported).
+        task: a name from `tasks()`, a class of one's own, `my_module:Gather`, or `pettingzoo:my_module` with anybody's
+            `parallel_env` (the module is imported).
         num_envs: B.
         device: where the tensors live.
         seed: an int, or P ints for P equal blocks of consecutive environments.
         auto_reset: start the next episode within the step that ended one.
-        overrides: options of the environment that differ from the task's, e.g. `max_steps=50`.
+        overrides: options of the environment that differ from the task's, e.g. `max_steps=50`; arguments of
+            `parallel_env`.
 
     Raises:
         ValueError: an unknown task or option, or a value out of range.

@@ -1,7 +1,8 @@
 """Tasks by name: those of the benchmark, as the folders beside this file list them, and a user's own.
 
 A user's own environment is a class. It becomes a task by being handed over itself, by `register`, or by being typed as
-`my_module:Gather`, `my_module:gather_3` (a name that the module registers) or `path/my_module.py:Gather`.
+`my_module:Gather`, `my_module:gather_3` (a name that the module registers) or `path/my_module.py:Gather`. A module with
+PettingZoo's `parallel_env`, whoever wrote it, is typed as `pettingzoo:my_module`.
 
 To look for a module is to run its code, and a task's name can also stand in a file of somebody else's. So there are two
 ways from a name to a task: `find` for what somebody typed, which imports; `known` for all other names, which does not.
@@ -9,10 +10,14 @@ ways from a name to a task: `find` for what somebody typed, which imports; `know
 Nothing here makes an environment, and no rules are imported before they are needed.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import inspect
+import os
+import pkgutil
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +33,7 @@ FOLDERS = ("paxmen", "aerojax", "jaxnav", "search_and_rescue", "connector", "mpe
 _TASK_FILES = {name: importlib.import_module(f"torch_mars.envs.{name}.task") for name in FOLDERS}
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {name: tuple(file.TASKS) for name, file in _TASK_FILES.items()}
 TASKS: tuple[str, ...] = tuple(task for group in ENVIRONMENTS.values() for task in group)
-RESERVED = "pettingzoo"  # in front of the colon: no module of a user's
+FOREIGN = "pettingzoo"  # in front of the colon: behind it stands a foreign module
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Task:
         name: as it is saved with a run.
         family: the environment that it belongs to: a folder beside this file, or a user's class in lower case.
         options: fields of the environment's `Options`.
-        own: the user's class; None for those of the package.
+        own: the user's class, or that of a foreign module; None for those of the package.
         typed: how the user typed it; "" where nobody did.
     """
 
@@ -60,6 +65,11 @@ class Task:
         return self.typed or (f"{self.own.__module__}:{self.name.rpartition(':')[2]}" if self.own else self.name)
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it is made by PettingZoo's `parallel_env` of some module: on the CPU, by processes."""
+        return self.name.startswith(FOREIGN + ":")
+
+    @property
     def settings_file(self) -> Path | None:
         """Of a user's own environment, the yaml file beside its module; None where there is none."""
         source = getattr(_module_of(self.own), "__file__", None) if self.own else None
@@ -69,6 +79,8 @@ class Task:
     @property
     def siblings(self) -> list[str]:
         """The tasks for which a settings file may have a section: of the package, or of the user's module."""
+        if self.is_foreign:
+            return [self.name.rpartition(":")[2]]
         return _own_names(_module_of(self.own)) if self.own else list(tasks())
 
 
@@ -90,7 +102,7 @@ def known(name: str | Task) -> Task:
     if not isinstance(name, str):
         raise ValueError(f"a task is a name or a class, not {type(name).__name__}")
     if ":" in name:
-        return _typed.get(name) or _in_module(name, *_parted(name))
+        return _typed.get(name) or _behind_colon(name, *_parted(name))
     if task := _registered.get(name) or _of_package(name):
         return task
     raise ValueError(f"unknown task {shown(name)}; {allowed(name, tasks())}")
@@ -107,7 +119,10 @@ def find(task: str | Task | type[BatchedEnv]) -> Task:
     if not isinstance(task, str) or ":" not in task:
         return known(task)
     source, name = _parted(task)
-    found = _in_module(f"{modules.typed(source).__name__}:{name}", modules.typed(source).__name__, name)
+    if source == FOREIGN:
+        found = _foreign(_imported_quietly(name).__name__)
+    else:
+        found = _in_module(f"{modules.typed(source).__name__}:{name}", modules.typed(source).__name__, name)
     as_typed = _typed[task].typed if task in _typed else task  # a name that a typed path became says less
     _typed[found.name] = found = dataclasses.replace(found, typed=as_typed)
     return found
@@ -115,7 +130,8 @@ def find(task: str | Task | type[BatchedEnv]) -> Task:
 
 def is_same(typed: Task, saved: str) -> bool:
     """Whether a typed task is the one saved under a name: the same behind the colon, wherever its module lies now."""
-    return typed.name.rpartition(":")[2] == saved.rpartition(":")[2]
+    (ours, this), (theirs, that) = (name.rpartition(":")[::2] for name in (typed.name, saved))
+    return this == that and (ours == FOREIGN) == (theirs == FOREIGN)
 
 
 def folder_name(task: str) -> str:
@@ -136,26 +152,65 @@ def _of_package(name: str) -> Task | None:
 def _parted(name: str) -> tuple[str, str]:
     """Module or path, and what is named in it."""
     source, _, inside = name.rpartition(":")
-    if source == RESERVED or source.startswith(RESERVED + ":"):
-        raise ValueError(f"{shown(name)}: the prefix '{RESERVED}:' is kept for environments of PettingZoo, "
-                         "which cannot be trained on yet")  # fmt: skip
+    if source.startswith(FOREIGN + ":") or (source == FOREIGN and not inside):
+        raise ValueError(f"{shown(name)} is no task; a module with a parallel_env is typed as {FOREIGN}:my_module")
     if not source or not inside:
         raise ValueError(f"{shown(name)} is no task; one of your own is typed as my_module:MyEnvironment")
     return source, inside
 
 
+def _behind_colon(task: str, source: str, name: str) -> Task:
+    """The task of a module that is imported."""
+    if modules.imported(name if source == FOREIGN else source) is None:
+        own = f"task {shown(task)} is of a module of somebody's own"
+        raise ValueError(f"{own}, and only what you type is imported: add --env {task}")
+    return _foreign(name) if source == FOREIGN else _in_module(task, source, name)
+
+
 def _in_module(task: str, source: str, name: str) -> Task:
     """What an imported module calls `name`."""
     module = modules.imported(source)
-    if module is None:
-        own = f"task {shown(task)} is of a module of somebody's own"
-        raise ValueError(f"{own}, and only what you type is imported: add --env {task}")
     if name in _registered and name in _own_names(module):
         return dataclasses.replace(_registered[name], name=task)
     environment = getattr(module, name, None)
     if not (isinstance(environment, type) and issubclass(environment, BatchedEnv)):
         raise ValueError(f"module {source} has no environment {shown(name)}; {_offers(module, name)}")
     return Task(task, _family_of(_checked(environment)), {}, environment)
+
+
+def _foreign(name: str) -> Task:
+    """What the `parallel_env` of an imported module makes."""
+    from torch_mars.envs.foreign import environment_of
+
+    module = modules.imported(name)
+    if not callable(getattr(module, "parallel_env", None)):
+        has = "it has only env, of agents that take turns" if hasattr(module, "env") else _versions(module)
+        raise ValueError(f"module {name} has no parallel_env{'; ' + has if has else ''}")
+    task = f"{FOREIGN}:{name}"
+    return Task(task, name.rpartition(".")[2], {}, environment_of(name), task)
+
+
+def _versions(package: ModuleType, wanted: str = "") -> str:
+    """The environments in a package, which PettingZoo's custom lets end in `_v<number>`: the near ones, or all."""
+    found = pkgutil.iter_modules(getattr(package, "__path__", []), f"{package.__name__}.")
+    names = [part.name for part in found if re.search(r"_v\d+$", part.name)]
+    return allowed(wanted, names) if names else ""
+
+
+def _imported_quietly(source: str) -> ModuleType:
+    """The foreign module that was typed. What it prints goes where errors go: output may be read by programs."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            return modules.typed(source)
+        except modules.NoModule as error:
+            if modules.is_path(source) or "did you mean" in str(error):
+                raise
+            package = source.partition(".")[0]
+            hint = f"if it comes with a package, install that first: pip install {package}"
+            with contextlib.suppress(ValueError):
+                hint = _versions(modules.typed(source.rpartition(".")[0]), source) or hint
+            raise modules.NoModule(f"{error}; {hint}") from None
 
 
 def _offers(module: ModuleType, name: str) -> str:

@@ -76,6 +76,9 @@ class BatchedEnv(ABC):
 
     Where they say what nan and infinite actions mean, say `takes_any_action = True`: elsewhere these are refused.
 
+    Where only the present State can be drawn, say `draws_later = False`; where a saved one cannot be gone on with, say
+    in `resume_note` what a resumed training does instead.
+
     Args:
         num_envs: B >= 1.
         device: "cpu", "cuda", "cuda:1", ...
@@ -87,8 +90,10 @@ class BatchedEnv(ABC):
     Options: ClassVar[type]  # dataclass of the task's options
     metrics: ClassVar[dict[str, str]] = {}  # worth logging at an episode's end -> "sum" over its steps or "last"
     has_shared_reward: bool = True  # every column of the reward is the team's; an option may say otherwise
-    state_is_obs: ClassVar[bool] = False  # the global state is the observations of agent 0, 1, ...: obs.flatten(1)
+    state_is_obs: bool = False  # the global state is the observations of agent 0, 1, ...: obs.flatten(1)
     takes_any_action: ClassVar[bool] = False  # the rules of a Box say what nan and infinite actions mean
+    draws_later: bool = True  # States of the past can be drawn, too
+    resume_note: ClassVar[str] = ""  # what becomes of the episodes that a resumed training cannot go on with
 
     num_agents: int
     max_steps: int

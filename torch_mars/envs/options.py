@@ -53,11 +53,13 @@ def allowed(name: str, names: Any) -> str:
 
 
 def make_options(options_type: type, options: dict[str, Any]) -> Any:
-    """`options_type(**options)`, with a clear error for a name it does not have.
+    """`options_type(**options)`, with a clear error for a name it does not have; `options_type.of`, where it has one.
 
     Raises:
         ValueError: an unknown option, a value of another kind, or (from the options' own check) one out of range.
     """
+    if hasattr(options_type, "of"):  # of a foreign environment, which alone knows its names
+        return options_type.of(options)
     kinds = typing.get_type_hints(options_type)
     plain = {}
     for name, value in options.items():

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import torch
 
 from torch_mars.envs.options import allowed, shown
+from torch_mars.envs.workers import ForeignError
 
 _LESSONS = Path(__file__).resolve().parents[1] / "algos"
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -78,6 +79,8 @@ def guarded(main: Any, program: str) -> NoReturn:
         code = _complain(program, error, 2)
     except RunError as error:
         code = _complain(program, error, 1)
+    except ForeignError as error:
+        code = _complain(program, one_line(str(error)), 1)
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         code = 141
     except OSError as error:  # a full disk, a folder that was taken away

@@ -46,18 +46,21 @@ class Episode:
     obs: list[Tensor] = field(default_factory=list)  # [N, O]
     rewards: list[float] = field(default_factory=list)  # the team's
     infos: list[dict[str, Any]] = field(default_factory=list)  # return and metrics so far
+    scenes: list[bytes] = field(default_factory=list)  # PNG, where the environment can be drawn only as it is now
     ending: str = ""  # "" until it is over
 
     @property
     def last(self) -> int:
         return len(self.states) - 1
 
-    def add(self, state: State, ts: TimeStep) -> None:
-        """What the environment (B = 1, without restarts) shows after its start or a step."""
-        self.states.append(state)
+    def add(self, env: BatchedEnv, ts: TimeStep) -> None:
+        """What an environment with B = 1 that does not restart by itself shows after its start or a step."""
+        self.states.append(env.state)
         self.obs.append(ts.final_obs[0].cpu())
         self.rewards.append(float(ts.reward[0].mean()))
         self.infos.append({name: _number(value[0]) for name, value in ts.info.items()})
+        if not env.draws_later:
+            self.scenes.append(_png(env.draw(env.state)))
         self.ending = "by the rules" if ts.terminated else "time limit" if ts.truncated else ""
 
 
@@ -69,7 +72,7 @@ def play(env: BatchedEnv, policy: Callable, number: int) -> Iterator[Episode]:
     """
     episode, ts = Episode(number), env.reset()
     while True:
-        episode.add(env.state, ts)
+        episode.add(env, ts)
         yield episode
         if episode.ending:
             return
@@ -99,7 +102,10 @@ class Stage:
 
     def picture(self, episode: Episode, t: int) -> np.ndarray:
         """After step `t` of an episode (0: at its start): uint8 [H, W, 3], sides even, the same for all."""
-        scene = self.env.draw(episode.states[t], 0, trail=episode.states[:t])
+        if self.env.draws_later:
+            scene = self.env.draw(episode.states[t], 0, trail=episode.states[:t])
+        else:
+            scene = np.array(Image.open(io.BytesIO(episode.scenes[t])))
         views = [self.env.draw_observation(obs, agent) for agent, obs in enumerate(episode.obs[t])]
         views = [view for view in views if view is not None]
         frame = _Frame(*scene.shape[:2], self._figures_height(), len(views))
@@ -271,8 +277,13 @@ def _sheet(pictures: list[np.ndarray]) -> bytes:
     sheet = Image.new("RGB", (columns * width, rows * height), PAPER)
     for i, picture in enumerate(pictures):
         sheet.paste(Image.fromarray(picture), (i % columns * width, i // columns * height))
+    return _png(sheet, optimize=True)
+
+
+def _png(picture: np.ndarray | Image.Image, optimize: bool = False) -> bytes:
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    image.save(buffer, "PNG", optimize=optimize)
     return buffer.getvalue()
 
 

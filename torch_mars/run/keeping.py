@@ -137,7 +137,7 @@ class Recorder:
         return self._kept(self.env.step(actions))
 
     def _kept(self, ts: Any) -> Any:
-        self.episode.add(self.env.state, ts)
+        self.episode.add(self.env, ts)
         return ts
 
 

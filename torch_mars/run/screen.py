@@ -185,6 +185,8 @@ def announce(run: Any, env: Any, ratio_range: tuple[float, float], networks: dic
     if run.rounds_anew:
         changed = ", ".join(f"--{name.replace('_', '-')} was {value}" for name, value in run.rounds_anew.items())
         lines["no longer exact"] = f"{changed}: numbers are rounded in another way from here"
+    if args.resume and env.resume_note:
+        lines["episodes"] = env.resume_note
     for name, text in lines.items():
         say(f"{name:>20}  {text}")
 

@@ -329,9 +329,18 @@ def _check_replaced(args_type: type, asked: dict[str, Any], settings: dict[str, 
             )
 
 
+def device_for(task: str, name: str) -> str:
+    """What `--device` means for a task. UsageError where it cannot be: foreign environments run on the CPU."""
+    if not envs.known(task).is_foreign:
+        return resolve_device(name)
+    if name != "auto" and not name.startswith("cpu"):
+        raise UsageError(f"--device is {shown(name)}, but {task} runs on the CPU: leave it out, or say cpu")
+    return "cpu" if name == "auto" else name
+
+
 def _completed(args: Any) -> Any:
     """Settings with what follows from others and from the machine."""
-    args.device = resolve_device(args.device)
+    args.device = device_for(args.env, args.device)
     if args.eval_every is None:
         args.eval_every = max(1, args.total_steps // 122)  # as often as the protocol's 122 evaluations
     return args
@@ -355,7 +364,7 @@ def _resumed(args_type: type, saved: dict[str, Any], given: dict[str, Any]) -> A
         raise UsageError(f"--resume: config.yaml of {short(given['resume'])} is not of a run: it lacks {missing[0]}")
     settings["env"] = task_of_run(settings["env"], given.pop("env", None))
     if "device" in given:
-        given = {**given, "device": resolve_device(given["device"])}
+        given = {**given, "device": device_for(settings["env"], given["device"])}
     for name, value in given.items():
         if name not in (*CHANGEABLE, "resume") and value != settings.get(name):
             raise UsageError(_cannot_change(name, settings.get(name), value))
@@ -421,13 +430,15 @@ def check(args: Any) -> None:
         task = envs.known(args.env)
     except ValueError as error:
         raise UsageError(f"--env: {error}") from None
+    device_for(args.env, args.device)
+    flag = "--env-options" if args.env_options or not task.is_foreign else "--env"
     try:
         make_options(task.environment.Options, {**task.options, **args.env_options})
         if args.value_per_agent:  # options may decide who is paid: only an environment knows
             is_paid_alike = envs.make(task, **args.env_options).has_shared_reward
             require(args, "value_per_agent", not is_paid_alike, f"{args.env} pays all agents alike")
     except (ValueError, TypeError) as error:
-        raise UsageError(f"--env-options: {error}") from None
+        raise UsageError(f"{flag}: {error}") from None
 
 
 def _check_name(args: Any) -> None:
