@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from torch_mars.envs.core import unfit
 from torch_mars.envs.options import allowed, shown
 
 _LESSONS = Path(__file__).resolve().parents[1] / "algos"
@@ -275,6 +276,8 @@ def check_device(name: str | torch.device) -> None:
         device = torch.device(name) if isinstance(name, (str, torch.device)) else None
     except (RuntimeError, ValueError):
         device = None
+    if device is not None and device.type != "meta" and (reason := unfit(device)):
+        raise UsageError(f"--device is {shown(str(name))}: {reason}")
     if device is None or device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
         raise UsageError(f"--device is {shown(name)}; allowed are auto, cpu, cuda, cuda:0, ...")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
