@@ -25,8 +25,17 @@ from torch_mars.envs import rng
 from torch_mars.nn import speed
 from torch_mars.protocol.intervals import CONFIDENCE, mean_and_interval
 from torch_mars.protocol.spread import five_numbers, histogram, two_groups
-from torch_mars.run.cli import Parser, check_device, guarded, note, path_argument, resolve_device, whole_number
-from torch_mars.teams.policies import Trained, add_own, read
+from torch_mars.run.cli import (
+    Parser,
+    add_list_tasks,
+    check_device,
+    guarded,
+    note,
+    path_argument,
+    resolve_device,
+    whole_number,
+)
+from torch_mars.teams.policies import Trained, add_own, read, task_or_path
 
 MOST_EPISODES = 10**6
 SHORTEST, LONGEST = 12, 40  # characters of a histogram
@@ -170,6 +179,7 @@ def make_parser() -> Parser:
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes (default 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most likely action instead of sampling")
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
+    add_list_tasks(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, with every single episode")
     return parser
 
@@ -178,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     device = resolve_device(args.device)
     check_device(device)
+    task_or_path(args.run)
     trained = read(args.run, args.env, args.lesson)
     actions = "most likely actions" if args.greedy else "sampled actions"
     if not args.json:

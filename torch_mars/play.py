@@ -8,7 +8,6 @@ What is in the pictures and how they become a file is in `run/film.py`.
 """
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from torch_mars import envs
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.window import Window
 from torch_mars.run import film
-from torch_mars.run.cli import Parser, UsageError, guarded, note, path_argument, short, whole_number
-from torch_mars.teams.policies import Policy, add_own, is_trained, read
+from torch_mars.run.cli import Parser, UsageError, add_list_tasks, guarded, note, path_argument, whole_number
+from torch_mars.run.settings import typed_task
+from torch_mars.teams.policies import Policy, add_own, is_trained, read, task_or_path
 
 PLAYED = 64  # episodes, of which a few are shown: seconds on a CPU for every task
 
@@ -56,14 +56,7 @@ def team(
     Raises:
         UsageError: it is none of them.
     """
-    task, problem = None, None
-    try:
-        if ":" not in what or not os.path.exists(what):
-            task = envs.find(what)
-    except (ValueError, OSError) as error:  # OSError: a path that is too long
-        problem = error
-    if is_random and not task:
-        raise UsageError(f"--random wants the name of a task: {problem}")
+    task = typed_task(what, "--random wants the name of a task") if is_random else task_or_path(what)
     if is_random or (task and not is_trained(what)):
         what_for = "--random" if is_random else f"{what}, for which no team is installed; give a run's folder"
         for flag, is_given in (
@@ -76,9 +69,6 @@ def team(
             return envs.make(task, count, seed=seed, auto_reset=False)
 
         return Team(make, lambda env, ts: env.sample_actions(), task.name, "random team")
-    is_name = "/" not in what and not what.endswith(".pt") and not os.path.exists(what)
-    if problem and (is_name or ":" in what):
-        raise UsageError(f"there is no run {short(what)}; {problem}")
     trained = read(what, env, lesson)
     policy = Policy(trained, "cpu", greedy, seed, policy_seed)
     who = f"{trained.algorithm.upper()}, {trained.what}, seed {policy.training_seed}"
@@ -156,6 +146,7 @@ def make_parser() -> Parser:
         "left out: <task>-<algorithm>.gif, or <task>.gif for a random team")  # fmt: skip
     add("--random", action="store_true", help="of a task: a team that acts at random")
     add_own(parser)
+    add_list_tasks(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--best", dest="which", action="store_const", const="best", default="typical",
         help=f"of {PLAYED} episodes the one with the highest return; left out: the median")  # fmt: skip
