@@ -6,11 +6,11 @@ NumPy only; nothing here knows what a run is.
 does not make two groups, nor do a few strange episodes. So a division into lower and upper episodes counts if
 
 1. each side has a tenth of them, and
-2. it lies in a valley between the sides' medians a < b. Three windows of one width, (b - a) / 2, are compared: around
-   a, around b, and between them. Whatever has one peak, however skewed, has at least as many episodes in the middle
-   window as in the emptier of the others: its density rises up to the peak and falls behind it, so the middle is above
-   one of the two. The middle must have less than half of that, and so much less that chance is no explanation: by more
-   than 4 standard deviations of a fair coin. An empty valley thus needs 17 episodes on either side.
+2. it lies in a valley between the sides' medians a < b. Three windows of one width are compared: around a, around b,
+   and between them, at the division or half way. Whatever has one peak, however skewed, has at least as many episodes in
+   the middle window as in the emptier of the others: its density rises up to the peak and falls behind it, so the
+   middle is above one of the two. The middle must have less than half of that, and so much less that chance is no
+   explanation: by more than 3.5 standard deviations of a fair coin. An empty valley needs 13 episodes on either side.
 
 Whole numbers and other values in steps would have valleys between any two of them: every value stands for the step
 around it. A metric of two values, such as `won`, has none for that reason: its mean says everything.
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LEAST_SHARE = 0.1  # of the episodes, for a group
-DEVIATIONS = 4.0  # of a fair coin: once in 30,000
+DEVIATIONS = 3.5  # of a fair coin: once in 4,000
 SAME = 1e-4  # of the largest, or of their range: values that close are one, apart by rounding
 INK = " .:-=+*#%@"  # none to most
 
@@ -61,12 +61,15 @@ def two_groups(values: Sequence[float]) -> Groups | None:
     lower = np.arange(1, n)  # how many are below the division
     lower = lower[(np.diff(ordered) > 0) & (np.minimum(lower, n - lower) >= LEAST_SHARE * n)]
     a, b = ordered[(lower - 1) // 2], ordered[(lower + n) // 2]
-    quarter = (b - a) / 4
+    division = (ordered[lower - 1] + ordered[lower]) / 2
     below = _distribution(ordered, step)
-    at_a, between, at_b = (below(middle + quarter) - below(middle - quarter) for middle in (a, (a + b) / 2, b))
-    hill = np.minimum(at_a, at_b)
-    is_between = (ordered[lower] > a + quarter) & (ordered[lower - 1] < b - quarter)
-    is_valley = is_between & (between < hill / 2) & (hill - between > DEVIATIONS * np.sqrt(hill + between))
+    is_valley = np.zeros(len(lower), bool)
+    for middle in (division, (a + b) / 2):
+        half = np.minimum(middle - a, b - middle) / 2  # of a window's width
+        at_a, between, at_b = (below(centre + half) - below(centre - half) for centre in (a, middle, b))
+        hill = np.minimum(at_a, at_b)
+        is_low = (between < hill / 2) & (hill - between > DEVIATIONS * np.sqrt(hill + between))
+        is_valley |= is_low & (ordered[lower] > middle - half) & (ordered[lower - 1] < middle + half)
     if not is_valley.any():
         return None
     gap = np.where(is_valley, ordered[lower] - ordered[lower - 1], 0)
