@@ -7,8 +7,8 @@ does not make two groups, nor do a few strange episodes. So a division into lowe
 
 1. each side has a tenth of them, and
 2. it lies in a valley between the sides' medians a < b. Three windows of one width are compared: around a, around b,
-   and between them, at the division or half way. Whatever has one peak, however skewed, has at least as many episodes in
-   the middle window as in the emptier of the others: its density rises up to the peak and falls behind it, so the
+   and between them, at the division or half way. Whatever has one peak, however skewed, has at least as many episodes
+   in the middle window as in the emptier of the others: its density rises up to the peak and falls behind it, so the
    middle is above one of the two. The middle must have less than half of that, and so much less that chance is no
    explanation: by more than 3.5 standard deviations of a fair coin. An empty valley needs 13 episodes on either side.
 
