@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(argv: Sequence[str]) -> int:
     """Run a lesson: of the package by its name, of the user's own by its module."""
     from torch_mars import algos
-    from torch_mars.run.cli import one_line
+    from torch_mars.run.cli import one_line, task_list
 
     usage = (
         f"torch-mars train METHOD [settings]; METHOD is {', '.join(algos.LESSONS)}, or the module of your own lesson"
@@ -51,6 +51,9 @@ def train(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: {usage}\n`torch-mars train mars --help` shows its settings.")
         return 0 if argv else 2
+    if argv[0] == "--list-tasks":
+        print(task_list())
+        return 0
     try:
         lesson = algos.lesson(argv[0])
     except (ValueError, OSError) as error:  # OSError: a path that is too long

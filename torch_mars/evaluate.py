@@ -7,11 +7,15 @@ settled before any starts, so that short ones are not preferred.
 
 The intervals are Student's t for a mean of n numbers, m +- t(n - 1) s / sqrt(n): for one training seed over its
 episodes (what other episodes would give), for all seeds together over the seeds' means (what other seeds would give).
+
+A mean may be like no episode at all. So quartiles, extremes and a histogram stand below, over the episodes of all seeds
+together, and a sentence for every mean that hides two groups of episodes.
 """
 
 import json
 import math
 import shutil
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +24,22 @@ import numpy as np
 from torch_mars.envs import rng
 from torch_mars.nn import speed
 from torch_mars.protocol.intervals import CONFIDENCE, mean_and_interval
-from torch_mars.run.cli import Parser, check_device, guarded, path_argument, resolve_device, whole_number
+from torch_mars.protocol.spread import five_numbers, histogram, two_groups
+from torch_mars.run.cli import (
+    Parser,
+    add_list_tasks,
+    check_device,
+    guarded,
+    note,
+    path_argument,
+    resolve_device,
+    whole_number,
+)
 from torch_mars.run.settings import device_for
-from torch_mars.teams.policies import Trained, add_own, read
+from torch_mars.teams.policies import Trained, add_own, read, task_or_path
 
 MOST_EPISODES = 10**6
+SHORTEST, LONGEST = 12, 40  # characters of a histogram
 BATCH = 256  # episodes played at once for each training seed
 
 
@@ -57,18 +72,27 @@ def evaluate(trained: Trained, episodes: int, seed: int = 0, greedy: bool = Fals
 
 
 def summary(found: dict[str, list[list[float]]], seeds: list[int]) -> dict[str, Any]:
-    """For JSON: for every metric, by training seed and together, mean, low, high and, by seed, the episodes."""
+    """For JSON, of every metric: by training seed and together, mean, low and high; by seed and over all episodes, how
+    they are spread; by seed, the episodes."""
 
     def described(values: Sequence[float]) -> dict[str, float | None]:
         mean, half = mean_and_interval(values)
         low, high = (None, None) if math.isnan(half) else (mean - half, mean + half)
         return {"mean": mean, "low": low, "high": high}
 
+    def spread(values: Sequence[float]) -> dict[str, Any]:
+        groups = two_groups(values)
+        parts = groups and [{"share": s, "centre": c} for s, c in zip(groups.shares, groups.centres)]
+        return {**five_numbers(values), "groups": parts}
+
     result = {}
     for name, lists in found.items():
-        by_seed = {str(seed): {**described(values), "episodes": values} for seed, values in zip(seeds, lists)}
+        by_seed = {
+            str(seed): {**described(values), "spread": spread(values), "episodes": values}
+            for seed, values in zip(seeds, lists)
+        }
         means = [float(np.mean(values)) for values in lists]
-        result[name] = {"seeds": by_seed, "together": described(means)}
+        result[name] = {"seeds": by_seed, "together": described(means), "spread": spread(sum(lists, []))}
     return result
 
 
@@ -78,15 +102,56 @@ def table(found: dict[str, list[list[float]]], seeds: list[int], width: int) -> 
     if len(seeds) > 1:
         means = [[float(np.mean(values)) for values in lists] for lists in found.values()]
         columns = {f"{len(seeds)} seeds": means, **columns}
-    names = [name.removeprefix("episode_").replace("_", " ") for name in found]
     cells = {head: [_cell(*mean_and_interval(values)) for values in lists] for head, lists in columns.items()}
-    first, other = max(map(len, names)), 2 + max(len(cell) for column in cells.values() for cell in column)
-    at_once = max(1, (width - first) // other)
-    heads, lines = list(cells), []
-    for start in range(0, len(heads), at_once):
-        block = heads[start : start + at_once]
-        lines += ["", " " * first + "".join(head.rjust(other) for head in block)]
-        lines += [name.rjust(first) + "".join(cells[h][i].rjust(other) for h in block) for i, name in enumerate(names)]
+    return _in_blocks(list(map(_words, found)), cells, width)
+
+
+def spread_table(found: dict[str, list[list[float]]], width: int) -> str:
+    """Metrics downwards; sideways, over the episodes of all seeds together, extremes, quartiles and a histogram."""
+    together = [sum(lists, []) for lists in found.values()]
+    names = {"least": "least", "25%": "lower_quartile", "median": "median", "75%": "upper_quartile", "most": "most"}
+    numbers = [five_numbers(values) for values in together]
+    cells = {head: [f"{one[name]:.2f}" for one in numbers] for head, name in names.items()}
+    rows = list(map(_words, found))
+    left = width - len(_in_blocks(rows, cells, 10**6).splitlines()[0]) - 4  # beside the numbers, else below them
+    size = min(LONGEST, left if left >= SHORTEST else width - max(map(len, rows)) - 4)
+    cells["least to most"] = [f"|{histogram(values, max(size, SHORTEST))}|" for values in together]
+    return _in_blocks(rows, cells, width)
+
+
+def warnings(found: dict[str, list[list[float]]]) -> list[str]:
+    """A sentence for every metric whose mean hides two groups of episodes."""
+    sentences = []
+    for name, lists in found.items():
+        values = sum(lists, [])
+        if groups := two_groups(values):
+            (low, high), (a, b) = groups.shares, groups.centres
+            sentences.append(
+                f"the mean of {_words(name)}, {np.mean(values):.2f}, hides two groups of episodes: "
+                f"{low:.0%} around {a:.2f} and {high:.0%} around {b:.2f}"
+            )
+    return sentences
+
+
+def _words(name: str) -> str:
+    return name.removeprefix("episode_").replace("_", " ")
+
+
+def _in_blocks(names: list[str], columns: dict[str, list[str]], width: int) -> str:
+    """Rows with names; columns by their heads, in as many blocks as fit into `width` characters."""
+    first = max(map(len, names))
+    sizes = {head: 2 + max(len(head), *map(len, cells)) for head, cells in columns.items()}
+    blocks: list[list[str]] = [[]]
+    for head, size in sizes.items():
+        if blocks[-1] and first + sum(sizes[h] for h in blocks[-1]) + size > width:
+            blocks.append([])
+        blocks[-1].append(head)
+    lines = []
+    for block in blocks:
+        lines += ["", " " * first + "".join(head.rjust(sizes[head]) for head in block)]
+        lines += [
+            name.rjust(first) + "".join(columns[h][i].rjust(sizes[h]) for h in block) for i, name in enumerate(names)
+        ]
     return "\n".join(lines[1:])
 
 
@@ -115,6 +180,7 @@ def make_parser() -> Parser:
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of the episodes (default 0)")
     parser.add_argument("--greedy", action="store_true", help="take the most likely action instead of sampling")
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
+    add_list_tasks(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, with every single episode")
     return parser
 
@@ -122,6 +188,7 @@ def make_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     check_device(resolve_device(args.device))
+    task_or_path(args.run)
     trained = read(args.run, args.env, args.lesson)
     device = device_for(trained.task, args.device)
     actions = "most likely actions" if args.greedy else "sampled actions"
@@ -132,7 +199,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     speed.prepare(device)
     found = evaluate(trained, args.episodes, args.seed, args.greedy, device)
     if not args.json:
-        print(table(found, trained.seeds, shutil.get_terminal_size((100, 0)).columns))
+        width = shutil.get_terminal_size((100, 0)).columns
+        print(table(found, trained.seeds, width))
+        count = len(trained.seeds) * args.episodes
+        head = f"{count} episodes from the least to the most, . for few and @ for most of them"
+        print(f"\n{textwrap.fill(head, max(width, SHORTEST))}\n\n{spread_table(found, width)}")
+        for sentence in warnings(found):
+            note(sentence)
         return 0
     head = {"path": str(trained.path), "policy": trained.what, "algorithm": trained.algorithm, "task": trained.task}
     head |= {"env_options": trained.env_options, "episodes": args.episodes, "seed": args.seed, "greedy": args.greedy}

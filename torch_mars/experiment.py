@@ -17,7 +17,6 @@ from typing import Any
 from tqdm import tqdm
 
 from torch_mars import envs
-from torch_mars.envs.options import allowed
 from torch_mars.protocol import figures, gather, methods, report, saved
 from torch_mars.protocol.methods import Method
 from torch_mars.protocol.saved import SavedRun
@@ -41,6 +40,7 @@ from torch_mars.run.cli import (
     Parser,
     RunError,
     UsageError,
+    add_list_tasks,
     check_device,
     check_folder,
     command_line,
@@ -164,12 +164,8 @@ def tasks_named(text: str) -> list[envs.Task]:
     found: dict[str, envs.Task] = {}
     for item in (item.strip() for item in text.split(",")):
         for name in groups.get(item, [item]):
-            try:
-                task = envs.find(name)
-            except ValueError as error:
-                unknown = f"unknown {name!r}; {allowed(name, (*groups, *envs.tasks()))}"
-                raise UsageError(f"--envs: {error if ':' in name else unknown}") from None
-            found[task.name] = startable(name, "--envs")
+            task = startable(name, "--envs", list(groups))
+            found[task.name] = task
     return list(found.values())
 
 
@@ -384,6 +380,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--out", type=path_argument, default="figures", metavar="DIR", help="folder of the figures (default figures)"
     )
+    add_list_tasks(parser)
     parser.add_argument("--no-plot", action="store_true", help="train only")
     parser.add_argument("--dry-run", action="store_true", help="only show what is left, and how long it takes")
     return parser

@@ -49,6 +49,7 @@ from torch_mars.run.cli import (
     Parser,
     RunError,
     UsageError,
+    add_list_tasks,
     check_device,
     check_folder,
     check_name,
@@ -560,6 +561,7 @@ def make_parser() -> Parser:
         metavar="TASK",
         help="which; or my_module:MyEnvironment of your own",
     )
+    add_list_tasks(parser)
     parser.add_argument(
         "--trials", type=whole(1, 10**6), metavar="N",
         help="trials of the study, over all workers (default as in the paper: 40, with two targets 80; smoke: 3)",

@@ -16,6 +16,7 @@ from toy_environments import Toy
 from torch_mars import envs, evaluate
 from torch_mars.algos import mars
 from torch_mars.protocol import intervals
+from torch_mars.run.cli import UsageError
 from torch_mars.teams import policies
 
 ROOT = Path(__file__).parents[2]
@@ -124,12 +125,38 @@ def test_the_table_shows_seeds_and_all(tiny_run, capsys, monkeypatch):
     assert said[0] == f"MARS on paxmen_5a, best policy: {tiny_run / 'policy.pt'}"
     assert said[1] == "mean +- 95% interval over 5 episodes a seed, sampled actions"
     assert said[3].split() == ["2", "seeds", "seed", "7", "seed", "8"]
-    assert [line.split()[0] for line in said[4:]] == ["return", "dots", "boards", "rooms"]
-    assert all(line.count("+-") == 3 for line in said[4:])
+    assert [line.split()[0] for line in said[4:8]] == ["return", "dots", "boards", "rooms"]
+    assert all(line.count("+-") == 3 for line in said[4:8])
+    assert said[9] == "10 episodes from the least to the most, . for few and @ for most of them"
+    assert said[11].split() == ["least", "25%", "median", "75%", "most", "least", "to", "most"]
+    assert [line.split()[0] for line in said[12:]] == ["return", "dots", "boards", "rooms"]
+    returns = sum(evaluate.evaluate(policies.read(tiny_run), 5)["episode_return"], [])
+    expected = [f"{np.quantile(returns, q):.2f}" for q in (0, 0.25, 0.5, 0.75, 1)]
+    assert said[12].split()[1:6] == expected and all(len(line.split("|")[1]) >= 12 for line in said[12:])
     monkeypatch.setenv("COLUMNS", "40")
     evaluate.main([str(tiny_run), "--episodes", "5", "--greedy"])
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines()[2:])) <= 40 and "most likely actions" in said and "seed 8" in said
+
+
+def test_a_mean_that_hides_two_groups_is_told(lottery, monkeypatch, capsys):
+    """And not that of `won`, although its values are two."""
+    returns = [0.01 * i for i in range(30)] + [5 + 0.01 * i for i in range(60)]
+    found = {"episode_return": [returns], "won": [[0, 1] * 45]}
+    monkeypatch.setattr(evaluate, "read", lambda *_: dataclasses.replace(lottery, seeds=[4]))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_: found)
+    assert evaluate.main(["lottery"]) == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        "note: the mean of return, 3.58, hides two groups of episodes: 33% around 0.14 and 67% around 5.30"
+    ]
+    assert " hides " not in said.out and "|@" in said.out
+    assert evaluate.main(["lottery", "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    groups = metrics["episode_return"]["spread"]["groups"]
+    assert [group["share"] for group in groups] == pytest.approx([1 / 3, 2 / 3])
+    assert [group["centre"] for group in groups] == pytest.approx([0.14, 5.3])
+    assert metrics["won"]["spread"]["groups"] is None
 
 
 def test_json_holds_every_episode_and_the_intervals(tiny_run, capsys):
@@ -145,8 +172,12 @@ def test_json_holds_every_episode_and_the_intervals(tiny_run, capsys):
         one = returns["seeds"][seed]
         assert one["episodes"] == values
         assert (one["mean"], one["low"], one["high"]) == pytest.approx((mean, mean - half, mean + half))
+        assert one["spread"]["median"] == np.median(values) and one["spread"]["most"] == max(values)
         means.append(mean)
     mean, half = intervals.mean_and_interval(means)
+    assert returns["spread"]["least"] == np.min(found) and returns["spread"]["lower_quartile"] == np.quantile(
+        found, 0.25
+    )
     together = returns["together"]
     assert (together["mean"], together["low"], together["high"]) == pytest.approx((mean, mean - half, mean + half))
 
@@ -172,6 +203,29 @@ def test_mistakes_on_the_command_line(arguments, message, capsys):
         evaluate.main(arguments)
     said = capsys.readouterr().err
     assert stopped.value.code == 2 and message in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "typed, sentence",
+    [
+        ("paxmen_5b", "there is no run paxmen_5b; unknown task 'paxmen_5b'; did you mean paxmen_5a"),
+        ("nomod:Gather", "there is no run nomod:Gather; there is no module 'nomod' in this folder"),
+        (
+            "paxmen_6a",
+            "no run or checkpoint at paxmen_6a, which is the name of a task; teams are installed for aerojax",
+        ),
+        ("jaxnav_8x8x3a", "no run or checkpoint at jaxnav_8x8x3a, which is the name of a task"),
+        (f"{ROOT}/examples/gather.py:Gathr", "module gather has no environment 'Gathr'; did you mean Gather"),
+        (f"{ROOT}/examples/gather.py:Gather", "which is the name of a task"),
+        ("runs/nothing", "no run or checkpoint at runs/nothing"),
+    ],
+)
+def test_what_is_no_run_is_named_as_lessons_name_a_task(typed, sentence, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(UsageError) as refused:
+        evaluate.main([typed])
+    assert sentence in str(refused.value)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")

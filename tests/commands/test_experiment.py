@@ -140,7 +140,7 @@ def test_an_environment_stands_for_its_tasks():
 @pytest.mark.parametrize(
     "command, problem",
     [
-        ("--envs paxman", "--envs: unknown 'paxman'; did you mean paxmen"),
+        ("--envs paxman", "--envs: unknown task 'paxman'; did you mean paxmen"),
         ("--envs paxmen --algos mars,mappoo", "--algos: unknown method 'mappoo'; did you mean mappo"),
         ("--envs paxmen --algos ,", "--algos: unknown method ''"),
         ("--envs paxmen --total-steps 10", "one update alone takes"),

@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from task_lists import LATER, ONE_EACH
-from toy_environments import register_toys
+from toy_environments import Toy, register_toys
 
 import torch_mars.envs as envs
 from torch_mars import evaluate, play
+from torch_mars.envs.core import fields_of
 from torch_mars.envs.paxmen.task import TASKS as paxmen_tasks
 from torch_mars.run import film
 from torch_mars.teams import policies
@@ -35,10 +36,27 @@ def short_tasks(monkeypatch):
         monkeypatch.setitem(paxmen_tasks, task, {**paxmen_tasks[task], "max_steps": 4})
 
 
+@pytest.fixture
+def written(monkeypatch):
+    """All texts that pictures get."""
+    texts, original = [], ImageDraw.ImageDraw.text
+
+    def text(self, place, content, *args, **kwargs):
+        texts.append(content)
+        return original(self, place, content, *args, **kwargs)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return texts
+
+
+def at_random(env, ts):
+    return env.sample_actions()
+
+
 def an_episode(task, **options):
     """A Stage and a random team's finished Episode on it."""
     env = envs.make(task, seed=1, auto_reset=False, **options)
-    *_, episode = film.play(env, play.random_team(env, 1), 1)
+    *_, episode = film.play(env, at_random, 1)
     return film.Stage(env, task, "random team", 1), episode
 
 
@@ -47,11 +65,11 @@ def an_episode(task, **options):
 
 def test_an_episode_holds_what_happened_until_its_end(tiny_run):
     playing = play.team(str(tiny_run), seed=2, greedy=True, policy_seed=8)
-    env, policy, title, subtitle = playing.env, playing.policy, playing.task, playing.who
-    assert (title, subtitle) == ("paxmen_5a", "MARS, best policy, seed 8")
+    env = playing.make_env(1)
+    assert (playing.task, playing.who) == ("paxmen_5a", "MARS, best policy, seed 8")
     lengths = []
     for number in (1, 2):
-        for episode in film.play(env, policy, number):
+        for episode in film.play(env, playing.act, number):
             lengths.append(len(episode.states))
         assert episode.ending == "time limit" and episode.last == 6
         assert len(episode.obs) == len(episode.rewards) == len(episode.infos) == 7
@@ -62,8 +80,8 @@ def test_an_episode_holds_what_happened_until_its_end(tiny_run):
     batched = envs.make("paxmen_5a", seed=2, max_steps=6)
     obs = batched.reset().obs
     playing = play.team(str(tiny_run), seed=2, greedy=True, policy_seed=8)
-    env, policy = playing.env, playing.policy
-    *_, episode = film.play(env, policy, 1)
+    *_, episode = film.play(playing.make_env(1), playing.act, 1)
+    policy = policies.load_policy(tiny_run, greedy=True, policy_seed=8)
     for seen in episode.obs[:-1]:
         assert torch.equal(seen, obs[0])
         obs = batched.step(policy(obs)).obs
@@ -74,19 +92,118 @@ def test_an_end_by_the_rules_is_told():
     assert episode.ending == "by the rules" and 1 <= episode.last < 20
 
 
-def test_the_random_team_takes_allowed_actions_evenly():
-    env = envs.make("toy_masked", 4000)
+# ---- which episodes ----
+
+
+@pytest.mark.parametrize(
+    "count, wanted, which, expected",
+    [
+        (320, 1, "typical", [160]),
+        (64, 1, "typical", [32]),
+        (65, 1, "typical", [33]),
+        (64, 2, "typical", [16, 48]),
+        (64, 3, "typical", [11, 32, 54]),
+        (4, 4, "typical", [1, 2, 3, 4]),
+        (64, 3, "best", [1, 2, 3]),
+        (64, 3, "worst", [64, 63, 62]),
+    ],
+)
+def test_ranks(count, wanted, which, expected):
+    assert play.ranks(count, wanted, which) == expected
+
+
+def test_ordinals():
+    numbers = (1, 2, 3, 4, 10, 11, 12, 13, 21, 101, 111, 112, 122)
+    expected = "1st 2nd 3rd 4th 10th 11th 12th 13th 21st 101st 111th 112th 122nd"
+    assert " ".join(map(play.ordinal, numbers)) == expected
+
+
+@pytest.mark.parametrize("task", [*ONE_EACH, "toy_masked", "toy_continuous", *LATER])
+def test_an_episode_of_a_batch_is_played_again_to_the_bit(task):
+    """Every State of it, beside those of the whole batch, in which nobody is left out; and what it brought."""
+    options = {"goal": 12.0} if task.startswith("toy") else {"max_steps": 15}  # toys end by the rules, one by one
+
+    def make(count):
+        return envs.make(task, count, seed=3, auto_reset=False, **options)
+
+    recording = film.record(make(5), at_random)
+    states, env = [], make(5)
+    env.state = recording.start
+    for actions in recording.actions:
+        states.append(env.state)
+        env.step(actions)
+    for row in (0, 4):
+        *_, episode = recording.replay(make(1), row, 1, "")
+        assert episode.infos[-1]["episode_return"] == recording.returns[row]
+        for t, state in enumerate(episode.states[:-1]):
+            for name, value in fields_of(state).items():
+                assert torch.equal(value[0].nan_to_num(), fields_of(states[t])[name][row].nan_to_num()), (row, t, name)
+
+
+def test_what_is_recorded_is_what_a_policy_does_in_the_batch(tiny_run):
+    """Against an ordinary loop over a batch that restarts."""
+    playing = play.team(str(tiny_run), seed=4, greedy=True)
+    recording = film.record(playing.make_env(6), playing.act)
+    policy, env = policies.load_policy(tiny_run, greedy=True), envs.make("paxmen_5a", 6, seed=4, max_steps=6)
     ts = env.reset()
-    actions = play.random_team(env, 0)(ts.obs, ts.action_mask)
-    assert ts.action_mask.gather(-1, actions[..., None]).all()
-    share = torch.bincount(actions.flatten(), minlength=4) / actions.numel()  # 0 is forbidden at the start
-    assert share[0] == 0 and (share[1:] - 1 / 3).abs().max() < 0.025
-    env = envs.make("toy_continuous", 4000)
-    actions = play.random_team(env, 0)(env.reset().obs, None)
-    env.step(actions)
-    low, high = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 2.0])
-    assert (actions >= low).all() and (actions <= high).all()
-    assert (actions.mean((0, 1)) - (low + high) / 2).abs().max() < 0.03
+    for _ in range(6):
+        ts = env.step(policy(ts.obs))
+    assert recording.returns == ts.info["episode_return"].tolist() and len(recording.actions) == 6
+    order = recording.ranked()
+    assert sorted(order) == list(range(6))
+    assert [recording.returns[row] for row in order] == sorted(recording.returns, reverse=True)
+
+
+def test_returns_that_are_no_numbers_rank_last():
+    recording = film.Recording(None, [], [1.0, float("nan"), 2.0, -float("inf"), 0.5])
+    assert recording.ranked()[:3] == [2, 0, 4]
+
+
+class Lonely(Toy):
+    """Rules that break the promise: what is paid depends on how many environments there are."""
+
+    has_shared_reward = True
+
+    def transition(self, state, actions):
+        state, gain, over, metrics = super().transition(state, actions)
+        return state, gain + len(state.step), over, metrics
+
+
+def test_an_episode_that_comes_out_otherwise_alone_is_told(tmp_path, capsys):
+    envs.register("lonely", Lonely)
+    assert play.main(["lonely", "--random", "--out", "sheet.png"]) == 0
+    assert "note: alone, this episode has the return" in capsys.readouterr().err
+
+
+def test_the_median_is_shown_and_its_rank_named(tiny_run, capsys, written):
+    assert play.main([str(tiny_run), "--out", "sheet.png"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    recording = film.record(play.team(str(tiny_run)).make_env(64), play.team(str(tiny_run)).act)
+    returns = sorted(recording.returns, reverse=True)
+    assert said[1] == f"64 episodes played, returns from {returns[-1]:+.2f} to {returns[0]:+.2f}"
+    assert said[2].startswith(f"episode 1: return {returns[31]:+.2f} (32nd of 64) after 6 steps (time limit)")
+    assert "32nd of 64 by return" in written
+    for flag, rank, place in (("--best", 0, "1st"), ("--worst", 63, "64th")):
+        assert play.main([str(tiny_run), "--out", "sheet.png", flag]) == 0
+        assert f"episode 1: return {returns[rank]:+.2f} ({place} of 64)" in capsys.readouterr().out
+    assert play.main([str(tiny_run), "--out", "sheet.png", "--episodes", "2"]) == 0
+    said = capsys.readouterr().out
+    assert f"episode 1: return {returns[15]:+.2f} (16th of 64)" in said
+    assert f"episode 2: return {returns[47]:+.2f} (48th of 64)" in said and "episode 2 of 2, 48th of 64" in written
+
+
+def test_a_seed_plays_its_own_episodes(tiny_run, capsys):
+    assert play.main([str(tiny_run), "--out", "sheet.png", "--seed", "3", "--episodes", "2"]) == 0
+    said = capsys.readouterr().out
+    playing = play.team(str(tiny_run), seed=3)
+    env = playing.make_env(1)
+    for number in (1, 2):
+        *_, episode = film.play(env, playing.act, number)
+        assert f"episode {number}: return {episode.infos[-1]['episode_return']:+.2f} after 6 steps" in said
+    assert "of 64" not in said
+    with pytest.raises(SystemExit):
+        play.main([str(tiny_run), "--seed", "3", "--best"])
+    assert "--best: not allowed with argument --seed" in capsys.readouterr().err
 
 
 # ---- pictures ----
@@ -101,19 +218,6 @@ def test_every_task_makes_pictures_of_one_size(task):
     assert height % 2 == 0 and width % 2 == 0 and (pictures[0] != pictures[1]).any()
     scene = stage.env.draw(episode.states[-1], 0, trail=episode.states[: episode.last])
     np.testing.assert_array_equal(pictures[1][film.HEADER : film.HEADER + len(scene), : scene.shape[1]], scene)
-
-
-@pytest.fixture
-def written(monkeypatch):
-    """All texts that pictures get."""
-    texts, original = [], ImageDraw.ImageDraw.text
-
-    def text(self, place, content, *args, **kwargs):
-        texts.append(content)
-        return original(self, place, content, *args, **kwargs)
-
-    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
-    return texts
 
 
 def test_return_reward_metrics_and_views_are_in_the_picture(written):
@@ -196,12 +300,12 @@ def test_a_gif_holds_every_picture(tiny_run, tmp_path, capsys):
     assert play.main([str(tiny_run), "--out", "team.gif", "--episodes", "2", "--fps", "5"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "paxmen_5a: MARS, best policy, seed 7" or said[0] == "paxmen_5a: MARS, best policy, seed 8"
-    assert re.match(r"episode 2: return [+-]\d\.\d\d after 6 steps \(time limit\)", said[2])
-    assert said[3].startswith("wrote team.gif (")
+    assert re.match(r"episode 2: return [+-]\d\.\d\d \(48th of 64\) after 6 steps \(time limit\)", said[3])
+    assert said[4].startswith("wrote team.gif (")
     playing = play.team(str(tiny_run))
-    env, policy, title, subtitle = playing.env, playing.policy, playing.task, playing.who
-    stage = film.Stage(env, title, subtitle, 2)
-    episodes = [[*film.play(env, policy, number)][-1] for number in (1, 2)]
+    env = playing.make_env(1)
+    stage = film.Stage(env, playing.task, playing.who, 2)
+    episodes = [[*moments][-1] for moments in play.ranked_episodes(playing, env, 2, "typical")]
     with Image.open("team.gif") as image:
         assert image.n_frames == 14
         for i, (episode, t) in enumerate((e, t) for e in episodes for t in range(7)):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from task_lists import every_task
+from toy_environments import ContinuousToy, Toy
 
 import torch_mars.envs as envs
 from torch_mars.envs import rng
@@ -286,3 +287,66 @@ def test_bad_states_are_refused():
         env.load_state({"agent_position": 0})
     with pytest.raises(ValueError, match=r"'step' has shape \[3\]; it must be \[2\]"):
         env.load_state({"step": [0, 0, 0]})
+
+
+# ---- actions at random ----
+
+
+@every_task
+def test_sampled_actions_are_allowed_and_do_not_change_what_comes(task):
+    env, still = envs.make(task, 6, seed=2), envs.make(task, 6, seed=2)
+    ts = env.reset()
+    still.reset()
+    for _ in range(3):
+        actions = env.sample_actions()
+        if isinstance(env.action_space, gymnasium.spaces.Discrete):
+            assert actions.dtype == torch.int64 and actions.shape == (6, env.num_agents)
+            assert ts.action_mask is None or ts.action_mask.gather(-1, actions[..., None]).all()
+        else:
+            assert actions.dtype == torch.float32 and actions.shape == (6, env.num_agents, *env.action_space.shape)
+            assert all(env.action_space.contains(one.numpy()) for one in actions.flatten(0, 1))
+        ts = env.step(actions)
+        assert_same(still.step(actions), ts)
+
+
+def test_sampled_actions_are_even():
+    env = envs.make(Toy, 4000)
+    mask, actions = env.reset().action_mask, env.sample_actions()
+    assert mask.gather(-1, actions[..., None]).all()
+    share = torch.bincount(actions.flatten(), minlength=4) / actions.numel()  # 0 is forbidden at the start
+    assert share[0] == 0 and (share[1:] - 1 / 3).abs().max() < 0.025
+    env = envs.make(ContinuousToy, 4000)
+    env.reset()
+    actions = env.sample_actions()
+    low, high = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 2.0])
+    assert (actions >= low).all() and (actions <= high).all() and actions.unique().numel() > 20_000
+    assert (actions.mean((0, 1)) - (low + high) / 2).abs().max() < 0.03
+
+
+def test_sampled_actions_are_each_environment_s_own():
+    """The same in a batch of any size and in shares of it, others with every call, the same again after a seed."""
+    env, alone = envs.make("paxmen_4a", 5, seed=3), envs.make("paxmen_4a", 1, seed=3)
+    env.reset()
+    alone.reset()
+    first = [env.sample_actions() for _ in range(4)]
+    assert not torch.equal(first[0], first[1]) and not torch.equal(first[0][0], first[0][1])
+    assert all(torch.equal(actions[:1], alone.sample_actions()) for actions in first)
+    env.reset()
+    assert not torch.equal(env.sample_actions(), first[0]), "the next episode is another"
+    env.reset(seed=3)
+    rows = [torch.tensor([4, 1]), torch.tensor([0, 2, 3])]
+    shares = [env.share(of_share) for of_share in rows]
+    for share, of_share in zip(shares, rows):
+        assert torch.equal(share.sample_actions(), first[0][of_share])
+    env.join(shares, rows)
+    assert torch.equal(env.sample_actions(), first[1])
+
+
+def test_actions_cannot_be_sampled_before_a_start_or_without_bounds():
+    env = envs.make(ContinuousToy)
+    with pytest.raises(RuntimeError, match="call reset\\(\\) first"):
+        env.sample_actions()
+    env.reset()
+    env.action_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    with pytest.raises(ValueError, match="actions at random need bounds, which Box.* has not"):
+        env.sample_actions()

@@ -16,6 +16,7 @@ from torch_mars.envs.core import fields_of
 from torch_mars.envs.engine import TensorEngine
 from torch_mars.envs.jaxnav.task import most_robots
 from torch_mars.nn.layers import Linear
+from torch_mars.run.cli import UsageError, check_device
 
 # ---- defaults of the program ----
 
@@ -223,6 +224,23 @@ def test_devices_that_are_not_here(device):
     with pytest.raises(ValueError, match="device is .*; available here: cpu") as refused:
         envs.make("paxmen_4a", device=device)
     assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "device, reason",
+    [
+        ("mps", "PyTorch has no float64 on Apple's GPUs, and normal random numbers"),
+        ("mps:0", "PyTorch has no float64 on Apple's GPUs"),
+        (torch.device("mps"), "PyTorch has no float64 on Apple's GPUs"),
+        ("xpu", "a kind of device that torch_mars is not written for or tested on; use cpu, or an NVIDIA GPU as cuda"),
+        ("hpu", "a kind of device that torch_mars is not written for"),
+    ],
+)
+def test_kinds_of_devices_that_do_not_serve_say_why(device, reason):
+    with pytest.raises(ValueError, match=f"^device is '{device}': {reason}"):
+        envs.make("paxmen_4a", device=device)
+    with pytest.raises(UsageError, match=f"^--device is '{device}': {reason}"):
+        check_device(device)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ from torch_mars.envs.catalogue import (
     folder_name,
     is_same,
     known,
+    listing,
     register,
     tasks,
     title,
+    unknown,
 )
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import make_options
@@ -41,12 +43,14 @@ __all__ = [
     "folder_name",
     "is_same",
     "known",
+    "listing",
     "make",
     "parallel_env",
     "register",
     "task_options",
     "tasks",
     "title",
+    "unknown",
     "vector_env",
 ]
 

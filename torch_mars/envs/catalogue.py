@@ -18,7 +18,7 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -105,7 +105,7 @@ def known(name: str | Task) -> Task:
         return _typed.get(name) or _behind_colon(name, *_parted(name))
     if task := _registered.get(name) or _of_package(name):
         return task
-    raise ValueError(f"unknown task {shown(name)}; {allowed(name, tasks())}")
+    raise ValueError(unknown(name))
 
 
 def find(task: str | Task | type[BatchedEnv]) -> Task:
@@ -126,6 +126,11 @@ def find(task: str | Task | type[BatchedEnv]) -> Task:
     as_typed = _typed[task].typed if task in _typed else task  # a name that a typed path became says less
     _typed[found.name] = found = dataclasses.replace(found, typed=as_typed)
     return found
+
+
+def unknown(name: str, others: Iterable[str] = ()) -> str:
+    """The sentence on a name that is of no task. `others`: what else might have been meant where it was typed."""
+    return f"unknown task {shown(name)}; {allowed(name, (*others, *tasks()))}"
 
 
 def is_same(typed: Task, saved: str) -> bool:
@@ -284,6 +289,17 @@ def tasks() -> tuple[str, ...]:
     files = _TASK_FILES.values()
     names = [name for kind in ("TASKS", "EXTENSIONS") for file in files for name in getattr(file, kind)]
     return (*names, *_registered)
+
+
+def listing() -> dict[str, list[str]]:
+    """`tasks()` by environment, with the names of other sizes as `jaxnav_<W>x<W>x<N>a`; a user's own by their class."""
+    groups = {}
+    for family, file in _TASK_FILES.items():
+        others = [file.OTHER_SIZES] if hasattr(file, "OTHER_SIZES") else []
+        groups[family] = [*file.TASKS, *file.EXTENSIONS, *others]
+    for name, task in _registered.items():
+        groups.setdefault(task.family, []).append(name)
+    return groups
 
 
 def title(family: str) -> str:

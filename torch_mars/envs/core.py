@@ -124,7 +124,7 @@ class BatchedEnv(ABC):
         self.observation_size = self.observation_space.shape[0]
         self.state_size = self.state_space.shape[0]
         self._summed = [name for name, kind in self.metrics.items() if kind == "sum"]
-        self._keys = rng.keys(seed, num_envs, self.device)
+        self._seed(seed)
         self.state: State | None = None
 
     # ---- the rules: a subclass writes these ----
@@ -196,7 +196,7 @@ class BatchedEnv(ABC):
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """Start a new episode in every environment; without a seed, the random numbers go on where they were."""
         if seed is not None:
-            self._keys = rng.keys(seed, self.num_envs, self.device)
+            self._seed(seed)
         elif self.state is not None:
             self._keys = self.state.rng
         self.state = self.initial_state(self._keys)
@@ -217,6 +217,34 @@ class BatchedEnv(ABC):
             raise RuntimeError("step() before reset(): call reset() first")
         self.state, ts = self._next(self.state, self._checked(actions))
         return ts
+
+    def sample_actions(self) -> Tensor:
+        """Actions at random, as `step` takes them: every allowed action alike, or evenly within the bounds of a Box.
+
+        Each call draws further numbers, which are no part of the State: what comes next is the same however many were
+        drawn. Environment i draws the same in a batch of any size, and `reset(seed)` begins anew.
+
+        Returns:
+            int64 [B, N] for a Discrete action space, float32 [B, N, d] for a Box.
+
+        Raises:
+            RuntimeError: before the first `reset`.
+            ValueError: a Box without bounds.
+        """
+        if self.state is None:
+            raise RuntimeError("sample_actions() before reset(): call reset() first")
+        space = self.action_space
+        is_discrete = isinstance(space, gymnasium.spaces.Discrete)
+        if not is_discrete and not space.is_bounded():
+            raise ValueError(f"actions at random need bounds, which {shown(space)} has not")
+        shape = (self.num_agents, int(space.n)) if is_discrete else (self.num_agents, *space.shape)
+        draws, self._action_keys = rng.uniform(self._action_keys, math.prod(shape))
+        draws = draws.view(self.num_envs, *shape)
+        if is_discrete:
+            mask = self.action_mask(self.state)
+            return (draws if mask is None else draws.masked_fill(~mask, -1)).argmax(-1)
+        low, high = (torch.as_tensor(bound, device=self.device) for bound in (space.low, space.high))
+        return torch.minimum(low + draws * (high - low), high)  # rounding must not leave the space
 
     def compile(self, by: Callable[[Callable], Callable] | None = None) -> None:
         """Step compiled from now on: on a GPU with a tenth of the kernels. The first step compiles.
@@ -275,13 +303,14 @@ class BatchedEnv(ABC):
     def share(self, rows: Tensor) -> "BatchedEnv":
         """The environments `rows` [B'] from where they are, with a State of their own, until `join`."""
         share = copy.copy(self)
-        share.num_envs, share._keys = len(rows), self._keys[rows]
+        share.num_envs, share._keys, share._action_keys = len(rows), self._keys[rows], self._action_keys[rows]
         share.state = tree_map(lambda field: field[rows], self.state)
         return share
 
     def join(self, shares: Sequence["BatchedEnv"], rows: Sequence[Tensor]) -> None:
         """Go on from where `shares` are, which hold the environments `rows` each: together all."""
         order = torch.cat(list(rows)).argsort()
+        self._action_keys = torch.cat([share._action_keys for share in shares])[order]
         self.state = tree_map(lambda *fields: torch.cat(fields)[order], *(share.state for share in shares))
 
     # ---- the frame of a step: the same for tensors [B, ...] and for the arrays of one environment ----
@@ -325,6 +354,11 @@ class BatchedEnv(ABC):
         }
 
     # ---- inside ----
+
+    def _seed(self, seed: int | Sequence[int]) -> None:
+        """The keys of the first episodes, and those of `sample_actions`, unrelated to them."""
+        self._keys = rng.keys(seed, self.num_envs, self.device)
+        self._action_keys = rng.mix(self._keys ^ rng.signed(rng.derive(0, "actions at random")))
 
     def _next(self, state: State, actions: Tensor) -> tuple[State, TimeStep]:
         """A step, without changing anything."""
@@ -402,10 +436,12 @@ def device_named(device: Any) -> torch.device:
     """The device of a name.
 
     Raises:
-        ValueError: this machine has no such device.
+        ValueError: this machine has no such device, or it is of a kind on which the rules cannot be computed.
     """
     try:
         found = torch.device(device) if isinstance(device, str | torch.device) else None
+        if found is not None and (reason := unfit(found)):
+            raise ValueError(f"device is {shown(str(device))}: {reason}")
         if found is not None and (found.type != "cpu" or not found.index):
             torch.empty(0, device=found)  # whether it is there
             return found
@@ -415,6 +451,18 @@ def device_named(device: Any) -> torch.device:
     if torch.cuda.is_available():
         here += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     raise ValueError(f"device is {shown(device)}; available here: {', '.join(here)}")
+
+
+def unfit(device: torch.device) -> str | None:
+    """Why a device of a kind that PyTorch knows is refused, and what to use instead; None where it is not."""
+    if device.type in ("cpu", "cuda", "meta"):  # meta: shapes without numbers
+        return None
+    if device.type == "mps":
+        return (
+            "PyTorch has no float64 on Apple's GPUs, and normal random numbers, angles and some sums are computed in "
+            "it, so that they come out alike everywhere; use cpu, where environments run as compiled loops"
+        )
+    return "a kind of device that torch_mars is not written for or tested on; use cpu, or an NVIDIA GPU as cuda"
 
 
 def tensors_of(fields: Any, current: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -61,13 +61,16 @@ def budget_settings(task: str, budget: str, steps: int) -> dict[str, Any]:
     return {"total_steps": steps // (QUICK if budget == "quick" else 1)}
 
 
-def startable(text: str, flag: str) -> envs.Task:
+def startable(text: str, flag: str, others: Sequence[str] = ()) -> envs.Task:
     """The task that somebody typed, if other processes can make it, too.
+
+    Args:
+        others: names that the flag takes besides.
 
     Raises:
         UsageError: there is no such task, or it is known to this process only.
     """
-    task = typed_task(text, flag)
+    task = typed_task(text, flag, others)
     if task.own and task.own.__module__ == "__main__":
         raise UsageError(f"{flag}: task {text!r} is of this process alone; put it into a module: my_module:{text}")
     return task

@@ -10,8 +10,10 @@ import operator
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,8 @@ from typing import Any, NoReturn
 
 import torch
 
+from torch_mars import envs
+from torch_mars.envs.core import unfit
 from torch_mars.envs.options import allowed, shown
 from torch_mars.envs.workers import ForeignError
 
@@ -64,6 +68,37 @@ class Parser(argparse.ArgumentParser):
                 flag = action.option_strings[0] if action.option_strings else action.metavar
                 self.error(f"{flag} is empty; give a value or leave it out (a variable of the shell may not be set)")
         return namespace
+
+
+class _ListTasks(argparse.Action):
+    """As `--help` does, it answers and ends the command, whatever else is missing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(task_list(), flush=True)
+        parser.exit()
+
+
+def add_list_tasks(parser: argparse.ArgumentParser) -> None:
+    """To a command that takes a task."""
+    nothing = argparse.SUPPRESS
+    parser.add_argument(
+        "--list-tasks", action=_ListTasks, nargs=0, dest=nothing, default=nothing, help="print all tasks and exit"
+    )
+
+
+def task_list() -> str:
+    """The tasks by environment, and what can be typed besides them."""
+    width = max(40, shutil.get_terminal_size((100, 0)).columns)
+    lines = []
+    for family, names in envs.listing().items():
+        lines += [f"{family}: {envs.title(family)}" if envs.title(family) != family else family]
+        lines += textwrap.wrap("  ".join(names), width, initial_indent="  ", subsequent_indent="  ",
+                               break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    besides = (
+        "A name with <letters> is of any size. An environment of your own is typed as my_module:MyEnvironment or "
+        "path/my_module.py:MyEnvironment. For the experiment's --envs, the word before a colon means all tasks below."
+    )
+    return "\n".join([*lines, "", textwrap.fill(besides, width)])
 
 
 def guarded(main: Any, program: str) -> NoReturn:
@@ -278,6 +313,8 @@ def check_device(name: str | torch.device) -> None:
         device = torch.device(name) if isinstance(name, (str, torch.device)) else None
     except (RuntimeError, ValueError):
         device = None
+    if device is not None and device.type != "meta" and (reason := unfit(device)):
+        raise UsageError(f"--device is {shown(str(name))}: {reason}")
     if device is None or device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
         raise UsageError(f"--device is {shown(name)}; allowed are auto, cpu, cuda, cuda:0, ...")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

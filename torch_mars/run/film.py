@@ -3,10 +3,12 @@
 `play.py` says what is played and where the film goes; environments draw themselves (`draw`, `draw_observation`).
 """
 
+import dataclasses
 import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from torch_mars.envs.canvas import BLUE, GRID, INK, PALE, PAPER, Canvas
-from torch_mars.envs.core import BatchedEnv, State, TimeStep
+from torch_mars.envs.core import BatchedEnv, State, TimeStep, tree_map
 from torch_mars.run.cli import RunError, UsageError, check_folder, check_name, short, shown
 from torch_mars.run.files import write_whole
 
@@ -48,6 +50,7 @@ class Episode:
     infos: list[dict[str, Any]] = field(default_factory=list)  # return and metrics so far
     scenes: list[bytes] = field(default_factory=list)  # PNG, where the environment can be drawn only as it is now
     ending: str = ""  # "" until it is over
+    place: str = ""  # among others that were played, "32nd of 64"
 
     @property
     def last(self) -> int:
@@ -64,19 +67,76 @@ class Episode:
         self.ending = "by the rules" if ts.terminated else "time limit" if ts.truncated else ""
 
 
+Act = Callable[[BatchedEnv, TimeStep], Tensor]  # actions for what the environments show, as `step` takes them
+
+
 @torch.no_grad()
-def play(env: BatchedEnv, policy: Callable, number: int) -> Iterator[Episode]:
+def play(env: BatchedEnv, act: Act, number: int, start: dict | None = None, place: str = "") -> Iterator[Episode]:
     """Episode `number` in an environment with B = 1 that does not restart by itself.
 
-    The same Episode after the reset and after each step, until it is over.
+    The same Episode after the start and after each step, until it is over.
+
+    Args:
+        start: what `env.load_state` takes to begin there; left out: where a reset leads to.
     """
-    episode, ts = Episode(number), env.reset()
+    episode = Episode(number, place=place)
+    if start is None:
+        ts = env.reset()
+    else:
+        env.load_state(start)
+        ts = env.observe()
     while True:
         episode.add(env, ts)
         yield episode
         if episode.ending:
             return
-        ts = env.step(policy(ts.obs, ts.action_mask))
+        ts = env.step(act(env, ts))
+
+
+@dataclass
+class Recording:
+    """One episode in each of B environments: how it began, what was done, what it brought.
+
+    That is all of them: rules compute an environment alone as they do in a batch, so `replay` goes the same way again.
+    """
+
+    start: dict[str, Tensor]  # what `load_state` takes, [B, ...] each
+    actions: list[Tensor]  # [B, N] or [B, N, d] for every step; zeros where an episode is over
+    returns: list[float]  # B
+
+    def ranked(self) -> list[int]:
+        """The episodes' places in the batch, the one with the highest return first."""
+        return sorted(range(len(self.returns)), key=lambda row: -self.returns[row] if self.returns[row] > -inf else inf)
+
+    def replay(self, env: BatchedEnv, row: int, number: int, place: str) -> Iterator[Episode]:
+        """As `play`: the episode of one of the environments, in one with B = 1, without its policy."""
+        taken = iter(self.actions)
+        start = {name: field[row : row + 1] for name, field in self.start.items()}
+        return play(env, lambda *_: next(taken)[row : row + 1], number, start, place)
+
+
+@torch.no_grad()
+def record(env: BatchedEnv, act: Act) -> Recording:
+    """Play one episode in each environment; those that are over are left out of the batch."""
+    keys = env.state_dict() if env.resume_note else None  # with these alone can its episodes begin again
+    ts, rows = env.reset(), torch.arange(env.num_envs)
+    recording, returns = Recording(keys or env.state_dict(), [], []), torch.zeros(env.num_envs)
+    while len(rows):
+        actions = act(env, ts)
+        recording.actions.append(actions.new_zeros(len(returns), *actions.shape[1:]).index_copy(0, rows, actions))
+        ts = env.step(actions)
+        is_over = ts.terminated | ts.truncated
+        returns[rows[is_over]] = ts.info["episode_return"][is_over]
+        if is_over.any():
+            rows, env, ts = rows[~is_over], *_only(~is_over, env, ts)
+    recording.returns = returns.tolist()
+    return recording
+
+
+def _only(is_left: Tensor, env: BatchedEnv, ts: TimeStep) -> tuple[BatchedEnv, TimeStep]:
+    """Some of the environments [B], and what they show."""
+    left = is_left.nonzero().squeeze(1)
+    return env.share(left), tree_map(lambda field: field[left], dataclasses.replace(ts, info=None))
 
 
 def _number(value: Tensor) -> float:
@@ -137,6 +197,8 @@ class Stage:
         canvas.text((10, 17), self.title, INK, 18, "lm")
         canvas.text((10, 37), self.subtitle, PALE, 13, "lm")
         now = f"episode {episode.number} of {self.episodes}"
+        if episode.place:  # says more than that it is the only one
+            now = f"{now}, {episode.place}" if self.episodes > 1 else f"{episode.place} by return"
         if t == episode.last and episode.ending:
             now += f", over: {episode.ending}"
         canvas.text((width - MARGIN, 17), now, PALE, 13, "rm")

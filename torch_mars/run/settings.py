@@ -37,6 +37,7 @@ from torch_mars.run.cli import (
     LONGEST_PATH,
     Parser,
     UsageError,
+    add_list_tasks,
     check_device,
     expanded,
     parse_number,
@@ -173,6 +174,7 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
             else:
                 metavar = {int: "N", float: "X", str: "TEXT", dict: "YAML"}[kinds[name]]
                 group.add_argument(flag, help=text, metavar=metavar)
+    add_list_tasks(parser)
     return parser
 
 
@@ -285,12 +287,20 @@ def _given(parser: Parser, args_type: type, argv: Sequence[str] | None) -> dict[
     return given
 
 
-def typed_task(text: str, flag: str = "--env") -> envs.Task:
-    """The task that somebody typed; its module is imported, if it is one of their own."""
+def typed_task(text: str, flag: str = "--env", others: Sequence[str] = ()) -> envs.Task:
+    """The task that somebody typed; its module is imported, if it is one of their own.
+
+    Args:
+        others: names that the flag takes besides.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
     try:
         return envs.find(text)
     except (ValueError, OSError, RuntimeError) as error:  # a path that is too long, a home folder that is not there
         reason = error.strerror if isinstance(error, OSError) else error
+        reason = envs.unknown(text, others) if others and ":" not in text else reason
         raise UsageError(f"{flag}: {reason}") from None
 
 

@@ -305,6 +305,24 @@ def _modified(folder: Path) -> float:
         return 0.0
 
 
+def task_or_path(what: str) -> envs.Task | None:
+    """The task of which somebody typed the name where a run may stand, too; None for a path.
+
+    Raises:
+        UsageError: it can only be a name, and there is no task and no run of it.
+    """
+    if ":" in what and os.path.exists(what):
+        return None
+    try:
+        return envs.find(what)
+    except (ValueError, OSError, RuntimeError) as error:  # a path that is too long, a home folder that is not there
+        is_path = ":" not in what and ("/" in what or what.endswith(".pt"))
+        if is_path or os.path.exists(what):
+            return None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"there is no run {short(what)}; {reason}") from None
+
+
 def is_trained(what: str) -> bool:
     """Whether there is a policy behind a path or the name of a task."""
     try:
@@ -329,7 +347,7 @@ def installed_teams() -> list[str]:
 
 
 def _hint(path: Path) -> str:
-    if str(path) in envs.tasks():
+    if _is_task(str(path)):
         known = f"; teams are installed for {', '.join(installed_teams())}" if installed_teams() else ""
         return f", which is the name of a task{known}; runs are folders like runs/<task>/<algorithm>/<time>-<name>"
     if not os.path.isdir(path.parent):
@@ -337,6 +355,14 @@ def _hint(path: Path) -> str:
     names = [entry.name for entry in some_entries(path.parent, MOST_NAMES)]
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {path.parent / near[0]}?" if near else ""
+
+
+def _is_task(name: str) -> bool:
+    try:
+        envs.known(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _lesson_of(algorithm: str, typed: str | None) -> ModuleType:

@@ -36,6 +36,9 @@ OBSERVED = {"position": 2, "target": 2, "blockers": WINDOW * WINDOW, "targets": 
 BLOCKERS, TARGETS = 4, 4 + WINDOW * WINDOW  # where these begin
 
 
+OTHER_SIZES = "connector_<G>x<G>x<N>a"
+
+
 def other_task(name: str) -> dict | None:
     """The options of `connector_<G>x<G>x<N>a`, numbers without leading zeros; None for other names."""
     match = re.fullmatch(r"connector_([1-9][0-9]{0,8})x\1x([1-9][0-9]{0,8})a", name)

@@ -19,6 +19,9 @@ EXTENSIONS: dict[str, dict] = {}
 BUDGET = 3  # times the steps of other tasks: the paper trains that long here
 
 
+OTHER_SIZES = "jaxnav_<W>x<W>x<N>a"
+
+
 def other_task(name: str) -> dict | None:
     """The options of a task of any size, `jaxnav_<W>x<W>x<N>a`; None for every other name.
 

@@ -18,6 +18,9 @@ TASKS = {f"search_and_rescue_{n}x{t}": {"num_searchers": n, "num_targets": t} fo
 EXTENSIONS = {"search_and_rescue_8x80": {"num_searchers": 8, "num_targets": 80}}
 
 
+OTHER_SIZES = "search_and_rescue_<N>x<T>"
+
+
 def other_task(name: str) -> dict | None:
     """The options of a task of any size, `search_and_rescue_<N>x<T>`; None for every other name.
 
