@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "torch_mars/__init__.py").read_text())[1]
 
+EXPORT = ["onnx>=1.19", "onnxscript>=0.5.4", "onnxruntime>=1.23"]
 EXTRAS = {
     "test": [
         "pytest>=8",
@@ -20,15 +21,17 @@ EXTRAS = {
         "scipy>=1.13",
         "jsonschema>=4",
         "imageio-ffmpeg>=0.5",
+        *EXPORT,
     ],
     "interop": ["torchrl>=0.14", "supersuit>=3.11", "stable-baselines3>=2.9", "jax>=0.10", "pygame>=2.6"],
     "render": ["pygame>=2.6"],
     "video": ["imageio-ffmpeg>=0.5"],
     "plots": ["matplotlib>=3.8"],
     "tune": ["optuna>=4", "matplotlib>=3.8"],
+    "export": EXPORT,
     "parity": ["jaxmarl==0.2.0", "jumanji==1.1.2"],
 }
-FOR_USERS = ("test", "render", "video", "plots", "tune")
+FOR_USERS = ("test", "render", "video", "plots", "tune", "export")
 EXTRAS["all"] = sorted({requirement for name in FOR_USERS for requirement in EXTRAS[name]})
 
 setup(
