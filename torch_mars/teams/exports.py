@@ -93,7 +93,7 @@ def exported(trained: Trained, format: str, policy_seed: int | None = None) -> b
         graph = Graph(trained, env, trained.place(policy_seed))
         with torch.no_grad():
             expected = {name: tensor.numpy() for name, tensor in graph(**inputs).items()}
-        is_function = np.array_equal(expected["action"], policy(**inputs).numpy())
+        is_function = all(np.array_equal(expected["action"], policy(**inputs).numpy()) for _ in range(2))
     except (TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
         raise UsageError(_no_function(trained, f"{type(error).__name__}: {error}")) from None
     if not is_function:
