@@ -10,7 +10,7 @@ import torch_mars.envs as envs
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     [
-        ROOT / "README.md",
+        *ROOT.glob("*.md"),
         *(page for folder in ("docs", "results", "benchmarks") for page in (ROOT / folder).rglob("*.md")),
     ]
 )
