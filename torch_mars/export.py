@@ -14,7 +14,7 @@ from pathlib import Path
 from torch_mars import envs
 from torch_mars.envs.options import allowed, shown
 from torch_mars.run.cli import Parser, UsageError, check_folder, check_name, guarded, path_argument, short, whole_number
-from torch_mars.run.files import write_whole
+from torch_mars.run.files import CHECKPOINT, POLICY, write_whole
 from torch_mars.teams.exports import CHECKED, FORMATS, check_packages, exported
 from torch_mars.teams.policies import add_own, read
 
@@ -39,6 +39,8 @@ def format_of(typed: str | None, out: str | None) -> str:
 
 def check_path(path: Path) -> None:
     """UsageError unless a file can be written to `path`: before a run is read for nothing."""
+    if path.name in (POLICY, CHECKPOINT):
+        raise UsageError(f"--out is {shown(str(path))}, the name of a run's own file, which holds more; choose another")
     if not os.path.isdir(path.parent):
         raise UsageError(f"--out is {shown(str(path))}, but there is no folder {short(path.parent)}")
     if os.path.isdir(path):
@@ -87,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out:
         check_path(Path(args.out))
     trained = read(args.run, args.env, args.lesson)
+    if args.out and os.path.exists(args.out) and os.path.samefile(args.out, trained.path):
+        raise UsageError(f"--out is {shown(args.out)}, which is the team itself; choose another name")
     out = Path(args.out or f"{envs.folder_name(trained.task)}-{trained.algorithm}{FORMATS[format].suffix}")
     check_path(out)
     seed = trained.seeds[trained.place(args.policy_seed)]

@@ -5,6 +5,7 @@ import copy
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -18,7 +19,7 @@ from toy_environments import register_toys
 
 import torch_mars
 import torch_mars.envs as envs
-from torch_mars import export
+from torch_mars import __main__, export
 from torch_mars.algos import mars
 from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.run import files
@@ -417,6 +418,32 @@ def test_a_folder_is_no_file_and_a_run_may_have_no_policy_yet(tiny_run, tmp_path
     (Path("run") / "config.yaml").write_text((tiny_run / "config.yaml").read_text())
     with pytest.raises(UsageError, match="run run has no policy yet"):
         export.main(["run", "--out", "t.pt"])
+
+
+def test_a_run_is_not_written_over(tiny_run, tmp_path):
+    team = tmp_path / "team.pt"
+    team.write_bytes((tiny_run / "policy.pt").read_bytes())
+    with pytest.raises(UsageError, match="which is the team itself"):
+        export.main([str(team), "--out", str(team)])
+    for name in ("policy.pt", "checkpoint.pt"):
+        with pytest.raises(UsageError, match=f"{name}', the name of a run's own file"):
+            export.main([str(team), "--out", str(tmp_path / name)])
+    assert team.read_bytes() == (tiny_run / "policy.pt").read_bytes()
+
+
+def page_commands():
+    found = re.findall(r"^torch-mars (export .*?)(?:  +#.*)?$", (ROOT / "docs/policies.md").read_text(), re.MULTILINE)
+    assert len(found) == 4
+    return [pytest.param(line, marks=[pytest.mark.slow] * ("torchscript" not in line)) for line in found]
+
+
+@pytest.mark.parametrize("line", page_commands())
+def test_the_page_s_commands_run(line, tiny_run, tmp_path, monkeypatch):
+    shutil.copytree(tiny_run, tmp_path / "runs/paxmen_5a/mars/<run>")
+    monkeypatch.chdir(tmp_path)
+    assert __main__.main(line.split()) == 0
+    (out,) = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert out.stat().st_size > 1000
 
 
 def test_a_package_that_is_missing_is_named_before_the_run_is_read(monkeypatch, capsys, tmp_path):
