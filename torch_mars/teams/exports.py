@@ -48,7 +48,7 @@ class Graph(nn.Module):
 
     def __init__(self, trained: Trained, env: BatchedEnv, place: int):
         super().__init__()
-        self.actor = trained.actor(env, [place]).requires_grad_(False)
+        self.actor = _without_gradients(trained.actor(env, [place]))
         self.register_buffer("agent_id", torch.eye(env.num_agents, dtype=torch.float32, device="cpu"))
         self.eval()
 
@@ -60,6 +60,15 @@ class Graph(nn.Module):
             return {"logits": policy.log_probs[0], "action": action}
         std = policy.std.expand_as(policy.mean)[0]
         return {"mean": policy.mean[0], "std": std, "action": action.clamp(self.actor.low, self.actor.high)}
+
+
+def _without_gradients(module: nn.Module) -> nn.Module:
+    """Weights become buffers: PyTorch 2.9 reads every parameter of a pt2 file as one that is trained."""
+    for part in module.modules():
+        for name, weight in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, weight.detach())
+    return module
 
 
 @dataclass(frozen=True)
