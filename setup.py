@@ -9,6 +9,8 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "torch_mars/__init__.py").read_text())[1]
 
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2", "latex2mathml>=3.78,<4"]
+EXPORT = ["onnx>=1.19", "onnxscript>=0.5.4", "onnxruntime>=1.23"]
+NOTEBOOK = ["ipykernel>=6.29", "matplotlib>=3.8", "nbclient>=0.10", "nbformat>=5.10"]
 
 EXTRAS = {
     "test": [
@@ -23,6 +25,7 @@ EXTRAS = {
         "jsonschema>=4",
         "imageio-ffmpeg>=0.5",
         *DOCS,
+        *EXPORT,
     ],
     "docs": DOCS,
     "interop": ["stable-baselines3>=2.9", "sb3-contrib>=2.9"],
@@ -31,9 +34,11 @@ EXTRAS = {
     "plots": ["matplotlib>=3.8"],
     "tune": ["optuna>=4", "matplotlib>=3.8"],
     "track": ["wandb>=0.31", "mlflow>=3"],
+    "export": EXPORT,
+    "notebook": NOTEBOOK,
     "parity": ["jaxmarl==0.2.0", "jumanji==1.1.2"],
 }
-FOR_USERS = ("test", "render", "video", "plots", "tune", "track")
+FOR_USERS = ("test", "render", "video", "plots", "tune", "track", "export", "notebook")
 EXTRAS["all"] = sorted({requirement for name in FOR_USERS for requirement in EXTRAS[name]})
 
 setup(
@@ -42,8 +47,21 @@ setup(
     description="MAPPO, MASPO and MARS on batched multi-agent environments, in PyTorch",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
-    license="MIT",
+    license_expression="MIT",
     license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    keywords="multi-agent reinforcement-learning policy-gradient trust-region mappo pytorch",
     python_requires=">=3.11",
     packages=[*find_packages(include=["torch_mars", "torch_mars.*"]), "torch_mars.yaml"],
     package_dir={"torch_mars.yaml": "yaml"},

@@ -1,5 +1,6 @@
 """The pages: what they link to exists; and the site made of them, which is built here as its readers get it."""
 
+import ast
 import html.parser
 import importlib.util
 import json
@@ -13,9 +14,11 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
+import yaml
 from filelock import FileLock
 from mkdocs.exceptions import PluginError
 
+import torch_mars
 import torch_mars.envs as envs
 from torch_mars import algos
 from torch_mars.__main__ import COMMANDS
@@ -331,3 +334,22 @@ def test_a_notebook_becomes_a_page(making, tmp_path, monkeypatch):
     blocks = repository.notebook(tmp_path / "tour.ipynb").split("\n\n")
     assert blocks[:2] == ["# A tour\nof two lines", "```python\n1 + 1\n```"]
     assert blocks[2:4] == ["```text\n2\n```", "```text\nprinted\n```"]
+
+
+def test_the_notebook_is_kept_without_outputs():
+    """Whoever reads it runs it, and a nightly test does."""
+    cells = json.loads((ROOT / "examples/first_team.ipynb").read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) >= 8 and not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    for cell in code:
+        ast.parse("".join(cell["source"]))
+    text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    for link in re.findall(r"\]\(([^)#\s]+)", text):
+        assert (ROOT / "examples" / link).exists(), link
+
+
+def test_one_version_everywhere():
+    """In the package, where it is cited, and in the changelog."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == torch_mars.__version__ and cited["cff-version"] == "1.2.0"
+    assert f"\n## {torch_mars.__version__}" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,18 +1,23 @@
-"""Minutes long: learning curves against an independent implementation, and the built wheel outside the checkout.
+"""Minutes long: learning curves against an independent implementation, and the built wheel outside the checkout,
+the notebook.
 
 python -m pytest -m slow tests/test_nightly.py
 """
 
 import collections
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from own_environment import python_with
 
+import torch_mars
 from torch_mars.algos import mappo, mars, maspo
 from torch_mars.envs import pool
 
@@ -62,29 +67,89 @@ def test_mars_overtakes_mappo_on_paxmen(curves):
     assert curves["mars"][6] > curves["mappo"][6], curves
 
 
-def test_the_wheel_works_outside_the_checkout(tmp_path):
-    """The yaml files and the trained teams travel with it."""
-    source = tmp_path / "source"
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from the source distribution, as an installer does that finds no wheel."""
+    folder = tmp_path_factory.mktemp("build")
+    source = folder / "source"
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "runs", "*.egg-info"))
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    code = "from setuptools import build_meta; build_meta.build_sdist('..')"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, stdout=subprocess.DEVNULL)
+    (archive,) = folder.glob("*.tar.gz")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(archive)]
     subprocess.run(build, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    target = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
-    subprocess.run(install, check=True)
-    (target / "yaml").mkdir()  # where PyYAML lies in an installation
-    code = (
-        "import sys; sys.path.insert(0, 'site')\n"
-        "import torch_mars; assert 'site' in torch_mars.__file__\n"
-        "from torch_mars.run import settings; from torch_mars.algos import mars\n"
-        "assert (settings.YAML_DIRECTORY / 'paxmen.yaml').exists() and 'site' in str(settings.YAML_DIRECTORY)\n"
-        "import torch_mars.play; torch_mars.play.main(['paxmen_5a', '--out', 'team.png'])\n"
-        "sys.exit(mars.main('--num-envs 2 --rollout-length 8 --total-steps 64 --hidden-size 8'.split()))\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def test_the_wheel_holds_the_package_and_all_its_data(wheel):
+    """Every file of torch_mars/ and yaml/ that git does not ignore, and nothing else."""
+    command = "git ls-files --cached --others --exclude-standard torch_mars yaml".split()
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+    expected = {name if name.startswith("torch_mars/") else f"torch_mars/{name}" for name in listed.stdout.split()}
+    with zipfile.ZipFile(wheel) as archive:
+        found = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (metadata,) = [archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA")]
+    assert found == expected
+    assert sum(name.endswith(".yaml") for name in found) == 9 and sum(name.endswith(".pt") for name in found) == 2
+    assert "\nLicense-Expression: MIT\n" in metadata and "\nRequires-Python: >=3.11\n" in metadata
+
+
+OUTSIDE = """
+import sys, torch_mars
+assert torch_mars.__file__.startswith(sys.argv[1]), torch_mars.__file__
+from torch_mars.run import settings; from torch_mars.algos import mars
+assert (settings.YAML_DIRECTORY / "paxmen.yaml").exists() and str(settings.YAML_DIRECTORY).startswith(sys.argv[1])
+import torch_mars.play; torch_mars.play.main(["paxmen_5a", "--out", "team.png"])
+sys.exit(mars.main("--num-envs 2 --rollout-length 8 --total-steps 64 --hidden-size 8".split()))
+"""
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("minor", [11, 12, 13])
+def test_the_wheel_works_outside_the_checkout(minor, wheel, tmp_path):
+    """In a new environment of every Python from 3.11 to 3.13 that is on the PATH and can be started.
+
+    This one's borrows its packages; others install theirs. Of pyenv's versions those can be started that are chosen:
+    PYENV_VERSION=3.11.7:3.12.1:3.13.0 python -m pytest -m slow -k wheel.
+    """
+    if sys.version_info[:2] == (3, minor):
+        python = python_with(tmp_path / "own", "--no-deps", str(wheel))
+    else:
+        name = shutil.which(f"python3.{minor}")
+        if name is None or subprocess.run([name, "--version"], capture_output=True).returncode:
+            pytest.skip(f"no python3.{minor} here")
+        subprocess.run([name, "-m", "venv", str(tmp_path / "own")], check=True)
+        python = tmp_path / "own" / "bin" / "python"
+        install = [str(python), "-m", "pip", "install", "--quiet", str(wheel)]
+        subprocess.run(install, check=True)
+        subprocess.run([str(python), "-m", "pip", "check"], check=True)
+    inside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [str(python), "-c", OUTSIDE, str(tmp_path / "own")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=inside)
     assert result.returncode == 0, result.stderr
-    assert (target / "torch_mars" / "py.typed").exists()
     assert "paxmen_5a: " in result.stdout and "random team" not in result.stdout
+    version = subprocess.run([tmp_path / "own/bin/torch-mars", "--version"], capture_output=True, text=True, env=inside)
+    assert version.stdout == f"torch_mars {torch_mars.__version__}\n", version.stderr
+
+
+@pytest.mark.timeout(3600)
+def test_the_notebook_runs_from_top_to_bottom(tmp_path):
+    """With its own number of steps: the story that it tells comes true."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(ROOT / "examples/first_team.ipynb", as_version=4)
+    where = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=3000, kernel_name="python3", resources=where).execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    kinds = [{kind for output in cell.outputs for kind in output.get("data", {})} for cell in cells]
+    assert sum("image/gif" in kind for kind in kinds) == 2 and sum("image/png" in kind for kind in kinds) == 3
+    said = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
+    returned = [float(line.split()[1]) for line in said.splitlines() if line.split()[:1] == ["return"]]
+    assert len(returned) == 2 and min(returned) > -9, returned  # by chance: -13.7
+    assert "320 episodes, mean return" in said
 
 
 @pytest.mark.timeout(1800)

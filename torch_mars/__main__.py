@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a method: torch-mars train mars --env paxmen_5a",
     "evaluate": "returns and metrics of what was trained, with intervals",
     "play": "a film of a team, or a window",
+    "export": "a team as a file for other programs: ONNX, TorchScript, pt2",
     "plot": "the paper's figures and tables from runs",
     "tune": "search a method's hyperparameters",
     "experiment": "a grid of methods, tasks and seeds, and its figures",

@@ -128,7 +128,7 @@ def test_an_episode_of_a_batch_is_played_again_to_the_bit(task):
 
     recording = film.record(make(5), at_random)
     states, env = [], make(5)
-    env.state = recording.start
+    env.load_state(recording.start)
     for actions in recording.actions:
         states.append(env.state)
         env.step(actions)

@@ -11,7 +11,7 @@ import pytest
 from refusals import LONGEST_SECONDS, check_sentence, refusal
 
 import torch_mars
-from torch_mars import __main__, evaluate, experiment, play, plot, tune
+from torch_mars import __main__, evaluate, experiment, export, play, plot, tune
 from torch_mars.algos import mars
 from torch_mars.run import cli
 from torch_mars.teams import policies
@@ -23,6 +23,7 @@ MAINS = {
     "train": (__main__.main, ["train"]),
     "evaluate": (evaluate.main, []),
     "play": (play.main, []),
+    "export": (export.main, []),
     "plot": (plot.main, []),
     "tune": (tune.main, TUNE),
     "experiment": (experiment.main, GRID),
@@ -134,6 +135,20 @@ CASES = [
     *(
         ("train", [name])
         for name in ("x" * 5000, "\udcff", "nothing.py", "a.b", "/", "x" * 5000 + ".py", ":", "a\0b.py")
+    ),
+    *(
+        ("export", ["paxmen_5a", f"--out={text}.pt"])
+        for text in PLACES if text not in ("", "file", "loop", "link_to_nowhere", "/dev/full", "\udcff")
+    ),
+    *(
+        ("export", ["paxmen_5a", "--out", text])
+        for text in ("", "x", "x.gif", "/dev/null", ".pt2/", "nowhere/x.pt", "\udcff.pt", "policy.pt", "x.onnx.zip")
+    ),
+    *(("export", ["paxmen_5a", "--format", text]) for text in ("", "onx", "ONNX", "x" * 5000, "\udcff", "pt2,onnx")),
+    *(("export", ["paxmen_5a", f"--policy-seed={text}", "--out=x.pt"]) for text in (*NO_SEED, "77")),
+    *(
+        ("export", [path, "--format=pt2"])
+        for path in ("", " ", "/", "/proc", ".", "nothing", "paxmen_4a", "x" * 5000, "\udcff", "a\0b", "file", "text")
     ),
 ]  # fmt: skip
 OVERRULED = ["seed: 3", "num_seeds: 2", "env: paxmen_5a", "device: cpu", "run_dir: here", "num-seeds: 2"]

@@ -1,0 +1,257 @@
+"""A trained team as a file for programs without torch_mars: ONNX, TorchScript, or an exported program of PyTorch (pt2).
+
+| | name | shape | |
+|---|---|---|---|
+| inputs | obs | float32 [B, N, O] | what the environment shows; each agent's id is added inside |
+| | mask | bool [B, N, A] | True: allowed. Only where the task can forbid actions |
+| outputs, numbered actions | logits | float32 [B, N, A] | logarithms of the probabilities; below -1e8: forbidden |
+| | action | int64 [B, N] | the most likely one |
+| outputs, continuous actions | mean, std | float32 [B, N, d] | of the normal distribution before the tanh |
+| | action | float32 [B, N, d] | the most likely one before the tanh, in the bounds of the environment |
+
+Any B of 1 or more will do. Nothing is drawn at random inside: who wants samples draws them from logits, or from mean
+and std. `describe` is what is written into the file besides, so that it explains itself.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import inspect
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import torch_mars
+from torch_mars.envs.core import BatchedEnv
+from torch_mars.run.cli import RunError, UsageError, short
+from torch_mars.run.files import to_json
+from torch_mars.teams.policies import Policy, Trained
+
+ONNX_OPSET = 18  # what PyTorch's exporter writes by itself; newer ones fewer runtimes know
+METADATA = "metadata.json"  # the file inside a TorchScript or pt2 file
+CHECKED = 64  # episodes whose first observations are compared
+TOLERANCE = 1e-4  # of the comparison, absolute and relative: other libraries add in another order
+
+Inputs = dict[str, Tensor]  # obs [B, N, O] and, where the task has masks, mask [B, N, A]
+Run = Callable[[Inputs], dict[str, np.ndarray]]
+
+
+class Graph(nn.Module):
+    """One training seed's policy as a function of tensors alone, on the CPU. Inputs and outputs: see the module."""
+
+    def __init__(self, trained: Trained, env: BatchedEnv, place: int):
+        super().__init__()
+        self.actor = _without_gradients(trained.actor(env, [place]))
+        self.register_buffer("agent_id", torch.eye(env.num_agents, dtype=torch.float32, device="cpu"))
+        self.eval()
+
+    def forward(self, obs: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        agent_id = self.agent_id.expand(obs.shape[0], -1, -1)
+        policy = self.actor(torch.cat([agent_id, obs], -1)[None], None if mask is None else mask[None])
+        action = self.actor.to_env(policy.mode())
+        if self.actor.is_discrete:
+            return {"logits": policy.log_probs[0], "action": action}
+        std = policy.std.expand_as(policy.mean)[0]
+        return {"mean": policy.mean[0], "std": std, "action": action.clamp(self.actor.low, self.actor.high)}
+
+
+def _without_gradients(module: nn.Module) -> nn.Module:
+    """Weights become buffers: PyTorch 2.9 reads every parameter of a pt2 file as one that is trained."""
+    for part in module.modules():
+        for name, weight in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, weight.detach())
+    return module
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a graph becomes a file's content, and how the content is run."""
+
+    suffix: str  # of the file's name
+    packages: tuple[str, ...]  # that PyTorch does not bring
+    write: Callable[[Graph, Inputs, dict[str, Any]], bytes]
+    read: Callable[[bytes], Run]
+
+
+def exported(trained: Trained, format: str, policy_seed: int | None = None) -> bytes:
+    """The content of a file that acts as `load_policy(..., greedy=True)` does, which it has been compared with.
+
+    Args:
+        format: one of FORMATS.
+        policy_seed: training seed; None: the one with the best evaluation.
+
+    Raises:
+        UsageError: a package is missing, a seed that was not trained, or a lesson whose Actor needs more than obs and
+            mask.
+        RunError: the file does not act as the policy does.
+    """
+    check_packages(format)
+    env = trained.make_env(CHECKED)
+    policy = Policy(trained, "cpu", greedy=True, seed=0, policy_seed=policy_seed)
+    ts = env.reset()
+    inputs = {"obs": ts.obs} if ts.action_mask is None else {"obs": ts.obs, "mask": ts.action_mask}
+    try:
+        graph = Graph(trained, env, trained.place(policy_seed))
+        with torch.no_grad():
+            expected = {name: tensor.numpy() for name, tensor in graph(**inputs).items()}
+        is_function = all(np.array_equal(expected["action"], policy(**inputs).numpy()) for _ in range(2))
+    except (TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
+        raise UsageError(_no_function(trained, f"{type(error).__name__}: {error}")) from None
+    if not is_function:
+        raise UsageError(_no_function(trained, "it acts in another way without the rest"))
+    with _quiet(), torch.no_grad():
+        content = FORMATS[format].write(graph, inputs, describe(trained, env, policy, inputs, expected))
+        run = FORMATS[format].read(content)
+        for few in (1, CHECKED):
+            _compare(run({name: tensor[:few] for name, tensor in inputs.items()}), expected, few, format)
+    return content
+
+
+def check_packages(format: str) -> None:
+    """UsageError unless all is installed that a format needs."""
+    missing = [name for name in FORMATS[format].packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"--format {format} needs {', '.join(missing)}: pip install 'torch_mars[export]'")
+
+
+def _no_function(trained: Trained, reason: str) -> str:
+    return (
+        f"the Actor of {trained.algorithm} cannot be exported: it must be a function of observations and mask that "
+        f"gives a Categorical or a TanhNormal ({short(reason)})"
+    )
+
+
+def _compare(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], count: int, format: str) -> None:
+    """RunError unless the first `count` answers of the file are those of the policy."""
+    for name, wanted in expected.items():
+        wanted, got = wanted[:count], found[name]
+        kinds = [f"{array.dtype} {list(array.shape)}" for array in (got, wanted)]
+        if kinds[0] != kinds[1]:
+            raise RunError(f"{format}: {name} is {kinds[0]}, not {kinds[1]}; nothing was written")
+        if wanted.dtype == np.int64:  # of two that are as likely, either will do
+            logits = expected["logits"][:count]
+            wanted, got = (np.take_along_axis(logits, each[..., None], -1) for each in (wanted, got))
+        if not np.allclose(got, wanted, TOLERANCE, TOLERANCE, equal_nan=True):
+            raise RunError(f"{format}: {name} is off by {np.abs(got - wanted).max():.3g}; nothing was written")
+
+
+# ---- what the file says of itself ----
+
+
+def describe(trained: Trained, env: BatchedEnv, policy: Policy, inputs: Inputs, outputs: dict[str, Any]) -> dict:
+    """All that a program in another language must know, as plain values for JSON."""
+    space = env.action_space
+    if hasattr(space, "n"):
+        actions = {"kind": "discrete", "count": int(space.n)}
+        sampling = "draw each agent's action with probabilities exp(logits)"
+    else:
+        actions = {"kind": "continuous", "size": space.shape[0], "low": space.low.tolist(), "high": space.high.tolist()}
+        sampling = "action = low + (tanh(mean + std * noise) + 1) / 2 * (high - low); noise: standard normal"
+    returned = trained.returns[trained.place(policy.training_seed)]
+    return {
+        "task": trained.task,
+        "algorithm": trained.algorithm,
+        "policy": trained.what,
+        "training_seed": policy.training_seed,
+        "evaluation_return": returned if np.isfinite(returned) else None,
+        "agents": env.agents,
+        "observation_size": env.observation_size,
+        "actions": actions,
+        "sampling": sampling,
+        "inputs": {name: ["batch", *tensor.shape[1:]] for name, tensor in inputs.items()},
+        "outputs": {name: ["batch", *array.shape[1:]] for name, array in outputs.items()},
+        "env_options": trained.env_options,  # as the run was given them
+        "all_options": dataclasses.asdict(env.options),
+        "max_steps": env.max_steps,
+        "environment": inspect.cleandoc(inspect.getmodule(type(env)).__doc__ or ""),
+        "torch_mars": torch_mars.__version__,
+    }
+
+
+# ---- formats ----
+
+
+def _to_onnx(graph: Graph, inputs: Inputs, metadata: dict[str, Any]) -> bytes:
+    import onnx
+
+    program = torch.onnx.export(
+        graph, tuple(inputs.values()), dynamo=True, opset_version=ONNX_OPSET, dynamic_shapes=_dynamic(inputs),
+        input_names=list(inputs), output_names=list(metadata["outputs"]), verbose=False,
+    )  # fmt: skip
+    model = program.model_proto
+    parts = (model.graph.node, model.graph.input, model.graph.output, model.graph.initializer, model.graph.value_info)
+    for part in [part for group in parts for part in group]:
+        del part.metadata_props[:]  # where in whose Python it came from
+    texts = {name: value if isinstance(value, str) else to_json(value) for name, value in metadata.items()}
+    onnx.helper.set_model_props(model, texts)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def _run_onnx(content: bytes) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(names, {k: tensor.numpy() for k, tensor in inputs.items()})))
+
+
+def _to_torchscript(graph: Graph, inputs: Inputs, metadata: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    traced = torch.jit.trace(graph, tuple(inputs.values()), check_trace=False, strict=False)  # a dict is no tensor
+    torch.jit.save(traced, buffer, _extra_files={METADATA: to_json(metadata)})
+    return buffer.getvalue()
+
+
+def _run_torchscript(content: bytes) -> Run:
+    return _as_arrays(torch.jit.load(io.BytesIO(content)))
+
+
+def _to_pt2(graph: Graph, inputs: Inputs, metadata: dict[str, Any]) -> bytes:
+    program = torch.export.export(graph, tuple(inputs.values()), dynamic_shapes=_dynamic(inputs))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # where in whose Python it came from
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={METADATA: to_json(metadata)})
+    return buffer.getvalue()
+
+
+def _run_pt2(content: bytes) -> Run:
+    return _as_arrays(torch.export.load(io.BytesIO(content)).module())
+
+
+def _as_arrays(module: nn.Module) -> Run:
+    return lambda inputs: {name: tensor.numpy() for name, tensor in module(*inputs.values()).items()}
+
+
+def _dynamic(inputs: Inputs) -> tuple[dict, ...]:
+    batch = torch.export.Dim("batch")
+    return tuple({0: batch} for _ in inputs)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What PyTorch's exporters say is for who writes exporters: deprecations, packages that nobody needs here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+FORMATS = {
+    "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), _to_onnx, _run_onnx),
+    "torchscript": Format(".pt", (), _to_torchscript, _run_torchscript),
+    "pt2": Format(".pt2", (), _to_pt2, _run_pt2),
+}
