@@ -13,10 +13,20 @@ from pathlib import Path
 
 from torch_mars import envs
 from torch_mars.envs.options import allowed, shown
-from torch_mars.run.cli import Parser, UsageError, check_folder, check_name, guarded, path_argument, short, whole_number
+from torch_mars.run.cli import (
+    Parser,
+    UsageError,
+    add_list_tasks,
+    check_folder,
+    check_name,
+    guarded,
+    path_argument,
+    short,
+    whole_number,
+)
 from torch_mars.run.files import CHECKPOINT, POLICY, write_whole
 from torch_mars.teams.exports import CHECKED, FORMATS, check_packages, exported
-from torch_mars.teams.policies import add_own, read
+from torch_mars.teams.policies import add_own, read, task_or_path
 
 
 def format_of(typed: str | None, out: str | None) -> str:
@@ -79,6 +89,7 @@ def make_parser() -> Parser:
     add("--out", type=path_argument, metavar="FILE", help="left out: <task>-<algorithm> with the format's ending")
     add("--policy-seed", type=whole_number(0), metavar="N", help="training seed; left out: the best of the run")
     add_own(parser)
+    add_list_tasks(parser)
     return parser
 
 
@@ -88,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_packages(format)
     if args.out:
         check_path(Path(args.out))
+    task_or_path(args.run)
     trained = read(args.run, args.env, args.lesson)
     if args.out and os.path.exists(args.out) and os.path.samefile(args.out, trained.path):
         raise UsageError(f"--out is {shown(args.out)}, which is the team itself; choose another name")

@@ -3,13 +3,14 @@
 import pytest
 
 import torch_mars.envs as envs
-from torch_mars import __main__, evaluate, experiment, play, tune
+from torch_mars import __main__, evaluate, experiment, export, play, tune
 from torch_mars.algos import LESSONS, lesson
 
 MAINS = {
     **{name: lesson(name).main for name in LESSONS},
     "evaluate": evaluate.main,
     "play": play.main,
+    "export": export.main,
     "tune": tune.main,
     "experiment": experiment.main,
 }
@@ -52,6 +53,7 @@ def test_a_task_that_there_is_not_is_named_alike(task, capsys, tmp_path, monkeyp
     assert outcome("mars", ["--env", task], capsys)[1].err == f"mars: --env: {reason}\n"
     for command, argv, sentence in (
         ("evaluate", [task], f"there is no run {task}; {reason}"),
+        ("export", [task, "--format", "pt2"], f"there is no run {task}; {reason}"),
         ("play", [task], f"there is no run {task}; {reason}"),
         ("play", [task, "--random"], f"--random wants the name of a task: {reason}"),
         ("tune", ["--algo", "mars", "--env", task], f"--env: {reason}"),
