@@ -226,6 +226,7 @@ def test_what_is_no_run_is_named_as_lessons_name_a_task(typed, sentence, monkeyp
     with pytest.raises(UsageError) as refused:
         evaluate.main([typed])
     assert sentence in str(refused.value)
+    sys.modules.pop("gather", None)  # another test may have one from elsewhere
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
