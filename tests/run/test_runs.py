@@ -267,7 +267,7 @@ BAD_COMMANDS = [
     ("--config nowhere.yaml", "nowhere.yaml", "No such file"),
     ("--resume nowhere", "nowhere", "No such file"),
     ("--seed -1", "--seed is -1", "0 or more"),
-    ("nonsense", "'nonsense'", "allowed are"),
+    ("zzz", "'zzz'", "allowed are"),
 ]
 
 
