@@ -115,7 +115,7 @@ def test_the_wheel_works_outside_the_checkout(minor, wheel, tmp_path):
     PYENV_VERSION=3.11.7:3.12.1:3.13.0 python -m pytest -m slow -k wheel.
     """
     if sys.version_info[:2] == (3, minor):
-        python = python_with(tmp_path / "own", "--no-deps", str(wheel))
+        python = python_with(tmp_path / "own", "--no-deps", "--force-reinstall", str(wheel))  # ours is there, too
     else:
         name = shutil.which(f"python3.{minor}")
         if name is None or subprocess.run([name, "--version"], capture_output=True).returncode:
