@@ -163,6 +163,14 @@ def test_what_does_not_fit_is_one_sentence(run, tmp_path, capsys):
     assert not list(tmp_path.glob("*/*/*/config.yaml"))  # no run was begun
 
 
+def test_a_place_where_policies_cannot_be_kept_is_one_sentence(tmp_path):
+    folder = train(tmp_path, 1)
+    (folder / "policies").touch()
+    with pytest.raises(cli.RunError) as error:
+        mars.main(["--resume", str(folder), "--total-steps", str(2 * STEPS), "--keep-every", str(STEPS)])
+    assert "--keep-every: cannot write to" in str(error.value) and "policies: File exists" in str(error.value)
+
+
 def test_lessons_that_were_copied_before_say_what_they_lack(run, tmp_path, monkeypatch):
     monkeypatch.setattr(mars.record.Run, "keep", lambda *_: None)
     for flag in ("--keep-every", "--film-every"):

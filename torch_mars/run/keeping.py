@@ -87,7 +87,7 @@ def _check_shapes(file: Path, network: str, own: dict[str, Tensor], weights: dic
             ]
             raise UsageError(
                 f"--start-from: {network} of {short(file)} does not fit: its {name} is {sizes[0]}, this run's "
-                f"{sizes[1]}; task, options and --hidden-size decide"
+                f"{sizes[1]}; task, options, --hidden-size, --independent and --value-per-agent decide"
             )
 
 

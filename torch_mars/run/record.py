@@ -376,7 +376,10 @@ class Run:
         """A policy on the way, with the returns of the latest evaluation: it says which seed is the best."""
         latest = {record["seed"]: statistics.fmean(record["episode_return"]) for record in self.evaluations}
         returns = [latest.get(seed, -math.inf) for seed in self.seeds]
-        path.parent.mkdir(exist_ok=True)
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(f"--keep-every: cannot write to {path.parent}: {error.strerror}") from None
         self._save(path, {"after_steps": self.step(update), "actor": weights, "returns": torch.tensor(returns)})
 
     def save(self, update: int, content: dict[str, Any]) -> None:
