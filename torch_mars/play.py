@@ -8,6 +8,7 @@ What is in the pictures and how they become a file is in `run/film.py`.
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ def _checked(moments: Iterator[film.Episode], named: float) -> Iterator[film.Epi
     for episode in moments:
         yield episode
     found = episode.infos[-1]["episode_return"]
-    if found != named:
+    if found != named and not (math.isnan(found) and math.isnan(named)):
         note(f"alone, this episode has the return {found:+.4f}, among the others it had {named:+.4f}: the environment "
              "computes a batch in another way than one alone")  # fmt: skip
 

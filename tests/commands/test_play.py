@@ -140,6 +140,15 @@ def test_an_episode_of_a_batch_is_played_again_to_the_bit(task):
                 assert torch.equal(value[0].nan_to_num(), fields_of(states[t])[name][row].nan_to_num()), (row, t, name)
 
 
+def test_an_environment_that_says_what_a_resume_does_is_played_again_too(monkeypatch):
+    monkeypatch.setattr(envs.environment_class("connector_5x5x3a"), "resume_note", "new ones begin")
+    recording = film.record(envs.make("connector_5x5x3a", 6, seed=3, auto_reset=False), at_random)
+    for row in range(6):
+        again = recording.replay(envs.make("connector_5x5x3a", 1, seed=9, auto_reset=False), row, 1, "")
+        *_, episode = again
+        assert episode.infos[-1]["episode_return"] == recording.returns[row]
+
+
 def test_what_is_recorded_is_what_a_policy_does_in_the_batch(tiny_run):
     """Against an ordinary loop over a batch that restarts."""
     playing = play.team(str(tiny_run), seed=4, greedy=True)

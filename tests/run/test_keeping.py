@@ -135,6 +135,28 @@ def test_a_checkpoint_brings_its_critic_and_a_run_its_best_policy(run, tmp_path)
     assert torch.equal(actor["network.head.weight"], best["network.head.weight"])
 
 
+def test_of_a_run_that_went_on_the_best_policy_so_far_is_taken(run, tmp_path):
+    """As `evaluate` and `play` do; and files of a lesson that keeps other things are one sentence."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("total_steps: 320", "total_steps: 640"))  # as if cut while going on
+    content = files.load_checkpoint(folder)
+    best = {**content["best"], "weights": {n: w + 1 for n, w in content["best"]["weights"].items()}}
+    files.save_checkpoint(folder / "checkpoint.pt", {**content, "best": best})
+    expected = policies.read(folder).weights
+    actor, _ = starts(folder, tmp_path, "--num-seeds", 2)
+    assert all(torch.equal(actor[name], expected[name]) for name in actor)
+    for change in ({"best": {}}, {"learner": {"actor": {}}}, {"learner": {"actor": {"x": torch.tensor(1.0)}}}):
+        files.save_checkpoint(tmp_path / "odd.pt", {**content, **change})
+        try:
+            mars.main(arguments(tmp_path / "odd", 1, "--start-from", tmp_path / "odd.pt", "--num-seeds", 2))
+        except cli.UsageError as error:
+            assert "--start-from" in str(error) and "best" not in change
+        else:
+            assert "best" in change
+
+
 def test_a_resumed_run_does_not_start_again(run, tmp_path):
     source = tmp_path / "source.pt"
     shutil.copy(run / "policy.pt", source)
@@ -176,6 +198,7 @@ def test_lessons_that_were_copied_before_say_what_they_lack(run, tmp_path, monke
     for flag in ("--keep-every", "--film-every"):
         with pytest.raises(cli.UsageError, match=f"{flag}: lesson mars does not call run.keep"):
             mars.main(arguments(tmp_path, 2, flag, 64))
+        assert not list(tmp_path.iterdir())
     monkeypatch.setattr(mars.record.Run, "start_from", lambda *_, **__: None)
     with pytest.raises(cli.UsageError, match="--start-from: lesson mars does not call run.start_from"):
         mars.main(arguments(tmp_path, 1, "--start-from", run / "policy.pt"))

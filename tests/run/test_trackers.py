@@ -281,3 +281,14 @@ def test_wandb_and_mlflow_take_runs_offline_and_resumed(tmp_path):
         assert before["config"]["expand"] == 1.5 and before["config"]["seed"] == seed
         assert before["group"] == after["group"] == folder.name
         assert ("film" in [name for name, _ in history]) == (seed == 0)
+
+    # a service that cannot be reached: offline, too
+    about.update({"WANDB_API_KEY": 40 * "1", "WANDB_BASE_URL": "http://127.0.0.1:9"})
+    said = run(*lesson, *SMALL.split(), "--run-dir", "far", "--track", "wandb", "--total-steps", 3 * STEPS).stderr
+    assert (
+        said.count("Weights & Biases is offline: ") == 1 and "cannot be written" not in said and "not taken" not in said
+    )
+    (folder,) = [path.parent for path in tmp_path.glob("far/*/*/*/config.yaml")]
+    (found,) = [json.loads(line) for line in run("-c", READ_WANDB, folder).stdout.splitlines()]
+    assert json.loads((folder / "trackers.json").read_text()) == {"wandb": {"0": found["id"]}}
+    assert len([name for name, _ in found["history"] if name == "train/actor_loss"]) == 3

@@ -340,6 +340,15 @@ def run_folder(path: str | Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
+def is_outdated(policy: Path) -> bool:
+    """Whether the run has gone on since it ended with this policy: then its checkpoint knows the best one."""
+    config = policy.with_name("config.yaml")
+    if not config.is_file():
+        return False
+    settings = load_checkpoint(policy).get("settings", {})
+    return read_yaml(config).get("total_steps") != settings.get("total_steps")
+
+
 def saved_settings(path: str | Path, algorithm: str) -> dict[str, Any]:
     """The settings of the run at `path`, which must be one of `algorithm`."""
     checkpoint = load_checkpoint(path)  # before anything else: no point in resuming without one

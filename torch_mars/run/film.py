@@ -118,7 +118,9 @@ class Recording:
 @torch.no_grad()
 def record(env: BatchedEnv, act: Act) -> Recording:
     """Play one episode in each environment; those that are over are left out of the batch."""
-    keys = env.state_dict() if env.resume_note else None  # with these alone can its episodes begin again
+    keys = env.state_dict() if env.resume_note else None
+    if env.state is not None:  # only where no State can be gone on with are keys all that its episodes begin with
+        keys = None
     ts, rows = env.reset(), torch.arange(env.num_envs)
     recording, returns = Recording(keys or env.state_dict(), [], []), torch.zeros(env.num_envs)
     while len(rows):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.run import film as films
 from torch_mars.run.cli import UsageError, short
-from torch_mars.run.files import CHECKPOINT, POLICY, load_checkpoint
+from torch_mars.run.files import CHECKPOINT, POLICY, is_outdated, load_checkpoint
 
 FRAMES_PER_SECOND = 10
 
@@ -34,8 +35,8 @@ def film_file(folder: Path, step: int) -> Path:
 def start_from(path: str, networks: dict[str, nn.Module]) -> str:
     """Give networks the weights of a saved policy.
 
-    A run's folder and a policy have an actor; a checkpoint brings a critic, too. Where as many seeds were trained as
-    are to be, each goes on with its own weights, otherwise all with those of the best.
+    A run's folder (its best policy) and a policy have an actor; a checkpoint brings a critic, too. Where as many seeds
+    were trained as are to be, each goes on with its own weights, otherwise all with those of the best.
 
     Args:
         path: a run's folder, policy.pt, checkpoint.pt, or a kept policy.
@@ -49,45 +50,72 @@ def start_from(path: str, networks: dict[str, nn.Module]) -> str:
     """
     file = _policy_of(Path(path))
     content = load_checkpoint(file)
-    saved = dict(content["learner"]) if "learner" in content else content
-    returns = content["best"]["returns"] if "learner" in content else content.get("returns", ())
-    taken = [name for name in networks if isinstance(saved.get(name), dict)]
-    if "actor" not in taken:
-        raise UsageError(f"--start-from: {short(file)} holds no policy")
-    which = ""
-    for name in taken:
-        own, weights = networks[name].state_dict(), saved[name]
-        _check_shapes(file, name, own, weights)
-        seeds, wanted = (len(next(iter(state.values()))) for state in (weights, own))
-        if seeds != wanted:
-            best = max(range(seeds), key=lambda place: float(returns[place])) if len(returns) == seeds else 0
-            one = {key: weight[best : best + 1] for key, weight in weights.items()}
-            weights = {key: weight.expand(wanted, *weight.shape[1:]) for key, weight in one.items()}
-            which = f", the best of {seeds} seeds" if seeds > 1 else ""
-        networks[name].load_state_dict(weights)
+    try:
+        saved, returns = _weights_in(content, is_best=os.path.isdir(path))
+        taken = [name for name in networks if saved.get(name)]
+        if "actor" not in taken:
+            raise UsageError(f"--start-from: {short(file)} holds no policy")
+        which = ""
+        for name in taken:
+            own, weights = networks[name].state_dict(), saved[name]
+            _check_shapes(file, name, own, weights)
+            seeds, wanted = (len(next(iter(state.values()))) for state in (weights, own))
+            if seeds != wanted:
+                best = max(range(seeds), key=lambda place: float(returns[place])) if len(returns) == seeds else 0
+                one = {key: weight[best : best + 1] for key, weight in weights.items()}
+                weights = {key: weight.expand(wanted, *weight.shape[1:]) for key, weight in one.items()}
+                which = f", the best of {seeds} seeds" if seeds > 1 else ""
+            networks[name].load_state_dict(weights)
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        RuntimeError,
+    ) as error:  # of a lesson unlike ours
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"--start-from: {short(file)} holds no policy to begin with: {short(reason)}") from None
     anew = [name for name in networks if name not in taken]
     return f"{' and '.join(taken)} of {file}{which}" + f"; {' and '.join(anew)} begins anew" * bool(anew)
 
 
 def _policy_of(path: Path) -> Path:
-    """The file to read."""
-    found = next((file for file in (path, path / POLICY, path / CHECKPOINT) if os.path.isfile(file)), None)
-    if found is None:
-        raise UsageError(f"--start-from: there is no policy or run at {short(path)}")
-    return found
+    """The file to read: of a folder the one that `evaluate` and `play` take, too."""
+    policy, checkpoint = path / POLICY, path / CHECKPOINT
+    if os.path.isfile(path):
+        return path
+    if os.path.isfile(policy) and not (os.path.isfile(checkpoint) and is_outdated(policy)):
+        return policy
+    if os.path.isfile(checkpoint):
+        return checkpoint
+    raise UsageError(f"--start-from: there is no policy or run at {short(path)}")
+
+
+def _weights_in(content: dict[str, Any], is_best: bool) -> tuple[dict[str, Any], Any]:
+    """Weights by network, and returns by seed. `is_best`: of a checkpoint the best policy so far, not the latest."""
+    if "learner" not in content:
+        return content, content.get("returns", ())
+    best = content.get("best", {})
+    returns = best.get("returns", ())
+    if is_best and len(returns) and min(returns) > -math.inf:
+        return {"actor": best["weights"]}, returns
+    return content["learner"], returns
 
 
 def _check_shapes(file: Path, network: str, own: dict[str, Tensor], weights: dict[str, Any]) -> None:
-    """UsageError unless there is each weight, with one seed's shape as here."""
+    """UsageError unless there is each weight, with one seed's shape as here, of as many seeds as the others."""
+    seeds = {len(weight) for weight in weights.values() if isinstance(weight, Tensor) and weight.dim()}
     for name in (*own, *weights):
-        here, there = own.get(name), weights.get(name)
-        if here is None or not isinstance(there, Tensor) or there.shape[1:] != here.shape[1:] or not len(there):
-            sizes = [
-                "none" if not isinstance(weight, Tensor) else str(list(weight.shape[1:])) for weight in (there, here)
-            ]
+        shapes = [
+            list(weight.shape[1:]) if isinstance(weight, Tensor) else None
+            for weight in (weights.get(name), own.get(name))
+        ]
+        if shapes[0] != shapes[1] or len(seeds) != 1 or 0 in seeds:
+            there, here = ("none" if shape is None else str(shape) for shape in shapes)
             raise UsageError(
-                f"--start-from: {network} of {short(file)} does not fit: its {name} is {sizes[0]}, this run's "
-                f"{sizes[1]}; task, options, --hidden-size, --independent and --value-per-agent decide"
+                f"--start-from: {network} of {short(file)} does not fit: its {name} is {there}, this run's {here}; "
+                "task, options, --hidden-size, --independent and --value-per-agent decide"
             )
 
 

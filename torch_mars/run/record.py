@@ -89,6 +89,7 @@ class Run:
         self.trackers: trackers.Trackers | None = None
         self.started_from = ""  # where the first weights came from
         self.keeps = False  # whether the lesson calls `keep`
+        self.is_refused = False  # as the lesson cannot do what was asked for
         self.evaluations: list[dict] = []
         self.absolute: dict[int, dict] = {}  # seed -> the absolute metric, at the end
         self.stop_signal: int | None = None
@@ -164,7 +165,7 @@ class Run:
         self.close()
         if kind is None:
             return
-        if not self.args.resume and (self.log is None or not self.log.mark["lines"]):
+        if not self.args.resume and (self.is_refused or self.log is None or not self.log.mark["lines"]):
             _remove(self.folder, self.made)
         elif (self.folder / CHECKPOINT).exists():
             screen.say(f"What is saved can be gone on with:\n  {screen.resume_command(self)}")
@@ -256,6 +257,7 @@ class Run:
                 self.update_started = time.monotonic()
                 yield update
                 if (self.args.keep_every or self.args.film_every) and not self.keeps:
+                    self.is_refused = True
                     flag = "--keep-every" if self.args.keep_every else "--film-every"
                     raise UsageError(f"{flag}: lesson {self.algorithm} does not call run.keep, see mars.py")
                 self.progress.advance()

@@ -16,6 +16,7 @@ from torch_mars.run.tracker import About, Tracker
 
 PROJECT = "torch_mars"  # where the user names none
 STEP = "environment_steps"  # the axis of curves
+INIT_SECONDS = 20.0  # that a service is waited for
 
 
 class Wandb(Tracker):
@@ -33,16 +34,15 @@ class Wandb(Tracker):
         self.mode = os.environ.get("WANDB_MODE", "online")
         if self.mode == "online" and not wandb.login(prompt=False, verify=False):
             self.mode, self.offline_because = "offline", "nobody is logged in (wandb login)"
-        identities = {str(seed): known.get(str(seed), secrets.token_hex(4)) for seed in about.seeds}
         for seed in about.seeds:
-            run = self._begin_seed(self._about_seed(about, seed, identities[str(seed)], str(seed) in known))
+            run = self._begin_seed(self._about_seed(about, seed, known.get(str(seed))))
             run.define_metric(STEP)
             run.define_metric("*", step_metric=STEP)
             self.runs[seed] = run
         if self.offline_because:
             later = f"wandb sync {about.folder / 'wandb'}/offline-run-*"
             say(f"note: {self.title} is offline: {self.offline_because}; later: {later}")
-        return identities
+        return {str(seed): known.get(str(seed), run.id) for seed, run in self.runs.items()}
 
     def _begin_seed(self, about_seed: dict[str, Any]) -> Any:
         """Their run; offline from now on if the service cannot be reached."""
@@ -51,12 +51,14 @@ class Wandb(Tracker):
         except self.wandb.errors.Error as error:
             if self.mode != "online":
                 raise
-            self.mode, self.offline_because = "offline", " ".join(str(error).split())[:200]
-            return self.wandb.init(**about_seed, mode=self.mode)
+            self.mode, self.offline_because = "offline", " ".join(str(error).split())[:200] or type(error).__name__
+            own = {"id": secrets.token_hex(4), "resume": None}  # the other one counts as being in use
+            return self.wandb.init(**{**about_seed, **own}, mode=self.mode)
 
-    def _about_seed(self, about: About, seed: int, identity: str, is_resumed: bool) -> dict[str, Any]:
-        """What `wandb.init` wants to know."""
-        settings = self.wandb.Settings(console="off", silent=True)  # the screen is ours
+    def _about_seed(self, about: About, seed: int, identity: str | None) -> dict[str, Any]:
+        """What `wandb.init` wants to know. `identity`: of the curves of a resumed run."""
+        # the screen is ours; who cannot be reached is given up before a run's end is held up
+        settings = self.wandb.Settings(console="off", silent=True, init_timeout=INIT_SECONDS)
         return {
             "project": os.environ.get("WANDB_PROJECT", PROJECT),
             "group": about.folder.name,
@@ -64,8 +66,8 @@ class Wandb(Tracker):
             "tags": [about.algorithm, about.task],
             "config": {**about.settings, "seed": seed},
             "dir": about.folder,
-            "id": identity,
-            "resume": "allow" if is_resumed else None,
+            "id": identity or secrets.token_hex(4),
+            "resume": "allow" if identity else None,
             "reinit": "create_new",
             "settings": settings,
         }
@@ -97,24 +99,25 @@ class Mlflow(Tracker):
     def begin(self, about: About, known: dict[str, str], say: Callable[[str], None]) -> dict[str, str]:
         from mlflow import MlflowClient, entities
 
-        self.client, self.entities = MlflowClient(), entities
+        self.entities = entities
+        self.client, experiment = _twice(lambda: self._reached(MlflowClient(), about.task))
         self.waiting = {seed: [] for seed in about.seeds}
-        experiment = None
         for seed in about.seeds:
             if str(seed) in known:
                 self.names[seed] = known[str(seed)]
                 self.client.update_run(self.names[seed], status="RUNNING")
                 continue
-            experiment = experiment or self._experiment(about.task)
             tags = {"group": about.folder.name, "algorithm": about.algorithm, "seed": str(seed)}
             name = f"{about.folder.name} seed {seed}"
             self.names[seed] = self.client.create_run(experiment, tags=tags, run_name=name).info.run_id
             self._tell_settings(seed, {**about.settings, "seed": seed})
         return {str(seed): name for seed, name in self.names.items()}
 
-    def _experiment(self, task: str) -> str:
-        found = self.client.get_experiment_by_name(task)
-        return found.experiment_id if found else self.client.create_experiment(task)
+    @staticmethod
+    def _reached(client: Any, task: str) -> tuple[Any, str]:
+        """The client, and the task's experiment."""
+        found = client.get_experiment_by_name(task)
+        return client, found.experiment_id if found else client.create_experiment(task)
 
     def _tell_settings(self, seed: int, settings: dict[str, Any]) -> None:
         params = [self.entities.Param(name, str(value)[: self.LONGEST]) for name, value in settings.items()]
@@ -143,3 +146,12 @@ class Mlflow(Tracker):
         self.flush()
         for name in self.names.values():
             self.client.set_terminated(name)
+
+
+def _twice(do: Callable[[], Any]) -> Any:
+    """`do`, once more after a while if it fails: another training may be making the same at this moment."""
+    try:
+        return do()
+    except Exception:
+        time.sleep(3.0)
+        return do()

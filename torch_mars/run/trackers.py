@@ -144,6 +144,8 @@ class _Careful:
         try:
             call()
         except Exception as error:  # of the system, the network, or whatever its package makes of it
+            if self.has_failed:  # nobody waits for it any more, and this was said
+                return
             self.has_failed = True
             with contextlib.suppress(Exception):
                 self.tracker.end()

@@ -282,7 +282,7 @@ def find(path: str | Path) -> Path:
     if os.path.isfile(path):
         return path
     policy, checkpoint = path / files.POLICY, path / files.CHECKPOINT
-    if os.path.isfile(policy) and not (os.path.isfile(checkpoint) and _is_outdated(policy)):
+    if os.path.isfile(policy) and not (os.path.isfile(checkpoint) and files.is_outdated(policy)):
         return policy
     if os.path.isfile(checkpoint):
         return checkpoint
@@ -330,15 +330,6 @@ def is_trained(what: str) -> bool:
     except UsageError:
         return False
     return True
-
-
-def _is_outdated(policy: Path) -> bool:
-    """Whether the run has gone on since it ended with this policy: then its checkpoint knows the best one."""
-    config = policy.with_name("config.yaml")
-    if not config.is_file():
-        return False
-    settings = files.load_checkpoint(policy).get("settings", {})
-    return files.read_yaml(config).get("total_steps") != settings.get("total_steps")
 
 
 def installed_teams() -> list[str]:
