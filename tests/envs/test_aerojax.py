@@ -394,6 +394,7 @@ def play(env, policy, steps=500):
     return {name: values.mean().item() for name, values in totals.items()}
 
 
+@in_loops_only
 def test_pilot_against_pilot_is_balanced_and_decided_by_shots():
     env = envs.make("aerojax_2v2", num_envs=256, seed=0)
     result = play(env, lambda env: env.heuristic_actions())
@@ -412,6 +413,7 @@ def test_random_play_loses():
     assert result["episode_return"] == pytest.approx(-0.23, abs=0.05)
 
 
+@in_loops_only
 def test_a_better_pilot_wins_and_a_passive_one_only_flies():
     env = envs.make("aerojax_2v2", num_envs=128, seed=0)
     assert play(env, lambda env: env.heuristic_actions(1.0))["won"] > 0.6
