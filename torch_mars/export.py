@@ -17,11 +17,9 @@ from torch_mars.run.cli import (
     Parser,
     UsageError,
     add_list_tasks,
-    check_folder,
-    check_name,
+    check_out,
     guarded,
     path_argument,
-    short,
     whole_number,
 )
 from torch_mars.run.files import CHECKPOINT, POLICY, write_whole
@@ -51,12 +49,7 @@ def check_path(path: Path) -> None:
     """UsageError unless a file can be written to `path`: before a run is read for nothing."""
     if path.name in (POLICY, CHECKPOINT):
         raise UsageError(f"--out is {shown(str(path))}, the name of a run's own file, which holds more; choose another")
-    if not os.path.isdir(path.parent):
-        raise UsageError(f"--out is {shown(str(path))}, but there is no folder {short(path.parent)}")
-    if os.path.isdir(path):
-        raise UsageError(f"--out is {shown(str(path))}, which is a folder")
-    check_folder(path.parent, "--out")
-    check_name(path, "--out")
+    check_out(path)
 
 
 # ---- the command ----

@@ -342,6 +342,16 @@ def check_folder(path: Path, flag: str) -> None:
         raise UsageError(f"{flag}: cannot write to {short(path)} ({error.strerror})") from None
 
 
+def check_out(path: Path) -> None:
+    """UsageError unless a file can be written to `path`, which --out gives: before anything is done for it."""
+    if not os.path.isdir(path.parent):
+        raise UsageError(f"--out is {shown(str(path))}, but there is no folder {short(path.parent)}")
+    if os.path.isdir(path):
+        raise UsageError(f"--out is {shown(str(path))}, which is a folder")
+    check_folder(path.parent, "--out")
+    check_name(path, "--out")
+
+
 def check_name(path: Path, flag: str) -> None:
     """UsageError that names the flag if something of this name could not be shown, or not be made for its length."""
     if not str(path).isprintable():

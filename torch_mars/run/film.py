@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from torch_mars.envs.canvas import BLUE, GRID, INK, PALE, PAPER, Canvas
 from torch_mars.envs.core import BatchedEnv, State, TimeStep, tree_map
-from torch_mars.run.cli import RunError, UsageError, check_folder, check_name, short, shown
+from torch_mars.run.cli import RunError, UsageError, check_out, shown
 from torch_mars.run.files import write_whole
 
 FORMATS = (".gif", ".mp4", ".png")
@@ -295,12 +295,7 @@ def check_path(path: Path) -> None:
     """UsageError unless a film can be written to `path`: before anything is played."""
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"--out is {shown(str(path))}; it must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    if not os.path.isdir(path.parent):
-        raise UsageError(f"--out is {shown(str(path))}, but there is no folder {short(path.parent)}")
-    if os.path.isdir(path):
-        raise UsageError(f"--out is {shown(str(path))}, which is a folder")
-    check_folder(path.parent, "--out")
-    check_name(path, "--out")
+    check_out(path)
     if path.suffix.lower() == ".mp4":
         _ffmpeg()
 
