@@ -90,7 +90,7 @@ def bounds_of(space: spaces.Space, what: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         flat = spaces.flatten_space(space)
         low, high = np.asarray(flat.low, np.float32).reshape(-1), np.asarray(flat.high, np.float32).reshape(-1)
-    except (NotImplementedError, AttributeError, ValueError):
+    except (NotImplementedError, AttributeError, ValueError):  # Gymnasium's, of its Text, Graph, Sequence and the like
         raise Unfit(f"its {what} space is {_short(space)}, which is no list of numbers of one length") from None
     if not low.size:
         raise Unfit(f"its {what} space is {_short(space)}, which is empty")

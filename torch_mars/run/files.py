@@ -340,7 +340,15 @@ def run_folder(path: str | Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def is_outdated(policy: Path) -> bool:
+def policy_in(folder: Path) -> Path | None:
+    """The file with the best policy of a run: policy.pt, unless the run has gone on since, else checkpoint.pt."""
+    policy, checkpoint = folder / POLICY, folder / CHECKPOINT
+    if os.path.isfile(policy) and not (os.path.isfile(checkpoint) and _is_outdated(policy)):
+        return policy
+    return checkpoint if os.path.isfile(checkpoint) else None
+
+
+def _is_outdated(policy: Path) -> bool:
     """Whether the run has gone on since it ended with this policy: then its checkpoint knows the best one."""
     config = policy.with_name("config.yaml")
     if not config.is_file():

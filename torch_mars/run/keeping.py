@@ -14,7 +14,7 @@ from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.run import film as films
 from torch_mars.run.cli import UsageError, short
-from torch_mars.run.files import CHECKPOINT, POLICY, is_outdated, load_checkpoint
+from torch_mars.run.files import load_checkpoint, policy_in
 
 FRAMES_PER_SECOND = 10
 
@@ -82,14 +82,10 @@ def start_from(path: str, networks: dict[str, nn.Module]) -> str:
 
 def _policy_of(path: Path) -> Path:
     """The file to read: of a folder the one that `evaluate` and `play` take, too."""
-    policy, checkpoint = path / POLICY, path / CHECKPOINT
-    if os.path.isfile(path):
-        return path
-    if os.path.isfile(policy) and not (os.path.isfile(checkpoint) and is_outdated(policy)):
-        return policy
-    if os.path.isfile(checkpoint):
-        return checkpoint
-    raise UsageError(f"--start-from: there is no policy or run at {short(path)}")
+    found = path if os.path.isfile(path) else policy_in(path)
+    if found is None:
+        raise UsageError(f"--start-from: there is no policy or run at {short(path)}")
+    return found
 
 
 def _weights_in(content: dict[str, Any], is_best: bool) -> tuple[dict[str, Any], Any]:

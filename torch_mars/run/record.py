@@ -378,11 +378,12 @@ class Run:
         """A policy on the way, with the returns of the latest evaluation: it says which seed is the best."""
         latest = {record["seed"]: statistics.fmean(record["episode_return"]) for record in self.evaluations}
         returns = [latest.get(seed, -math.inf) for seed in self.seeds]
+        returns = torch.tensor(returns, dtype=torch.float32, device="cpu")
         try:
             path.parent.mkdir(exist_ok=True)
         except OSError as error:
             raise RunError(f"--keep-every: cannot write to {path.parent}: {error.strerror}") from None
-        self._save(path, {"after_steps": self.step(update), "actor": weights, "returns": torch.tensor(returns)})
+        self._save(path, {"after_steps": self.step(update), "actor": weights, "returns": returns})
 
     def save(self, update: int, content: dict[str, Any]) -> None:
         """Replace the checkpoint by one of after this update."""

@@ -281,11 +281,8 @@ def find(path: str | Path) -> Path:
     path = as_path(path)
     if os.path.isfile(path):
         return path
-    policy, checkpoint = path / files.POLICY, path / files.CHECKPOINT
-    if os.path.isfile(policy) and not (os.path.isfile(checkpoint) and files.is_outdated(policy)):
-        return policy
-    if os.path.isfile(checkpoint):
-        return checkpoint
+    if of_run := files.policy_in(path):
+        return of_run
     if str(path) in installed_teams():
         return TEAMS / f"{path}.pt"
     if not os.path.isdir(path):
