@@ -27,7 +27,7 @@ from torch_mars import envs
 from torch_mars.algos import mappo, mars, maspo
 from torch_mars.algos.mars import compute_gae, normalise, value_loss, with_ids
 from torch_mars.envs import pool, rng
-from torch_mars.envs.core import BatchedEnv, State
+from torch_mars.envs.core import BatchedEnv, State, TimeStep
 from torch_mars.nn import inductor, optimizers, speed
 from torch_mars.nn.diagnostics import of_episodes, of_minibatch, over_minibatches
 from torch_mars.nn.distributions import Categorical, TanhNormal
@@ -177,9 +177,7 @@ class Rollout(mars.Rollout):
         self.actor_memory[:, -1], self.critic_memory[:, -1] = content["actor"], content["critic"]
 
 
-def act(
-    obs: Tensor, mask: Tensor | None, noise: Tensor, memory: Tensor, actor: Actor
-) -> tuple[Tensor, Tensor, Tensor]:
+def act(obs: Tensor, mask: Tensor | None, noise: Tensor, memory: Tensor, actor: Actor) -> tuple[Tensor, Tensor, Tensor]:
     """Sampled actions and their log-probabilities [P, B, N], for what is seen [P, B, N, O]; the memory then."""
     policy, memory = actor(with_ids(obs)[:, :, None], None if mask is None else mask[:, :, None], memory)
     action = policy.sample(noise[:, :, None])
@@ -195,19 +193,241 @@ def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
 @torch.no_grad()
 def collect_share(learner: Learner, env: BatchedEnv, noise: Tensor, rollout: Rollout) -> None:
     """The same for some of the environments, given the policy's random numbers."""
-    memory = rollout.actor_memory[:, -1]
-    length = rollout.log_prob.shape[1] // (rollout.actor_memory.shape[1] - 1)
+    P, T, B, N = rollout.log_prob.shape
+    length, memory = T // (rollout.actor_memory.shape[1] - 1), rollout.actor_memory[:, -1].clone()
 
-    def remembering(obs: Tensor, mask: Tensor | None, noise: Tensor, actor: Actor) -> tuple[Tensor, Tensor]:
-        nonlocal memory
-        t = step["t"]
-        if t:
-            memory = memory * (~rollout.is_done[:, t - 1, :, None, None]).to(memory.dtype)
+    def see(ts: TimeStep, t: int) -> None:
+        rollout.obs[:, t] = ts.obs.view(P, B, N, -1)
+        if not rollout.is_obs:
+            rollout.state[:, t] = ts.state.view(P, B, -1)
         if t % length == 0:
             rollout.actor_memory[:, t // length] = memory
-        action, log_prob, memory = learner.act(obs, mask, noise, memory, actor)
-        step["t"] += 1
-        return action, log_prob
 
-    step = {"t": 0}
-    raise NotImplementedError(remembering)
+    ts = env.observe()
+    for t in range(T):
+        see(ts, t)
+        mask = None if ts.action_mask is None else ts.action_mask.view(P, B, N, -1)
+        if mask is not None:
+            rollout.mask[:, t] = mask
+        action, log_prob, memory = learner.act(rollout.obs[:, t], mask, noise[:, t], memory, learner.actor)
+        rollout.action[:, t], rollout.log_prob[:, t] = action, log_prob
+        ts = env.step(learner.actor.to_env(action))
+        rollout.reward[:, t] = ts.reward[:, : rollout.reward.shape[-1]].view(P, B, -1)
+        is_done = (ts.terminated | ts.truncated).view(P, B)
+        rollout.is_done[:, t] = rollout.is_start[:, t + 1] = is_done
+        rollout.is_truncated[:, t] = ts.truncated.view(P, B)
+        memory = memory * (~is_done)[..., None, None].to(memory.dtype)
+        if rollout.final_state is not None:
+            final = ts.final_obs if learner.critic.is_independent else ts.final_state
+            rollout.final_state[:, t] = final.view(P, B, *final.shape[1:])
+        for name, values in rollout.info.items():
+            values[:, t] = ts.info[name].view(P, B)
+    see(ts, T)
+
+
+# ---- advantages ----
+
+
+@torch.no_grad()
+def values_of(critic: Critic, rollout: Rollout, part: slice) -> tuple[Tensor, Tensor | None]:
+    """Of the environments `part`: values [P, T + 1, B, 1 or N], those of `final_state`, and stretches' first memories."""
+    state, is_start = (x[:, :, part].transpose(1, 2) for x in (rollout.state, rollout.is_start))
+    C = rollout.critic_memory.shape[1] - 1
+    length, memory = rollout.log_prob.shape[1] // C, rollout.critic_memory[:, -1, part].clone()
+    remembered = []
+    for c in range(C):
+        rollout.critic_memory[:, c, part] = memory
+        steps = slice(c * length, (c + 1) * length)
+        of_stretch, memory = critic.remember(state[:, :, steps], memory, is_start[:, :, steps])
+        remembered.append(of_stretch)
+        goes_on = (~is_start[:, :, steps.stop]).to(memory.dtype)
+        memory = memory * goes_on.view(*goes_on.shape, *[1] * (memory.dim() - 2))
+    rollout.critic_memory[:, C, part] = memory
+    remembered.append(critic.remember(state[:, :, -1:], memory)[0])
+    remembered = torch.cat(remembered, 2)
+    value = critic.answer(remembered).transpose(1, 2)
+    if rollout.final_state is None:
+        return value, None
+    # what follows a step is seen with what is remembered after it: one more step of each
+    final, before = rollout.final_state[:, :, part].transpose(1, 2), remembered[:, :, :-1]
+    after, _ = critic.remember(final.flatten(1, 2)[:, :, None], before.flatten(1, 2))
+    return value, critic.answer(after).unflatten(1, before.shape[1:3]).squeeze(3).transpose(1, 2)
+
+
+@torch.no_grad()
+def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor]:
+    """Advantages [P, T, B, 1 or N] and the values at collection, alike; their sum is the value target."""
+    samples = rollout.state[0, :, 0].numel() // rollout.state.shape[-1]
+    parts = speed.portions(rollout.state[:, 0], samples)
+    found = pool.run([partial(values_of, learner.critic, rollout, part) for part in parts])
+    value, final_value = (None if x[0] is None else torch.cat(x, 2) for x in zip(*found))
+    reward = rollout.reward
+    if final_value is not None:  # what the time limit cut off belongs to the last reward
+        reward = reward + args.gamma * final_value * rollout.is_truncated[..., None]
+    advantage = compute_gae(reward, value, rollout.is_done[..., None], args.gamma, args.gae_lambda)
+    return advantage, value[:, :-1]
+
+
+# ---- update ----
+
+
+def take(x: Tensor, sequences: Tensor, length: int) -> Tensor:
+    """Sequences of a minibatch: [P, T or T + 1, B, ...] and their numbers [P, S] in C * B -> [P, S, L, ...]."""
+    P, T, B = x.shape[:3]
+    first = sequences // B * length * B + sequences % B + T * B * torch.arange(P, device=x.device)[:, None]
+    rows = first[..., None] + B * torch.arange(length, device=x.device)
+    return x.flatten(0, 2).index_select(0, rows.flatten()).view(*rows.shape, *x.shape[3:])
+
+
+def losses(
+    nudge: Tensor, sequences: Tensor, normalised: Tensor, noise: Tensor | None, whole: tuple, learner: Learner, args
+):
+    """What sequences [P, S] add to the loss of a minibatch, and what is to be known of each of their steps."""
+    rollout, value, target = whole
+    P, T, B, N = rollout.log_prob.shape
+    L = args.sequence_length
+
+    def of(x: Tensor) -> Tensor:
+        return take(x, sequences, L)
+
+    actor_memory, critic_memory = (
+        take(x, sequences, 1).squeeze(2) for x in (rollout.actor_memory, rollout.critic_memory)
+    )
+    mask, is_start = None if rollout.mask is None else of(rollout.mask), of(rollout.is_start)
+    policy, _ = learner.actor(with_ids(of(rollout.obs)), mask, actor_memory, is_start)
+    log_ratio = policy.log_prob(of(rollout.action)) - of(rollout.log_prob)
+    log_ratio = log_ratio + nudge.view_as(log_ratio)  # zeros: their gradient is the objective's force on each sample
+    objective = policy_objective(log_ratio, normalised.expand_as(log_ratio), args).mean(3)
+    entropy = policy.entropy(None if noise is None else noise.view(*log_ratio.shape, -1)).mean(3)
+    actor_loss = -objective - args.entropy_coef * entropy
+    new_value = learner.critic.answer(learner.critic.remember(of(rollout.state), critic_memory, is_start)[0])
+    critic_loss = args.value_coef * value_loss(new_value, of(value), of(target), args.value_clip).mean(3)
+    loss = (actor_loss + critic_loss).sum() * (args.minibatches / (T * B))  # no weight is in both, no seed in another's
+    seen = {"actor_loss": actor_loss, "critic_loss": critic_loss, "entropy": entropy, "log_ratio": log_ratio}
+    return loss, {name: x.flatten(1, 2) for name, x in seen.items()}
+
+
+def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner, args: Args) -> dict[str, Tensor]:
+    """`epochs` passes over the rollout in minibatches of whole sequences; diagnostics [P] by name."""
+    P, T, B, N = rollout.log_prob.shape
+    L, allowed = args.sequence_length, ratio_range(args)
+    whole = (rollout, value, advantage + value)
+    loss = partial(inductor.compiled(losses, args, "losses and gradients"), whole=whole, learner=learner, args=args)
+    parameters, noise, logged = [*learner.actor.parameters(), *learner.critic.parameters()], None, []
+    for _ in range(args.epochs):
+        order, learner.key = rng.permutation(learner.key, T // L * B)
+        for sequences in order.chunk(args.minibatches, 1):
+            chosen = take(advantage, sequences, L)
+            normalised = normalise(chosen.flatten(1, 2)).view_as(chosen)
+            if not learner.actor.is_discrete:  # a Categorical's entropy is exact, a TanhNormal's estimated
+                noise, learner.key = learner.actor.noise(learner.key, sequences.shape[1], L * N)
+            seen = speed.differentiate(loss, (sequences, normalised, noise), L * N, parameters)
+            norms = {
+                "actor_grad_norm": learner.actor_optimizer.apply_gradients(args.max_grad_norm),
+                "critic_grad_norm": learner.critic_optimizer.apply_gradients(args.max_grad_norm),
+            }
+            logged.append({**of_minibatch(seen, allowed), **norms})
+    return over_minibatches({name: torch.stack([one[name] for one in logged]) for name in logged[0]})
+
+
+Carry = tuple[State, Tensor]  # of the environments, and the keys of the policy's random numbers
+
+
+def iteration(
+    carry: Carry, env: BatchedEnv, rollout: Rollout, learner: Learner, args: Args
+) -> tuple[Carry, dict[str, Tensor]]:
+    """Rollout, advantages, update; the numbers to log [P]. What is not in `carry` is changed in place."""
+    env.state, learner.key = carry
+    collect(rollout, env, learner)
+    advantage, value = advantages(rollout, learner, args)
+    diagnostics = update(rollout, advantage, value, learner, args)
+    return (env.state, learner.key), {**of_episodes(rollout.is_done, rollout.info), **diagnostics}
+
+
+# ---- evaluation ----
+
+
+@torch.no_grad()
+def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dict[str, list[list[float]]]:
+    """One new episode in each of the P * E environments; for each metric, P lists of E numbers."""
+    P, N, names = args.num_seeds, env.num_agents, ("episode_return", *env.metrics)
+
+    def step(carry: tuple) -> tuple:
+        env.state, obs, mask, key, memory, is_over, result = carry
+        obs = with_ids(obs.view(P, -1, 1, N, env.observation_size))
+        policy, memory = actor(obs, None if mask is None else mask.view(P, -1, 1, N, mask.shape[-1]), memory)
+        noise, key = actor.noise(key, obs.shape[1], 1, N)
+        action = policy.mode() if args.eval_greedy else policy.sample(noise)
+        ts = env.step(actor.to_env(action.squeeze(2)))
+        is_end, found = ts.terminated | ts.truncated, torch.stack([ts.info[name].float() for name in names])
+        result = torch.where(is_end & ~is_over, found, result)
+        return env.state, ts.obs, ts.action_mask, key, memory, is_over | is_end, result
+
+    ts, key = env.reset(seed=seeds), rng.keys([rng.derive(s, "actions") for s in seeds], P, env.device)
+    result = torch.zeros(len(names), env.num_envs, dtype=torch.float32, device=env.device)
+    memory = actor.nothing(P, env.num_envs // P, N)
+    carry = env.state, ts.obs, ts.action_mask, key, memory, torch.zeros_like(ts.terminated), result
+    *_, result = speed.repeat(step, carry, env.max_steps, lambda carry: carry[5], args.cuda_graphs)
+    return {name: values.view(P, -1).tolist() for name, values in zip(names, result)}
+
+
+# ---- main ----
+
+
+def main(argv: list[str] | None = None) -> int:
+    looked_for = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    looked_for.add_argument("--method", default="mars")
+    method = looked_for.parse_known_args(argv)[0].method
+    args = settings.parse(ARGS[method], ratio_range, ALGORITHM, argv)
+    with record.Run(args, f"{args.method}_rnn", args.rollout_length * args.num_envs) as run:
+        return train(args, run)
+
+
+def train(args: Args, run: record.Run) -> int:
+    """A run from its beginning, or from where it was saved, to its end; the exit code."""
+
+    def seeds_for(*purpose: str | int) -> list[int]:
+        return [rng.derive(seed, *purpose) for seed in run.seeds]
+
+    def make(num_envs: int) -> BatchedEnv:
+        seeds = seeds_for("environment")
+        return envs.make(args.env, args.num_seeds * num_envs, args.device, seeds, **args.env_options)
+
+    speed.prepare(args.device, args.matmul_precision)
+    env, eval_env = make(args.num_envs), make(args.eval_episodes)
+    inductor.compile_steps(env, args)
+    learner = Learner(args, env, run.seeds)
+    run.start_from(actor=learner.actor, critic=learner.critic)
+    best = record.BestWeights(learner.actor)
+    env.reset()
+    rollout = Rollout(args, env, learner.actor)
+    run.restore(learner=learner, env=env, best=best, memory=rollout)
+    screen.announce(run, env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
+    good = record.GoodWeights(learner.actor, learner.critic)
+
+    iterate = partial(iteration, env=env, rollout=rollout, learner=learner, args=args)
+    if args.cuda_graphs and env.device.type == "cuda":
+        iterate = speed.CudaGraph(iterate, run.say)
+    for number in run.updates():
+        (env.state, learner.key), numbers = iterate((env.state, learner.key))
+        run.log_update(number, numbers)
+        good.keep(run.is_good)
+        if run.should_evaluate(number):
+            episodes = evaluate(eval_env, learner.actor, seeds_for("evaluation", number), args)
+            best.consider(learner.actor, episodes["episode_return"])
+            run.log_evaluation(number, episodes)
+        run.keep(number, learner.actor, evaluate)
+        if run.should_save(number):
+            parts = {"learner": learner, "env": env, "best": best, "memory": rollout}
+            run.save(number, {name: part.state_dict() for name, part in parts.items()})
+
+    if not run.stop_signal:  # the absolute metric: each seed's best policy, measured again over more episodes
+        learner.actor.load_state_dict(best.weights)
+        run.log_absolute(evaluate(make(10 * args.eval_episodes), learner.actor, seeds_for("absolute metric"), args))
+        run.save_policy({"actor": best.weights, "returns": best.returns})
+    screen.summarise(run)
+    return 130 if run.stop_signal else 0
+
+
+if __name__ == "__main__":
+    guarded(main, ALGORITHM)
