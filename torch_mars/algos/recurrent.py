@@ -6,9 +6,9 @@ remembered, h, from step to step:
 
     h_t = GRU(relu(W1 x_t), h_{t-1}),    logits_t = W2 h_t,    h = 0 where an episode begins
 
-What changes, and nothing else: h is kept between rollouts and at the start of each stretch of `--sequence-length` steps;
-a minibatch is whole stretches of whole environments, through which gradients flow back to the stretch's start; its h
-there stays as it was when the rollout was collected. The objectives are those of the three lessons.
+What changes, and nothing else: h is kept between rollouts, and at the start of each stretch of `--sequence-length`
+steps; a minibatch is whole stretches of whole environments, through which gradients flow back to the stretch's start;
+its h there stays as it was when the rollout was collected. The objectives are those of the three lessons.
 
     python torch_mars/algos/recurrent.py --method mars --env paxmen_5a
 
@@ -115,7 +115,7 @@ class Actor(mars.Actor):
     def forward(
         self, obs: Tensor, mask: Tensor | None, memory: Tensor, is_start: Tensor | None = None
     ) -> tuple[Categorical | TanhNormal, Tensor]:
-        """obs [P, S, L, N, N + O], mask [P, S, L, N, A] or None, memory [P, S, N, H]; the policy and the memory then."""
+        """The policy and the memory after obs [P, S, L, N, N + O], mask [P, S, L, N, A] or None, memory [P, S, N, H]."""
         remembered, memory = self.network.remember(obs, memory, is_start)
         output = self.network.answer(remembered)
         if self.is_discrete:
@@ -160,7 +160,7 @@ class Learner:
 
 
 class Rollout(mars.Rollout):
-    """T steps of all environments, and what was remembered at the start of each stretch; the last is of the next one."""
+    """T steps of all environments, and what was remembered at the start of each stretch; the last is the next's."""
 
     def __init__(self, args: Args, env: BatchedEnv, actor: Actor):
         super().__init__(args, env, actor)
@@ -230,7 +230,7 @@ def collect_share(learner: Learner, env: BatchedEnv, noise: Tensor, rollout: Rol
 
 @torch.no_grad()
 def values_of(critic: Critic, rollout: Rollout, part: slice) -> tuple[Tensor, Tensor | None]:
-    """Of the environments `part`: values [P, T + 1, B, 1 or N], those of `final_state`, and stretches' first memories."""
+    """Of the environments `part`: values [P, T + 1, B, 1 or N] and those of `final_state`; memories are stored."""
     state, is_start = (x[:, :, part].transpose(1, 2) for x in (rollout.state, rollout.is_start))
     C = rollout.critic_memory.shape[1] - 1
     length, memory = rollout.log_prob.shape[1] // C, rollout.critic_memory[:, -1, part].clone()
