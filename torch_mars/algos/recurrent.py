@@ -115,7 +115,7 @@ class Actor(mars.Actor):
     def forward(
         self, obs: Tensor, mask: Tensor | None, memory: Tensor, is_start: Tensor | None = None
     ) -> tuple[Categorical | TanhNormal, Tensor]:
-        """The policy and the memory after obs [P, S, L, N, N + O], mask [P, S, L, N, A] or None, memory [P, S, N, H]."""
+        """Policy and memory after obs [P, S, L, N, N + O], mask [P, S, L, N, A] or None, and memory [P, S, N, H]."""
         remembered, memory = self.network.remember(obs, memory, is_start)
         output = self.network.answer(remembered)
         if self.is_discrete:
