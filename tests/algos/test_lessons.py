@@ -99,7 +99,7 @@ def example_rollout(bootstrap):
     args = mars.Args(env="paxmen_4a", num_envs=1, rollout_length=6, bootstrap_truncation=bootstrap)
     env = envs.make("paxmen_4a")
     env.reset()
-    rollout = mars.Rollout(args, env, mars.Actor(env, 8, [torch.Generator()]))
+    rollout = mars.Rollout(args, env, mars.Actor(env, mars.Args(hidden_size=8), [torch.Generator()]))
     rollout.reward = double(REWARD).view(1, 6, 1, 1)
     rollout.state = double(VALUE).view(1, 7, 1, 1)
     rollout.is_done = torch.tensor([False, False, True, False, True, False]).view(1, 6, 1)

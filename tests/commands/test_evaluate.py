@@ -38,10 +38,10 @@ class Lottery(Toy):
 def lottery(tmp_path):
     """An untrained team of three seeds for the Lottery."""
     envs.register("lottery", Lottery)
-    actor = mars.Actor(Lottery(), 8, [torch.Generator().manual_seed(p) for p in range(3)])
+    actor = mars.Actor(Lottery(), mars.Args(hidden_size=8), [torch.Generator().manual_seed(p) for p in range(3)])
     return policies.Trained(
         path=tmp_path, what="best policy", algorithm="mars", task="lottery", env_options={}, seeds=[4, 5, 6],
-        returns=[0.0, 0.0, 0.0], hidden_size=8, weights=actor.state_dict(), lesson=mars,
+        returns=[0.0, 0.0, 0.0], args=mars.Args(hidden_size=8), weights=actor.state_dict(), lesson=mars,
     )  # fmt: skip
 
 

@@ -139,7 +139,7 @@ def test_box_actions_arrive_in_the_bounds_of_their_space(no_process):
     env.reset()
     ts = env.step(torch.tensor([[[0.5], [2.5]], [[-1.0], [1.0]]]))
     assert ts.reward.tolist() == [[0.5, 4.0], [0.0, 2.0]] and env.action_space.high.tolist() == [2.0]
-    assert mars.Actor(env, 4, [torch.Generator()]).action_shape == (1,)
+    assert mars.Actor(env, mars.Args(hidden_size=4), [torch.Generator()]).action_shape == (1,)
 
 
 def test_box_actions_stay_within_their_bounds_and_the_state_may_be_missing():

@@ -46,7 +46,9 @@ def policy_file(path, task, weights, seeds=(7, 8), **env_options):
 
 def fresh_weights(task, seeds=2, gain=100.0):
     """Of untrained networks whose answers are far from each other."""
-    actor = mars.Actor(envs.make(task), 8, [torch.Generator().manual_seed(p) for p in range(seeds)])
+    actor = mars.Actor(
+        envs.make(task), mars.Args(hidden_size=8), [torch.Generator().manual_seed(p) for p in range(seeds)]
+    )
     actor.network.head.weight.data *= gain
     actor.network.head.bias.data.normal_(generator=torch.Generator().manual_seed(9))
     return actor.state_dict()
@@ -176,7 +178,7 @@ def test_ties_and_agents_to_whom_all_is_forbidden(format, tmp_path):
 def test_the_sentence_on_drawing_is_how_training_draws():
     noise = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     mean, std = torch.tensor([0.3, -2.0]), torch.tensor([0.5, 1.5])
-    actor = mars.Actor(envs.make("aerojax_2v2"), 8, [torch.Generator()])
+    actor = mars.Actor(envs.make("aerojax_2v2"), mars.Args(hidden_size=8), [torch.Generator()])
     actor.low, actor.high = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 5.0])
     policy = TanhNormal(mean, torch.log(torch.expm1(std - 1e-3)))
     names = {"mean": mean, "std": std, "noise": noise, "low": actor.low, "high": actor.high, "tanh": torch.tanh}
@@ -215,7 +217,9 @@ def test_an_environment_and_a_lesson_of_ones_own(tmp_path, monkeypatch, capsys):
     import my_lesson
     from my_env import Gather
 
-    actor = my_lesson.Actor(envs.make(Gather, num_agents=3), 8, [torch.Generator().manual_seed(0)])
+    actor = my_lesson.Actor(
+        envs.make(Gather, num_agents=3), my_lesson.Args(hidden_size=8), [torch.Generator().manual_seed(0)]
+    )
     policy_file(tmp_path / "policy.pt", "my_env:Gather", actor.state_dict(), [4], num_agents=3)
     content = files.load_checkpoint(tmp_path / "policy.pt")
     files.save_checkpoint(tmp_path / "policy.pt", {**content, "algorithm": "mine"})

@@ -42,7 +42,7 @@ def observations(run, num_envs=16, steps=3):
 def lesson_actor(run, weights):
     settings = files.read_yaml(run / "config.yaml")
     env = envs.make(settings["env"], **settings["env_options"])
-    actor = mars.Actor(env, settings["hidden_size"], [torch.Generator(), torch.Generator()])
+    actor = mars.Actor(env, mars.Args(hidden_size=settings["hidden_size"]), [torch.Generator(), torch.Generator()])
     actor.load_state_dict(weights)
     return actor
 
@@ -50,10 +50,10 @@ def lesson_actor(run, weights):
 def untrained(task, **options):
     """A Policy with fresh weights."""
     env = envs.make(task, **options)
-    weights = mars.Actor(env, 8, [torch.Generator().manual_seed(1)]).state_dict()
+    weights = mars.Actor(env, mars.Args(hidden_size=8), [torch.Generator().manual_seed(1)]).state_dict()
     trained = policies.Trained(
         path=Path("nowhere"), what="best policy", algorithm="mars", task=task, env_options=options, seeds=[0],
-        returns=[0.0], hidden_size=8, weights=weights, lesson=mars,
+        returns=[0.0], args=mars.Args(hidden_size=8), weights=weights, lesson=mars,
     )  # fmt: skip
     return lambda **settings: policies.Policy(
         trained, **{"device": "cpu", "greedy": False, "seed": 0, "policy_seed": None, **settings}
@@ -67,8 +67,7 @@ def untrained(task, **options):
 def test_actions_are_those_of_the_lessons_network(tiny_run, place, seed):
     env, obs = observations(tiny_run)
     actor = lesson_actor(tiny_run, files.load_checkpoint(tiny_run / "policy.pt")["actor"])
-    ids = torch.eye(env.num_agents).expand(len(obs), -1, -1)
-    logits = actor(torch.cat([ids, obs], -1).expand(2, -1, -1, -1), None).log_probs[place]
+    logits = actor(obs.expand(2, -1, -1, -1), None).log_probs[place]
     policy = torch_mars.load_policy(tiny_run, greedy=True, policy_seed=seed)
     assert torch.equal(policy(obs), logits.argmax(-1))
 

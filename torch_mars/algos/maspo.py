@@ -30,8 +30,9 @@ from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, State, TimeStep
 from torch_mars.nn import inductor, optimizers, speed
-from torch_mars.nn.diagnostics import of_episodes, of_minibatch, over_minibatches
-from torch_mars.nn.distributions import Categorical, TanhNormal
+from torch_mars.nn.diagnostics import of_episodes, of_minibatch, over_minibatches, weights_of
+from torch_mars.nn.distributions import Categorical, Policy, TanhNormal
+from torch_mars.nn.inputs import Inputs, Running, Unchanged
 from torch_mars.nn.layers import Linear
 from torch_mars.run import record, screen, settings
 from torch_mars.run.cli import guarded
@@ -50,25 +51,6 @@ class Args(RunArgs):
     """asymmetric ablation, with --clip-low: the upper target is 1 + clip_high; replaces clip"""
 
     # ---- the same in every lesson from here to the objective ----
-    # ---- task and length ----
-    env: str = "paxmen_5a"
-    """task, one of torch_mars.envs.tasks(), or my_module:MyEnvironment of your own"""
-    env_options: dict = field(default_factory=dict)
-    """options of the environment that differ from the task's, e.g. '{max_steps: 50}'"""
-    total_steps: int = 4_000_000
-    """environment steps per seed; 40e6, 40M and 500k are numbers too"""
-    num_envs: int = 64
-    """environments per seed"""
-    num_seeds: int = 1
-    """seeds trained side by side in this process: seed, seed + 1, ..."""
-    seed: int = 0
-    """first seed"""
-    cuda_graphs: bool = True
-    """whether a GPU replays each iteration as one CUDA graph: the same numbers, several times faster"""
-    matmul_precision: str = "highest"
-    """of float32 products: highest; high: TF32 on a GPU; medium: also bfloat16, where a processor has it"""
-    compile: bool = False
-    """whether losses, and on a GPU the steps of environments and policy, are compiled first: faster after a while"""
     # ---- learning ----
     rollout_length: int = 128
     """steps of every environment between two updates"""
@@ -104,6 +86,18 @@ class Args(RunArgs):
     """scale of the critic's first values; lower where raw units in the state make them large beside returns"""
     bootstrap_truncation: bool = False
     """whether a time limit is bootstrapped with the value of the last state, instead of counting as an end"""
+    anneal_lr: bool = False
+    """whether both learning rates fall to 0, by the same amount every update"""
+    normalise_obs: bool = False
+    """whether networks see observations and states with mean 0 and deviation 1 over all that came before"""
+    normalise_values: bool = False
+    """whether the critic predicts returns with mean 0 and deviation 1; value_clip is then in units of that deviation"""
+    shared_policy: bool = True
+    """whether all agents act by the same weights; otherwise each has an actor of its own"""
+    agent_id: bool = True
+    """whether a one-hot id stands in front of what an agent sees"""
+    ignore_inactive: bool = False
+    """whether agents that are out of the game are left out of objective, entropy and diagnostics"""
 
 
 # ---- the objective: where the three lessons differ ----
@@ -145,72 +139,49 @@ def bound(log_ratio: Tensor, limit: float = 20.0) -> Tensor:
 
 
 class Network(nn.Module):
-    """Two hidden layers: [P, ..., inputs] -> [P, ..., outputs]."""
+    """Two hidden layers: [P, ..., inputs] -> [P, ..., outputs]; for `agents`, [P, ..., N, inputs], N such networks."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, gain: float, generators: list[torch.Generator]):
+    def __init__(self, inputs: int, hidden: int, outputs: int, gain: float, generators: list, agents: int = 0):
         super().__init__()
-        self.hidden_1 = Linear(inputs, hidden, 2**0.5, generators, relu=True)
-        self.hidden_2 = Linear(hidden, hidden, 2**0.5, generators, relu=True)
-        self.head = Linear(hidden, outputs, gain, generators)
+        self.hidden_1 = Linear(inputs, hidden, 2**0.5, generators, agents, relu=True)
+        self.hidden_2 = Linear(hidden, hidden, 2**0.5, generators, agents, relu=True)
+        self.head = Linear(hidden, outputs, gain, generators, agents)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.hidden_2(self.hidden_1(x.flatten(1, -2)))).view(*x.shape[:-1], -1)
+        return self.head.by_rows(lambda rows: self.head(self.hidden_2(self.hidden_1(rows))), x)
 
 
-class Actor(nn.Module):
-    """One policy for all agents, told apart by a one-hot id in front of the observation."""
+class Actor(Policy):
+    """One policy for all agents, or one for each, told apart by a one-hot id in front of the observation."""
 
-    def __init__(self, env: BatchedEnv, hidden: int, generators: list[torch.Generator]):
-        super().__init__()
-        self.is_discrete = hasattr(env.action_space, "n")
-        outputs = int(env.action_space.n) if self.is_discrete else env.action_space.shape[0]
-        self.action_shape = () if self.is_discrete else (outputs,)
-        self.network = Network(env.num_agents + env.observation_size, hidden, outputs, 0.01, generators)
-        if not self.is_discrete:
-            self.log_std = nn.Parameter(torch.zeros(len(generators), outputs, dtype=torch.float32, device="cpu"))
-            self.register_buffer("low", torch.from_numpy(env.action_space.low), persistent=False)
-            self.register_buffer("high", torch.from_numpy(env.action_space.high), persistent=False)
+    NETWORK = Network
+
+    def __init__(self, env: BatchedEnv, args: "Args", generators: list[torch.Generator]):
+        N, P, agents = env.num_agents, len(generators), 0 if args.shared_policy else env.num_agents
+        super().__init__(env.action_space, P, agents)
+        self.inputs = Inputs(env.observation_size, N if args.agent_id else 0, args, P)
+        self.network = self.NETWORK(self.inputs.size, args.hidden_size, self.outputs, 0.01, generators, agents)
 
     def forward(self, obs: Tensor, mask: Tensor | None) -> Categorical | TanhNormal:
-        """obs [P, ..., N, N + O], mask [P, ..., N, A] or None."""
-        output = self.network(obs)
-        if self.is_discrete:
-            return Categorical(output, mask)
-        return TanhNormal(output, self.log_std.view(-1, *[1] * (output.dim() - 2), output.shape[-1]))
-
-    def noise(self, key: Tensor, *shape: int) -> tuple[Tensor, Tensor]:
-        """Random numbers [P, *shape] as `sample` and `entropy` want them, from keys [P]; and the keys moved on."""
-        shape = (*shape, *self.action_shape)
-        draw = rng.uniform if self.is_discrete else rng.normal
-        noise, key = rng.in_pieces(draw, key, torch.Size(shape).numel())
-        return noise.view(len(key), *shape), key
-
-    def to_env(self, action: Tensor) -> Tensor:
-        """[P, B, N, ...] -> [P * B, N, ...], in the bounds of the environment."""
-        action = action.flatten(0, 1)
-        if self.is_discrete:
-            return action
-        return self.low + (action.nan_to_num() + 1) / 2 * (self.high - self.low)  # nan: of a seed that has diverged
-
-
-def with_ids(obs: Tensor) -> Tensor:
-    """[..., N, O] -> [..., N, N + O]: each agent's id, one-hot, in front of what it sees."""
-    agent_id = torch.eye(obs.shape[-2], dtype=obs.dtype, device=obs.device).expand(*obs.shape[:-1], -1)
-    return torch.cat([agent_id, obs], -1)
+        """obs [P, ..., N, O], mask [P, ..., N, A] or None."""
+        return self.distribution(self.network(self.inputs(obs)), mask)
 
 
 class Critic(Network):
     """Values of a state [P, ..., S], one or one for each agent; independent: of each agent's obs [P, ..., N, O]."""
 
     def __init__(self, args: "Args", env: BatchedEnv, generators: list[torch.Generator]):
-        self.is_independent = args.independent
-        inputs = env.num_agents + env.observation_size if args.independent else env.state_size
-        values = env.num_agents if args.value_per_agent and not args.independent else 1
-        super().__init__(inputs, args.hidden_size, values, args.critic_gain, generators)
+        N, P = env.num_agents, len(generators)
+        size, ids = (env.observation_size, N if args.agent_id else 0) if args.independent else (env.state_size, 0)
+        values = N if args.value_per_agent and not args.independent else 1
+        super().__init__(ids + size, args.hidden_size, values, args.critic_gain, generators)
+        self.inputs, self.is_independent = Inputs(size, ids, args, P), args.independent
+        self.returns = Running(P, 1) if args.normalise_values else Unchanged()  # from its units to those of returns
 
     def forward(self, seen: Tensor) -> Tensor:
         """[P, ..., 1 or N]"""
-        return super().forward(with_ids(seen)).squeeze(-1) if self.is_independent else super().forward(seen)
+        values = super().forward(self.inputs(seen))
+        return values.squeeze(-1) if self.is_independent else values
 
 
 class Learner:
@@ -218,7 +189,7 @@ class Learner:
 
     def __init__(self, args: Args, env: BatchedEnv, seeds: list[int]):
         generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
-        self.actor = Actor(env, args.hidden_size, generators).to(env.device)
+        self.actor = Actor(env, args, generators).to(env.device)
         self.critic = Critic(args, env, generators).to(env.device)
         self.actor_optimizer = optimizers.Adam(self.actor.parameters(), args.actor_lr, args.adam_eps)
         self.critic_optimizer = optimizers.Adam(self.critic.parameters(), args.critic_lr, args.adam_eps)
@@ -234,6 +205,11 @@ class Learner:
         self.key = content["key"].to(self.key.device)
         for part in self.PARTS:
             getattr(self, part).load_state_dict(content[part])
+
+    def anneal(self, remaining: float) -> None:
+        """Learning rates are this share of what they were at first."""
+        self.actor_optimizer.anneal(remaining)
+        self.critic_optimizer.anneal(remaining)
 
 
 # ---- rollout ----
@@ -255,8 +231,11 @@ class Rollout:
             self.state = self.obs if args.independent else self.obs.flatten(3)
         else:
             self.state = zeros(P, T + 1, B, env.state_size)
-        mask = env.observe().action_mask
-        self.mask = None if mask is None else zeros(P, T, B, *mask.shape[1:], dtype=torch.bool)
+        ts = env.observe()
+        self.mask = None if ts.action_mask is None else zeros(P, T, B, *ts.action_mask.shape[1:], dtype=torch.bool)
+        can_be_out = getattr(ts, "is_active", None) is not None
+        settings.require(args, "ignore_inactive", can_be_out or not args.ignore_inactive, "here all agents always act")
+        self.is_active = zeros(P, T, B, N, dtype=torch.bool) if args.ignore_inactive else None
         self.action = zeros(P, T, B, N, *actor.action_shape, dtype=torch.int64 if actor.is_discrete else torch.float32)
         self.log_prob = zeros(P, T, B, N)
         self.reward = zeros(P, T, B, K)
@@ -268,7 +247,7 @@ class Rollout:
 
 def act(obs: Tensor, mask: Tensor | None, noise: Tensor, actor: Actor) -> tuple[Tensor, Tensor]:
     """Sampled actions and their log-probabilities [P, B, N], for what is seen [P, B, N, O]."""
-    policy = actor(with_ids(obs), mask)
+    policy = actor(obs, mask)
     action = policy.sample(noise)
     return action, policy.log_prob(action)
 
@@ -295,6 +274,8 @@ def collect_share(learner: Learner, env: BatchedEnv, noise: Tensor, rollout: Rol
         mask = None if ts.action_mask is None else ts.action_mask.view(P, B, N, -1)
         if mask is not None:
             rollout.mask[:, t] = mask
+        if rollout.is_active is not None:
+            rollout.is_active[:, t] = ts.is_active.view(P, B, N)
         action, log_prob = learner.act(rollout.obs[:, t], mask, noise[:, t], learner.actor)
         rollout.action[:, t], rollout.log_prob[:, t] = action, log_prob
         ts = env.step(learner.actor.to_env(action))
@@ -331,20 +312,26 @@ def compute_gae(reward: Tensor, value: Tensor, is_done: Tensor, gamma: float, ga
 
 @torch.no_grad()
 def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor]:
-    """Advantages [P, T, B, 1 or N] and the values at collection, alike; their sum is the value target."""
-    value = speed.in_portions(learner.critic, rollout.state)
-    reward = rollout.reward
+    """Advantages [P, T, B, 1 or N]; the critic's answers at collection and its targets, alike, in its own units."""
+    returns, answer = learner.critic.returns, speed.in_portions(learner.critic, rollout.state)
+    value, reward = returns.undo(answer), rollout.reward
     if args.bootstrap_truncation:  # what the time limit cut off belongs to the last reward
-        final_value = speed.in_portions(learner.critic, rollout.final_state)
+        final_value = returns.undo(speed.in_portions(learner.critic, rollout.final_state))
         reward = reward + args.gamma * final_value * rollout.is_truncated[..., None]
     advantage = compute_gae(reward, value, rollout.is_done[..., None], args.gamma, args.gae_lambda)
-    return advantage, value[:, :-1]
+    target = advantage + value[:, :-1]
+    returns.learn(target)
+    return advantage, answer[:, :-1], returns(target)
 
 
-def normalise(advantage: Tensor) -> Tensor:
+def normalise(advantage: Tensor, weight: Tensor | None = None) -> Tensor:
     """Zero mean and unit (population) deviation over a minibatch [P, rows, K], for each seed by itself."""
-    mean = advantage.mean((1, 2), keepdim=True)
-    return (advantage - mean) / (advantage.std((1, 2), correction=0, keepdim=True) + 1e-8)
+    if weight is None or advantage.shape[2] == 1:
+        mean, deviation = (f((1, 2), keepdim=True) for f in (advantage.mean, partial(advantage.std, correction=0)))
+    else:  # those of agents that act
+        mean = (advantage * weight).mean((1, 2), keepdim=True)
+        deviation = ((advantage - mean).square() * weight).mean((1, 2), keepdim=True).sqrt()
+    return (advantage - mean) / (deviation + 1e-8)
 
 
 # ---- update ----
@@ -361,18 +348,22 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
     return x.flatten(0, 2).index_select(0, rows.flatten()).view(*rows.shape, *x.shape[3:])
 
 
-def losses(nudge: Tensor, rows: Tensor, normalised: Tensor, noise: Tensor | None, whole: tuple, learner: Learner, args):
+def losses(
+    nudge: Tensor, rows: Tensor, normalised: Tensor, weight: Tensor | None, noise: Tensor | None,
+    whole: tuple[Rollout, Tensor, Tensor], learner: Learner, args: Args,
+):  # fmt: skip
     """What environment steps `rows` [P, rows] add to the loss of a minibatch, and what is to be known of each."""
     rollout, value, target = whole
     P, T, B, N = rollout.log_prob.shape
     rows_seen = rows + B * torch.arange(P, device=rows.device)[:, None]  # of what is seen there are T + 1 steps
     mask = None if rollout.mask is None else take(rollout.mask, rows)
-    policy = learner.actor(with_ids(take(rollout.obs, rows_seen)), mask)
+    policy = learner.actor(take(rollout.obs, rows_seen), mask)
     log_ratio = policy.log_prob(take(rollout.action, rows)) - take(rollout.log_prob, rows)
     log_ratio = log_ratio + nudge  # zeros [P, rows, N]: their gradient is the objective's force on each sample
-    objective = policy_objective(log_ratio, normalised.expand_as(log_ratio), args).mean(2)
-    entropy = policy.entropy(noise).mean(2)
-    actor_loss = -objective - args.entropy_coef * entropy
+    objective = policy_objective(log_ratio, normalised.expand_as(log_ratio), args)
+    objective, entropy = (x if weight is None else x * weight for x in (objective, policy.entropy(noise)))
+    entropy = entropy.mean(2)
+    actor_loss = -objective.mean(2) - args.entropy_coef * entropy
     new_value = learner.critic(take(rollout.state, rows_seen))
     errors = value_loss(new_value, take(value, rows), take(target, rows), args.value_clip)
     critic_loss = args.value_coef * errors.mean(2)
@@ -380,25 +371,29 @@ def losses(nudge: Tensor, rows: Tensor, normalised: Tensor, noise: Tensor | None
     return loss, {"actor_loss": actor_loss, "critic_loss": critic_loss, "entropy": entropy, "log_ratio": log_ratio}
 
 
-def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner, args: Args) -> dict[str, Tensor]:
+def update(
+    rollout: Rollout, advantage: Tensor, value: Tensor, target: Tensor, learner: Learner, args: Args
+) -> dict[str, Tensor]:
     """`epochs` passes over the rollout in minibatches of whole environment steps; diagnostics [P] by name."""
     P, T, B, N = rollout.log_prob.shape
     first = T * B * torch.arange(P, device=advantage.device)[:, None]  # row of each seed
-    whole = (rollout, value, advantage + value)
+    whole = (rollout, value, target)
     loss = partial(inductor.compiled(losses, args, "losses and gradients"), whole=whole, learner=learner, args=args)
     parameters, noise, logged = [*learner.actor.parameters(), *learner.critic.parameters()], None, []
     for _ in range(args.epochs):
         order, learner.key = rng.permutation(learner.key, T * B)
         for rows in (first + order).chunk(args.minibatches, 1):
-            normalised = normalise(take(advantage, rows))
+            is_active = None if rollout.is_active is None else take(rollout.is_active, rows)
+            weight = None if is_active is None else weights_of(is_active)
+            normalised = normalise(take(advantage, rows), weight)
             if not learner.actor.is_discrete:  # a Categorical's entropy is exact, a TanhNormal's estimated
                 noise, learner.key = learner.actor.noise(learner.key, rows.shape[1], N)
-            seen = speed.differentiate(loss, (rows, normalised, noise), N, parameters)
+            seen = speed.differentiate(loss, (rows, normalised, weight, noise), N, parameters)
             norms = {
                 "actor_grad_norm": learner.actor_optimizer.apply_gradients(args.max_grad_norm),
                 "critic_grad_norm": learner.critic_optimizer.apply_gradients(args.max_grad_norm),
             }
-            logged.append({**of_minibatch(seen, ratio_range(args)), **norms})
+            logged.append({**of_minibatch(seen, ratio_range(args), is_active), **norms})
     return over_minibatches({name: torch.stack([one[name] for one in logged]) for name in logged[0]})
 
 
@@ -411,8 +406,9 @@ def iteration(
     """Rollout, advantages, update; the numbers to log [P]. What is not in `carry` is changed in place."""
     env.state, learner.key = carry
     collect(rollout, env, learner)
-    advantage, value = advantages(rollout, learner, args)
-    diagnostics = update(rollout, advantage, value, learner, args)
+    diagnostics = update(rollout, *advantages(rollout, learner, args), learner, args)
+    learner.actor.inputs.learn(rollout.obs[:, :-1])
+    learner.critic.inputs.learn(rollout.state[:, :-1])
     return (env.state, learner.key), {**of_episodes(rollout.is_done, rollout.info), **diagnostics}
 
 
@@ -426,7 +422,7 @@ def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dic
 
     def step(carry: tuple) -> tuple:
         env.state, obs, mask, key, is_over, result = carry
-        obs = with_ids(obs.view(P, -1, N, env.observation_size))
+        obs = obs.view(P, -1, N, env.observation_size)
         policy = actor(obs, None if mask is None else mask.view(P, -1, N, mask.shape[-1]))
         noise, key = actor.noise(key, obs.shape[1], N)
         ts = env.step(actor.to_env(policy.mode() if args.eval_greedy else policy.sample(noise)))
@@ -476,6 +472,8 @@ def train(args: Args, run: record.Run) -> int:
     if args.cuda_graphs and env.device.type == "cuda":
         iterate = speed.CudaGraph(iterate, run.say)
     for number in run.updates():
+        if args.anneal_lr:
+            learner.anneal(1 - (number - 1) / run.last_update)
         (env.state, learner.key), numbers = iterate((env.state, learner.key))
         run.log_update(number, numbers)
         good.keep(run.is_good)

@@ -25,12 +25,13 @@ from torch import Tensor, nn
 
 from torch_mars import envs
 from torch_mars.algos import mappo, mars, maspo
-from torch_mars.algos.mars import compute_gae, normalise, value_loss, with_ids
+from torch_mars.algos.mars import compute_gae, normalise, value_loss
 from torch_mars.envs import pool, rng
 from torch_mars.envs.core import BatchedEnv, State, TimeStep
 from torch_mars.nn import inductor, optimizers, speed
-from torch_mars.nn.diagnostics import of_episodes, of_minibatch, over_minibatches
+from torch_mars.nn.diagnostics import of_episodes, of_minibatch, over_minibatches, weights_of
 from torch_mars.nn.distributions import Categorical, TanhNormal
+from torch_mars.nn.inputs import Inputs, Running, Unchanged
 from torch_mars.nn.layers import Linear
 from torch_mars.nn.recurrence import GRU
 from torch_mars.run import record, screen, settings
@@ -85,55 +86,51 @@ def policy_objective(log_ratio: Tensor, advantage: Tensor, args) -> Tensor:
 class Network(nn.Module):
     """A layer, memory, a layer: sequences [P, S, L, ..., inputs] -> [P, S, L, ..., outputs]."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, gain: float, generators: list[torch.Generator]):
+    def __init__(self, inputs: int, hidden: int, outputs: int, gain: float, generators: list, agents: int = 0):
         super().__init__()
-        self.hidden_1 = Linear(inputs, hidden, 2**0.5, generators, relu=True)
-        self.gru = GRU(hidden, hidden, generators)
-        self.head = Linear(hidden, outputs, gain, generators)
+        self.hidden_1 = Linear(inputs, hidden, 2**0.5, generators, agents, relu=True)
+        self.gru = GRU(hidden, hidden, generators, agents)
+        self.head = Linear(hidden, outputs, gain, generators, agents)
 
     def remember(self, x: Tensor, memory: Tensor, is_start: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What is remembered after every step [P, S, L, ..., H], and after the last, from what was before the first."""
-        hidden = self.hidden_1(x.flatten(1, -2)).view(*x.shape[:-1], -1)
-        return self.gru(hidden, memory, is_start)
+        return self.gru(self.hidden_1.by_rows(self.hidden_1, x), memory, is_start)
 
     def answer(self, remembered: Tensor) -> Tensor:
-        return self.head(remembered.flatten(1, -2)).view(*remembered.shape[:-1], -1)
+        return self.head.by_rows(self.head, remembered)
 
 
 class Actor(mars.Actor):
-    """One policy for all agents; each has a memory of its own, [P, S, N, H]."""
+    """One policy for all agents, or one for each; each agent has a memory of its own, [P, S, N, H]."""
 
-    def __init__(self, env: BatchedEnv, hidden: int, generators: list[torch.Generator]):
-        super().__init__(env, hidden, generators)
-        self.hidden_size, outputs = hidden, self.network.head.weight.shape[1]
-        self.network = Network(env.num_agents + env.observation_size, hidden, outputs, 0.01, generators)
+    NETWORK = Network
 
-    def nothing(self, *shape: int) -> Tensor:
-        """The memory at the start of an episode."""
-        return torch.zeros(*shape, self.hidden_size, dtype=torch.float32, device=self.network.head.weight.device)
+    def initial_memory(self, *shape: int) -> Tensor:
+        """[*shape, H], the memory at the start of an episode."""
+        weight = self.network.head.weight
+        return weight.new_zeros(*shape, weight.shape[-1]).detach()
 
     def forward(
         self, obs: Tensor, mask: Tensor | None, memory: Tensor, is_start: Tensor | None = None
     ) -> tuple[Categorical | TanhNormal, Tensor]:
-        """Policy and memory after obs [P, S, L, N, N + O], mask [P, S, L, N, A] or None, and memory [P, S, N, H]."""
-        remembered, memory = self.network.remember(obs, memory, is_start)
-        output = self.network.answer(remembered)
-        if self.is_discrete:
-            return Categorical(output, mask), memory
-        return TanhNormal(output, self.log_std.view(-1, *[1] * (output.dim() - 2), output.shape[-1])), memory
+        """Policy and memory after obs [P, S, L, N, O], mask [P, S, L, N, A] or None, and memory [P, S, N, H]."""
+        remembered, memory = self.network.remember(self.inputs(obs), memory, is_start)
+        return self.distribution(self.network.answer(remembered), mask), memory
 
 
 class Critic(Network):
     """Values of states [P, S, L, S'], one or one for each agent; independent: of each agent's obs [P, S, L, N, O]."""
 
     def __init__(self, args: Args, env: BatchedEnv, generators: list[torch.Generator]):
-        self.is_independent = args.independent
-        inputs = env.num_agents + env.observation_size if args.independent else env.state_size
-        values = env.num_agents if args.value_per_agent and not args.independent else 1
-        super().__init__(inputs, args.hidden_size, values, args.critic_gain, generators)
+        N, P = env.num_agents, len(generators)
+        size, ids = (env.observation_size, N if args.agent_id else 0) if args.independent else (env.state_size, 0)
+        values = N if args.value_per_agent and not args.independent else 1
+        super().__init__(ids + size, args.hidden_size, values, args.critic_gain, generators)
+        self.inputs, self.is_independent = Inputs(size, ids, args, P), args.independent
+        self.returns = Running(P, 1) if args.normalise_values else Unchanged()  # from its units to those of returns
 
     def remember(self, seen: Tensor, memory: Tensor, is_start: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return super().remember(with_ids(seen) if self.is_independent else seen, memory, is_start)
+        return super().remember(self.inputs(seen), memory, is_start)
 
     def answer(self, remembered: Tensor) -> Tensor:
         """[P, S, L, 1 or N]"""
@@ -141,19 +138,17 @@ class Critic(Network):
         return values.squeeze(-1) if self.is_independent else values
 
 
-class Learner:
+class Learner(mars.Learner):
     """What training changes: networks, optimisers, and the keys of the policy's random numbers [P]."""
 
     def __init__(self, args: Args, env: BatchedEnv, seeds: list[int]):
         generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
-        self.actor = Actor(env, args.hidden_size, generators).to(env.device)
+        self.actor = Actor(env, args, generators).to(env.device)
         self.critic = Critic(args, env, generators).to(env.device)
         self.actor_optimizer = optimizers.Adam(self.actor.parameters(), args.actor_lr, args.adam_eps)
         self.critic_optimizer = optimizers.Adam(self.critic.parameters(), args.critic_lr, args.adam_eps)
         self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
         self.act = inductor.compiled_on_gpu(act, args, "the policy")
-
-    PARTS, state_dict, load_state_dict = mars.Learner.PARTS, mars.Learner.state_dict, mars.Learner.load_state_dict
 
 
 # ---- rollout ----
@@ -165,8 +160,8 @@ class Rollout(mars.Rollout):
     def __init__(self, args: Args, env: BatchedEnv, actor: Actor):
         super().__init__(args, env, actor)
         P, B, N, C = args.num_seeds, args.num_envs, env.num_agents, args.rollout_length // args.sequence_length
-        self.actor_memory = actor.nothing(P, C + 1, B, N)
-        self.critic_memory = actor.nothing(P, C + 1, B, *([N] if args.independent else []))
+        self.actor_memory = actor.initial_memory(P, C + 1, B, N)
+        self.critic_memory = actor.initial_memory(P, C + 1, B, *([N] if args.independent else []))
         self.is_start = torch.zeros(P, args.rollout_length + 1, B, dtype=torch.bool, device=env.device)
 
     def state_dict(self) -> dict:
@@ -179,7 +174,7 @@ class Rollout(mars.Rollout):
 
 def act(obs: Tensor, mask: Tensor | None, noise: Tensor, memory: Tensor, actor: Actor) -> tuple[Tensor, Tensor, Tensor]:
     """Sampled actions and their log-probabilities [P, B, N], for what is seen [P, B, N, O]; the memory then."""
-    policy, memory = actor(with_ids(obs)[:, :, None], None if mask is None else mask[:, :, None], memory)
+    policy, memory = actor(obs[:, :, None], None if mask is None else mask[:, :, None], memory)
     action = policy.sample(noise[:, :, None])
     return action.squeeze(2), policy.log_prob(action).squeeze(2), memory
 
@@ -209,6 +204,8 @@ def collect_share(learner: Learner, env: BatchedEnv, noise: Tensor, rollout: Rol
         mask = None if ts.action_mask is None else ts.action_mask.view(P, B, N, -1)
         if mask is not None:
             rollout.mask[:, t] = mask
+        if rollout.is_active is not None:
+            rollout.is_active[:, t] = ts.is_active.view(P, B, N)
         action, log_prob, memory = learner.act(rollout.obs[:, t], mask, noise[:, t], memory, learner.actor)
         rollout.action[:, t], rollout.log_prob[:, t] = action, log_prob
         ts = env.step(learner.actor.to_env(action))
@@ -255,17 +252,20 @@ def values_of(critic: Critic, rollout: Rollout, part: slice) -> tuple[Tensor, Te
 
 
 @torch.no_grad()
-def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor]:
-    """Advantages [P, T, B, 1 or N] and the values at collection, alike; their sum is the value target."""
+def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor, Tensor]:
+    """Advantages [P, T, B, 1 or N]; the critic's answers at collection and its targets, alike, in its own units."""
     samples = rollout.state[0, :, 0].numel() // rollout.state.shape[-1]
     parts = speed.portions(rollout.state[:, 0], samples)
     found = pool.run([partial(values_of, learner.critic, rollout, part) for part in parts])
-    value, final_value = (None if x[0] is None else torch.cat(x, 2) for x in zip(*found))
-    reward = rollout.reward
-    if final_value is not None:  # what the time limit cut off belongs to the last reward
-        reward = reward + args.gamma * final_value * rollout.is_truncated[..., None]
+    answer, final = (None if x[0] is None else torch.cat(x, 2) for x in zip(*found))
+    returns, reward = learner.critic.returns, rollout.reward
+    value = returns.undo(answer)
+    if final is not None:  # what the time limit cut off belongs to the last reward
+        reward = reward + args.gamma * returns.undo(final) * rollout.is_truncated[..., None]
     advantage = compute_gae(reward, value, rollout.is_done[..., None], args.gamma, args.gae_lambda)
-    return advantage, value[:, :-1]
+    target = advantage + value[:, :-1]
+    returns.learn(target)
+    return advantage, answer[:, :-1], returns(target)
 
 
 # ---- update ----
@@ -280,8 +280,9 @@ def take(x: Tensor, sequences: Tensor, length: int) -> Tensor:
 
 
 def losses(
-    nudge: Tensor, sequences: Tensor, normalised: Tensor, noise: Tensor | None, whole: tuple, learner: Learner, args
-):
+    nudge: Tensor, sequences: Tensor, normalised: Tensor, weight: Tensor | None, noise: Tensor | None,
+    whole: tuple[Rollout, Tensor, Tensor], learner: Learner, args: Args,
+):  # fmt: skip
     """What sequences [P, S] add to the loss of a minibatch, and what is to be known of each of their steps."""
     rollout, value, target = whole
     P, T, B, N = rollout.log_prob.shape
@@ -294,11 +295,12 @@ def losses(
         take(x, sequences, 1).squeeze(2) for x in (rollout.actor_memory, rollout.critic_memory)
     )
     mask, is_start = None if rollout.mask is None else of(rollout.mask), of(rollout.is_start)
-    policy, _ = learner.actor(with_ids(of(rollout.obs)), mask, actor_memory, is_start)
+    policy, _ = learner.actor(of(rollout.obs), mask, actor_memory, is_start)
     log_ratio = policy.log_prob(of(rollout.action)) - of(rollout.log_prob)
     log_ratio = log_ratio + nudge.view_as(log_ratio)  # zeros: their gradient is the objective's force on each sample
-    objective = policy_objective(log_ratio, normalised.expand_as(log_ratio), args).mean(3)
-    entropy = policy.entropy(None if noise is None else noise.view(*log_ratio.shape, -1)).mean(3)
+    objective = policy_objective(log_ratio, normalised.expand_as(log_ratio), args)
+    entropy = policy.entropy(None if noise is None else noise.view(*log_ratio.shape, -1))
+    objective, entropy = ((x if weight is None else x * weight).mean(3) for x in (objective, entropy))
     actor_loss = -objective - args.entropy_coef * entropy
     new_value = learner.critic.answer(learner.critic.remember(of(rollout.state), critic_memory, is_start)[0])
     critic_loss = args.value_coef * value_loss(new_value, of(value), of(target), args.value_clip).mean(3)
@@ -307,26 +309,30 @@ def losses(
     return loss, {name: x.flatten(1, 2) for name, x in seen.items()}
 
 
-def update(rollout: Rollout, advantage: Tensor, value: Tensor, learner: Learner, args: Args) -> dict[str, Tensor]:
+def update(
+    rollout: Rollout, advantage: Tensor, value: Tensor, target: Tensor, learner: Learner, args: Args
+) -> dict[str, Tensor]:
     """`epochs` passes over the rollout in minibatches of whole sequences; diagnostics [P] by name."""
     P, T, B, N = rollout.log_prob.shape
     L, allowed = args.sequence_length, ratio_range(args)
-    whole = (rollout, value, advantage + value)
+    whole = (rollout, value, target)
     loss = partial(inductor.compiled(losses, args, "losses and gradients"), whole=whole, learner=learner, args=args)
     parameters, noise, logged = [*learner.actor.parameters(), *learner.critic.parameters()], None, []
     for _ in range(args.epochs):
         order, learner.key = rng.permutation(learner.key, T // L * B)
         for sequences in order.chunk(args.minibatches, 1):
-            chosen = take(advantage, sequences, L)
-            normalised = normalise(chosen.flatten(1, 2)).view_as(chosen)
+            is_active = None if rollout.is_active is None else take(rollout.is_active, sequences, L).flatten(1, 2)
+            weight = None if is_active is None else weights_of(is_active)
+            normalised = normalise(take(advantage, sequences, L).flatten(1, 2), weight)
+            normalised, weight = (x if x is None else x.unflatten(1, (-1, L)) for x in (normalised, weight))
             if not learner.actor.is_discrete:  # a Categorical's entropy is exact, a TanhNormal's estimated
                 noise, learner.key = learner.actor.noise(learner.key, sequences.shape[1], L * N)
-            seen = speed.differentiate(loss, (sequences, normalised, noise), L * N, parameters)
+            seen = speed.differentiate(loss, (sequences, normalised, weight, noise), L * N, parameters)
             norms = {
                 "actor_grad_norm": learner.actor_optimizer.apply_gradients(args.max_grad_norm),
                 "critic_grad_norm": learner.critic_optimizer.apply_gradients(args.max_grad_norm),
             }
-            logged.append({**of_minibatch(seen, allowed), **norms})
+            logged.append({**of_minibatch(seen, allowed, is_active), **norms})
     return over_minibatches({name: torch.stack([one[name] for one in logged]) for name in logged[0]})
 
 
@@ -339,8 +345,9 @@ def iteration(
     """Rollout, advantages, update; the numbers to log [P]. What is not in `carry` is changed in place."""
     env.state, learner.key = carry
     collect(rollout, env, learner)
-    advantage, value = advantages(rollout, learner, args)
-    diagnostics = update(rollout, advantage, value, learner, args)
+    diagnostics = update(rollout, *advantages(rollout, learner, args), learner, args)
+    learner.actor.inputs.learn(rollout.obs[:, :-1])
+    learner.critic.inputs.learn(rollout.state[:, :-1])
     return (env.state, learner.key), {**of_episodes(rollout.is_done, rollout.info), **diagnostics}
 
 
@@ -354,7 +361,7 @@ def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dic
 
     def step(carry: tuple) -> tuple:
         env.state, obs, mask, key, memory, is_over, result = carry
-        obs = with_ids(obs.view(P, -1, 1, N, env.observation_size))
+        obs = obs.view(P, -1, 1, N, env.observation_size)
         policy, memory = actor(obs, None if mask is None else mask.view(P, -1, 1, N, mask.shape[-1]), memory)
         noise, key = actor.noise(key, obs.shape[1], 1, N)
         action = policy.mode() if args.eval_greedy else policy.sample(noise)
@@ -365,7 +372,7 @@ def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dic
 
     ts, key = env.reset(seed=seeds), rng.keys([rng.derive(s, "actions") for s in seeds], P, env.device)
     result = torch.zeros(len(names), env.num_envs, dtype=torch.float32, device=env.device)
-    memory = actor.nothing(P, env.num_envs // P, N)
+    memory = actor.initial_memory(P, env.num_envs // P, N)
     carry = env.state, ts.obs, ts.action_mask, key, memory, torch.zeros_like(ts.terminated), result
     *_, result = speed.repeat(step, carry, env.max_steps, lambda carry: carry[5], args.cuda_graphs)
     return {name: values.view(P, -1).tolist() for name, values in zip(names, result)}
@@ -409,6 +416,8 @@ def train(args: Args, run: record.Run) -> int:
     if args.cuda_graphs and env.device.type == "cuda":
         iterate = speed.CudaGraph(iterate, run.say)
     for number in run.updates():
+        if args.anneal_lr:
+            learner.anneal(1 - (number - 1) / run.last_update)
         (env.state, learner.key), numbers = iterate((env.state, learner.key))
         run.log_update(number, numbers)
         good.keep(run.is_good)

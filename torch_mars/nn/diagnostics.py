@@ -10,7 +10,7 @@ QUANTILES = {"ratio_q001": 0.001, "ratio_q01": 0.01, "ratio_q50": 0.5, "ratio_q9
 
 
 def ratio_diagnostics(
-    log_ratio: Tensor, allowed: tuple[float, float], force: Tensor | None = None
+    log_ratio: Tensor, allowed: tuple[float, float], force: Tensor | None = None, is_counted: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Of one minibatch [P, rows, N]: extremes and quantiles of log r, approximate KL, and two shares.
 
@@ -19,18 +19,36 @@ def ratio_diagnostics(
         allowed: smallest and largest ratio inside the range.
         force: dJ / dlog r of whatever objective, or a multiple of it; where it is 0, a sample pulls at nothing. None (a
             lesson copied before there was this): that share is left out.
+        is_counted: bool [P, rows, N], the samples that count; None: all.
     """
     ratio = log_ratio.exp()
-    is_outside = (ratio < allowed[0]) | (ratio > allowed[1])
-    last = log_ratio[0].numel() - 1
-    ranks = {"log_ratio_max": last, "log_ratio_min": 0, **{name: round(q * last) for name, q in QUANTILES.items()}}
-    ordered = _in_order(log_ratio.flatten(1), list(ranks.values()))
-    return {
-        **{name: ordered[:, rank] for name, rank in ranks.items()},
-        "approx_kl": (torch.expm1(log_ratio) - log_ratio).mean((1, 2)),
-        "frac_outside": is_outside.float().mean((1, 2)),
-        **({} if force is None else {"frac_no_force": (force == 0).float().mean((1, 2))}),
+    shares = {
+        "approx_kl": torch.expm1(log_ratio) - log_ratio,
+        "frac_outside": ((ratio < allowed[0]) | (ratio > allowed[1])).float(),
+        **({} if force is None else {"frac_no_force": (force == 0).float()}),
     }
+    quantiles = {"log_ratio_max": 1, "log_ratio_min": 0, **QUANTILES}
+    if is_counted is None:
+        last = log_ratio[0].numel() - 1
+        ranks = {name: round(q * last) for name, q in quantiles.items()}
+        ordered = _in_order(log_ratio.flatten(1), list(ranks.values()))
+        return {
+            **{name: ordered[:, rank] for name, rank in ranks.items()},
+            **{name: values.mean((1, 2)) for name, values in shares.items()},
+        }
+    ordered = log_ratio.masked_fill(~is_counted, torch.inf).flatten(1).sort(1).values
+    count = is_counted.sum((1, 2)).clamp(min=1)
+    ranks = {name: (q * (count - 1)).round().long()[:, None] for name, q in quantiles.items()}
+    return {
+        **{name: ordered.gather(1, rank)[:, 0] for name, rank in ranks.items()},
+        **{name: values.masked_fill(~is_counted, 0).sum((1, 2)) / count for name, values in shares.items()},
+    }
+
+
+def weights_of(is_counted: Tensor) -> Tensor:
+    """Of samples [P, rows, N]: weights with which the mean over all is the mean over those that count."""
+    weight = is_counted.float()
+    return weight / weight.mean((1, 2), keepdim=True).clamp(min=1e-8)
 
 
 def _in_order(values: Tensor, ranks: list[int]) -> Tensor:
@@ -59,15 +77,18 @@ def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def of_minibatch(seen: dict[str, Tensor], allowed: tuple[float, float]) -> dict[str, Tensor]:
+def of_minibatch(
+    seen: dict[str, Tensor], allowed: tuple[float, float], is_counted: Tensor | None = None
+) -> dict[str, Tensor]:
     """What is logged of a minibatch, [P] each.
 
     Args:
         seen: what is known of its rows, [P, rows] by name; `log_ratio` and `force` [P, rows, N].
         allowed: smallest and largest ratio inside the range.
+        is_counted: bool [P, rows, N], the samples whose ratios count; None: all.
     """
     means = {name: of_rows.mean(1) for name, of_rows in seen.items() if of_rows.dim() == 2}
-    return {**means, **ratio_diagnostics(seen["log_ratio"], allowed, seen["force"])}
+    return {**means, **ratio_diagnostics(seen["log_ratio"], allowed, seen["force"], is_counted)}
 
 
 def of_episodes(is_done: Tensor, info: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,10 +3,12 @@
 Both take their random numbers from outside (`torch_mars.envs.rng`), so that a draw can be repeated.
 """
 
+import gymnasium
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from torch_mars.envs import rng
 from torch_mars.envs.constants import scalar
 from torch_mars.envs.core import may_look
 
@@ -121,3 +123,49 @@ def _log_ndtr(x: Tensor) -> Tensor:
 def _log_tanh_slope(u: Tensor) -> Tensor:
     """log(1 - tanh(u)^2), accurate for large |u|."""
     return 2 * (0.6931471805599453 - u - F.softplus(-2 * u))
+
+
+class Policy(nn.Module):
+    """What the outputs of a policy's network mean for an action space, for P seeds side by side.
+
+    Args:
+        action_space: of one agent; Discrete: the outputs are logits, Box: means, beside deviations that are learned.
+        seeds: P.
+        agents: N, each with deviations of its own; 0: the same for all.
+
+    Attributes:
+        outputs: of the network, for one agent.
+        action_shape: of one agent's action.
+    """
+
+    def __init__(self, action_space: gymnasium.Space, seeds: int, agents: int = 0):
+        super().__init__()
+        self.is_discrete = hasattr(action_space, "n")
+        self.outputs = int(action_space.n) if self.is_discrete else action_space.shape[0]
+        self.action_shape = () if self.is_discrete else (self.outputs,)
+        if not self.is_discrete:
+            shape = (seeds, agents, self.outputs) if agents else (seeds, self.outputs)
+            self.log_std = nn.Parameter(torch.zeros(shape, dtype=torch.float32, device="cpu"))
+            self.register_buffer("low", torch.from_numpy(action_space.low), persistent=False)
+            self.register_buffer("high", torch.from_numpy(action_space.high), persistent=False)
+
+    def distribution(self, output: Tensor, mask: Tensor | None) -> Categorical | TanhNormal:
+        """From the network's output [P, ..., N, A or d], and the mask [P, ..., N, A] or None."""
+        if self.is_discrete:
+            return Categorical(output, mask)
+        P, d = output.shape[0], output.shape[-1]
+        return TanhNormal(output, self.log_std.view(P, *[1] * (output.dim() - 3), -1, d))
+
+    def noise(self, key: Tensor, *shape: int) -> tuple[Tensor, Tensor]:
+        """Random numbers [P, *shape] as `sample` and `entropy` want them, from keys [P]; and the keys moved on."""
+        shape = (*shape, *self.action_shape)
+        draw = rng.uniform if self.is_discrete else rng.normal
+        noise, key = rng.in_pieces(draw, key, torch.Size(shape).numel())
+        return noise.view(len(key), *shape), key
+
+    def to_env(self, action: Tensor) -> Tensor:
+        """[P, B, N, ...] -> [P * B, N, ...], in the bounds of the environment."""
+        action = action.flatten(0, 1)
+        if self.is_discrete:
+            return action
+        return self.low + (action.nan_to_num() + 1) / 2 * (self.high - self.low)  # nan: of a seed that has diverged

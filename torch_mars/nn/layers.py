@@ -9,6 +9,7 @@ On CPU their float32 products are done by oneDNN or by MKL, which both come with
 """
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -46,23 +47,41 @@ class Linear(nn.Module):
         inputs, outputs: sizes of one seed's layer.
         gain: of the orthogonal start of the weights [P, outputs, inputs]; biases [P, 1, outputs] start at 0.
         generators: P of them, one per seed.
+        agents: N, each with a layer of its own: weights [P, N, outputs, inputs], x [P * N, rows, inputs]; 0: one.
         relu: whether negative outputs become 0.
     """
 
-    def __init__(self, inputs: int, outputs: int, gain: float, generators: list[torch.Generator], relu: bool = False):
+    def __init__(
+        self, inputs: int, outputs: int, gain: float, generators: list[torch.Generator], agents: int = 0,
+        relu: bool = False,
+    ):  # fmt: skip
         super().__init__()
-        weights = [nn.init.orthogonal_(_zeros(outputs, inputs), gain, generator=g) for g in generators]
-        self.weight = nn.Parameter(torch.stack(weights))
-        self.bias = nn.Parameter(_zeros(len(generators), 1, outputs))
+        count = max(1, agents)
+        weights = [
+            nn.init.orthogonal_(_zeros(outputs, inputs), gain, generator=g) for g in generators for _ in range(count)
+        ]
+        copies = (len(generators), agents) if agents else (len(generators),)
+        self.weight = nn.Parameter(torch.stack(weights).view(*copies, outputs, inputs))
+        self.bias = nn.Parameter(_zeros(*copies, 1, outputs))
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.flatten(0, -3), self.bias.flatten(0, -3)
         if is_leaving():
-            y = torch.baddbmm(self.bias, x, self.weight.mT)
+            y = torch.baddbmm(bias, x, weight.mT)
             return y.relu() if self.relu else y
         if not torch.is_grad_enabled():
-            return product(x, self.weight, self.bias, self.relu)
-        return _Affine.apply(x, self.weight, self.bias, self.relu)
+            return product(x, weight, bias, self.relu)
+        return _Affine.apply(x, weight, bias, self.relu)
+
+    def by_rows(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`network`, made of layers like this one, of x [P, ..., inputs]; of agents' own: of [P, ..., N, inputs]."""
+        if self.weight.dim() == 3:
+            return network(x.flatten(1, -2)).view(*x.shape[:-1], -1)
+        P, N = self.weight.shape[:2]
+        agents_first = x.movedim(-2, 1)  # beside the seeds: [P, N, ..., inputs]
+        y = network(agents_first.flatten(0, 1).flatten(1, -2))
+        return y.view(*agents_first.shape[:-1], -1).movedim(1, -2)
 
 
 class _Affine(torch.autograd.Function):

@@ -28,6 +28,7 @@ class Adam:
     def __init__(self, parameters: Iterable[Tensor], lr: float, eps: float):
         self.parameters = list(parameters)
         self.settings = {"lr": lr, "betas": BETAS, "eps": eps}
+        self.annealed = None  # the learning rate in a tensor that a CUDA graph reads, once it changes
         self.sizes = [p[0].numel() for p in self.parameters]
         self.step = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
         self.mean, self.square = (torch.zeros_like(self._vector(self.parameters)) for _ in range(2))  # [P, M]
@@ -49,6 +50,12 @@ class Adam:
             p.grad = None
         return norm
 
+    def anneal(self, remaining: float) -> None:
+        """Go on with this share of the learning rate."""
+        if self.annealed is None:
+            self.annealed = torch.zeros_like(self.step)
+        self.annealed.fill_(remaining * self.settings["lr"])
+
     def _vector(self, tensors: list[Tensor]) -> Tensor:
         """[P, ...] each -> [P, M]"""
         return torch.cat([x.detach().flatten(1) for x in tensors], 1)
@@ -61,6 +68,7 @@ class Adam:
         moments = ([self.mean], [self.square], [], [self.step])
         how = {"amsgrad": False, "weight_decay": 0.0, "maximize": False, "fused": True, "capturable": True}
         lr, (beta1, beta2), eps = self.settings.values()
+        lr = lr if self.annealed is None else self.annealed
         adam([weights], [gradient], *moments, lr=lr, beta1=beta1, beta2=beta2, eps=eps, **how)
 
     def state_dict(self) -> dict[str, Any]:

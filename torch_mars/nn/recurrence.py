@@ -12,12 +12,13 @@ class GRU(nn.Module):
     Args:
         inputs, hidden: sizes of one seed's layer.
         generators: P of them, one per seed.
+        agents: N, each with weights of its own; 0: the same for all.
     """
 
-    def __init__(self, inputs: int, hidden: int, generators: list[torch.Generator]):
+    def __init__(self, inputs: int, hidden: int, generators: list[torch.Generator], agents: int = 0):
         super().__init__()
-        self.of_input = Linear(inputs, 3 * hidden, 1.0, generators)  # reset, update, candidate
-        self.of_memory = Linear(hidden, 3 * hidden, 1.0, generators)
+        self.of_input = Linear(inputs, 3 * hidden, 1.0, generators, agents)  # reset, update, candidate
+        self.of_memory = Linear(hidden, 3 * hidden, 1.0, generators, agents)
 
     def forward(self, x: Tensor, memory: Tensor, is_start: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What is remembered after every step, and after the last one.
@@ -30,13 +31,13 @@ class GRU(nn.Module):
         Returns:
             [P, S, L, ..., H], and [P, S, ..., H].
         """
-        of_input = self.of_input(x.flatten(1, -2)).view(*x.shape[:-1], -1)
+        of_input = self.of_input.by_rows(self.of_input, x)
         goes_on = None if is_start is None else (~is_start).to(memory.dtype)
         found = []
         for step, (reset, update, candidate) in enumerate(_gates(of_input, 2)):
             if goes_on is not None:
                 memory = memory * goes_on[:, :, step].view(*memory.shape[:2], *[1] * (memory.dim() - 2))
-            of_memory = self.of_memory(memory.flatten(1, -2)).view(*memory.shape[:-1], -1)
+            of_memory = self.of_memory.by_rows(self.of_memory, memory)
             its_reset, its_update, its_candidate = of_memory.chunk(3, -1)
             candidate = torch.tanh(torch.addcmul(candidate, torch.sigmoid(reset + its_reset), its_candidate))
             memory = torch.lerp(candidate, memory, torch.sigmoid(update + its_update))

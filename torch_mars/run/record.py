@@ -495,7 +495,9 @@ class GoodWeights:
     """
 
     def __init__(self, *networks: torch.nn.Module):
-        self.pairs = [(p, p.detach().clone()) for network in networks for p in network.parameters()]
+        self.pairs = [
+            (p, p.detach().clone()) for network in networks for p in network.state_dict(keep_vars=True).values()
+        ]
 
     @torch.no_grad()
     def keep(self, is_good: list[bool]) -> None:

@@ -80,8 +80,27 @@ ABOUT = ("lesson", "method")  # in a run's config.yaml besides its settings: wha
 
 @dataclass
 class RunArgs:
-    """What every lesson inherits: settings of keeping a run. None but `start_from` changes what is learned."""
+    """What every lesson inherits: the task, and how a run of it is kept and measured."""
 
+    # ---- task and length ----
+    env: str = "paxmen_5a"
+    """task, one of torch_mars.envs.tasks(), or my_module:MyEnvironment of your own"""
+    env_options: dict = dataclasses.field(default_factory=dict)
+    """options of the environment that differ from the task's, e.g. '{max_steps: 50}'"""
+    total_steps: int = 4_000_000
+    """environment steps per seed; 40e6, 40M and 500k are numbers too"""
+    num_envs: int = 64
+    """environments per seed"""
+    num_seeds: int = 1
+    """seeds trained side by side in this process: seed, seed + 1, ..."""
+    seed: int = 0
+    """first seed"""
+    cuda_graphs: bool = True
+    """whether a GPU replays each iteration as one CUDA graph: the same numbers, several times faster"""
+    matmul_precision: str = "highest"
+    """of float32 products: highest; high: TF32 on a GPU; medium: also bfloat16, where a processor has it"""
+    compile: bool = False
+    """whether losses, and on a GPU the steps of environments and policy, are compiled first: faster after a while"""
     # ---- the run ----
     device: str = "auto"
     """cpu, cuda, cuda:0, ...; auto: cuda where there is one"""

@@ -49,12 +49,10 @@ class Graph(nn.Module):
     def __init__(self, trained: Trained, env: BatchedEnv, place: int):
         super().__init__()
         self.actor = _without_gradients(trained.actor(env, [place]))
-        self.register_buffer("agent_id", torch.eye(env.num_agents, dtype=torch.float32, device="cpu"))
         self.eval()
 
     def forward(self, obs: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        agent_id = self.agent_id.expand(obs.shape[0], -1, -1)
-        policy = self.actor(torch.cat([agent_id, obs], -1)[None], None if mask is None else mask[None])
+        policy = self.actor(obs[None], None if mask is None else mask[None])
         action = self.actor.to_env(policy.mode())
         if self.actor.is_discrete:
             return {"logits": policy.log_probs[0], "action": action}

@@ -10,6 +10,7 @@ Axes: P training seeds of a run, B environments, N agents, O observation, A acti
 """
 
 import argparse
+import dataclasses
 import difflib
 import os
 from collections.abc import Mapping
@@ -90,7 +91,6 @@ class Policy:
         self._actor = trained.actor(env, [place])
         self.agents, self._observation_size, self._action_space = env.agents, env.observation_size, env.action_space
         self._needs_mask = env.reset().action_mask is not None
-        self._agent_id = torch.eye(env.num_agents, dtype=torch.float32, device=self.device)
         self._key = rng.keys([rng.derive(seed, "actions")], 1, self.device)
 
     def __call__(self, obs: Any, mask: Any = None) -> Any:
@@ -150,18 +150,26 @@ class Policy:
     @torch.no_grad()
     def _act(self, obs: Tensor, mask: Tensor | None, places: Any) -> Tensor:
         """[B, K, ...] from obs [B, K, O]."""
-        B, K, _ = obs.shape
-        agent_id = self._agent_id[list(places)].expand(B, K, -1)
-        policy = self._actor(torch.cat([agent_id, obs], -1)[None], None if mask is None else mask[None])
+        B, places = len(obs), list(places)
+        obs, mask = self._of_all(obs, places), None if mask is None else self._of_all(mask, places)
+        policy = self._actor(obs[None], None if mask is None else mask[None])
         if self.greedy:
             action = policy.mode()
         else:
-            noise, self._key = self._actor.noise(self._key, B, K)
+            noise, self._key = self._actor.noise(self._key, B, len(self.agents))
             action = policy.sample(noise)
-        action = self._actor.to_env(action)
+        action = self._actor.to_env(action)[:, places]
         if self._actor.is_discrete:
             return action
         return action.clamp(self._actor.low, self._actor.high)  # rounding must not leave the space
+
+    def _of_all(self, x: Tensor, places: list[int]) -> Tensor:
+        """[B, K, ...] of the agents at `places` -> [B, N, ...]; the others have zeros."""
+        if places == list(range(len(self.agents))):
+            return x
+        return x.new_zeros(len(x), len(self.agents), x.shape[-1]).index_copy(
+            1, torch.tensor(places, device=x.device), x
+        )
 
     def _check_shape(self, name: str, tensor: Tensor, last: tuple[int, int]) -> None:
         if tensor.dim() not in (2, 3) or tensor.shape[-2:] != last:
@@ -202,7 +210,7 @@ class Trained:
     env_options: dict[str, Any]
     seeds: list[int]  # P
     returns: list[float]  # P: of the best evaluation, -inf before the first
-    hidden_size: int
+    args: Any  # the lesson's Args with what was saved of them: its Actor is made with these
     weights: dict[str, Tensor]  # [P, ...] each
     lesson: ModuleType  # whose Actor and whose evaluation are taken
 
@@ -212,7 +220,7 @@ class Trained:
 
     def actor(self, env: BatchedEnv, places: list[int]) -> nn.Module:
         """The lesson's Actor with the weights of the training seeds at `places`, on the environment's device."""
-        actor = self.lesson.Actor(env, self.hidden_size, [torch.Generator() for _ in places])
+        actor = self.lesson.Actor(env, self.args, [torch.Generator() for _ in places])
         actor.load_state_dict({name: weight[places] for name, weight in self.weights.items()})
         return actor.to(env.device)
 
@@ -392,10 +400,20 @@ def _trained(file: Path, what: str, head: dict, settings: dict, weights: dict, r
         if type(settings[name]) is not int or not least <= settings[name] < most:
             raise ValueError(f"{name} is {str(settings[name])[:40]}")
     seeds = [settings["seed"] + p for p in range(P)]
+    args = _args_of(head["lesson"].Args, settings)
     return Trained(
-        path=file, what=what, env_options=options, seeds=seeds, returns=returns,
-        hidden_size=settings["hidden_size"], weights=weights, **head,
+        path=file, what=what, env_options=options, seeds=seeds, returns=returns, args=args, weights=weights, **head,
     )  # fmt: skip
+
+
+def _args_of(args_type: type, settings: dict) -> Any:
+    """The lesson's Args with its defaults where a setting was not saved, as older runs have fewer."""
+    fields = dataclasses.fields(args_type)
+    args = args_type(**{field.name: settings[field.name] for field in fields if field.name in settings})
+    for field in fields:
+        if type(field.default) is bool and type(getattr(args, field.name)) is not bool:
+            raise ValueError(f"{field.name} is {str(getattr(args, field.name))[:40]}")
+    return args
 
 
 def _short(text: str, limit: int = 200) -> str:
