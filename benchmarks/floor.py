@@ -75,8 +75,8 @@ class Task:
         mars.collect(self.rollout, self.env, self.learner)
 
     def update(self):
-        advantage, value = mars.advantages(self.rollout, self.learner, self.args)
-        mars.update(self.rollout, advantage, value, self.learner, self.args)
+        parts = mars.advantages(self.rollout, self.learner, self.args)
+        mars.update(self.rollout, *parts, self.learner, self.args)
 
     def measure(self):
         for name, part in (("environment", self.environment), ("rollout", self.collect), ("update", self.update)):

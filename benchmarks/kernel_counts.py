@@ -155,8 +155,8 @@ class Training:
         self.lesson.iteration(carry, env=self.env, rollout=self.rollout, learner=self.learner, args=self.args)
 
     def update(self) -> None:
-        advantage, value = self.lesson.advantages(self.rollout, self.learner, self.args)
-        self.lesson.update(self.rollout, advantage, value, self.learner, self.args)
+        parts = self.lesson.advantages(self.rollout, self.learner, self.args)
+        self.lesson.update(self.rollout, *parts, self.learner, self.args)
 
     def collect(self) -> None:
         self.lesson.collect(self.rollout, self.env, self.learner)

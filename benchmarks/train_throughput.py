@@ -80,9 +80,9 @@ class Training:
         marks = [self._clock()]
         self.lesson.collect(self.rollout, self.env, self.learner)
         marks.append(self._clock())
-        advantage, value = self.lesson.advantages(self.rollout, self.learner, self.args)
+        parts = self.lesson.advantages(self.rollout, self.learner, self.args)
         marks.append(self._clock())
-        self.lesson.update(self.rollout, advantage, value, self.learner, self.args)
+        self.lesson.update(self.rollout, *parts, self.learner, self.args)
         marks.append(self._clock())
         return [end - start for start, end in zip(marks, marks[1:])]
 

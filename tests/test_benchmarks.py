@@ -95,14 +95,14 @@ def test_an_update_in_jax_equals_the_lessons(as_usual, monkeypatch):
     parts = (rollout.obs[:, :-1], rollout.state[:, :-1], rollout.action, rollout.log_prob, rollout.reward[..., 0])
     other_rollout = jax_mappo.Rollout(*map(of_one_seed, (*parts, rollout.is_done)))
 
-    advantage, value = mappo.advantages(rollout, learner, args)
+    advantage, value, _ = mappo.advantages(rollout, learner, args)
     other_advantage, other_value = jax.jit(jax_mappo.advantages)(other, other_rollout)
     np.testing.assert_allclose(other_advantage, of_one_seed(advantage)[..., 0], atol=1e-5)
     np.testing.assert_allclose(other_value, of_one_seed(value)[..., 0], atol=1e-5)
 
     value = value + 0.5 * torch.randn_like(value)  # so that values are clipped
     for _ in range(3):
-        mappo.update(rollout, advantage, value, learner, args)
+        mappo.update(rollout, advantage, value, advantage + value, learner, args)
         other = jax.jit(jax_mappo.update)(other, other_rollout, other_advantage, of_one_seed(value)[..., 0])
     for ours, theirs in zip(jax.tree.leaves(weights()), jax.tree.leaves(other.params)):
         np.testing.assert_allclose(theirs, ours, atol=5e-5)  # three Adam steps move a weight by 1.5e-3

@@ -13,13 +13,24 @@ import torch
 from task_lists import ONE_EACH
 
 import torch_mars.envs as envs
-from torch_mars.algos import mars
+from torch_mars.algos import mars, recurrent
 from torch_mars.nn import optimizers, speed
 from torch_mars.run.cli import RunError
 
+OPTIONS = {"normalise_obs": True, "normalise_values": True, "anneal_lr": True, "shared_policy": False}
+CASES = [
+    *((mars, task, {}) for task in ONE_EACH),
+    *((recurrent, task, {"sequence_length": 3}) for task in ("paxmen_4a", "aerojax_2v2", "smax_2s3z")),
+    (mars, "aerojax_2v2", {**OPTIONS, "agent_id": False}),
+    (recurrent, "smax_2s3z", {**OPTIONS, "sequence_length": 2}),
+]
+every_case = pytest.mark.parametrize("lesson, task, settings", CASES, ids=[
+    "-".join([lesson.ALGORITHM, task, *(["options"] if len(settings) > 1 else [])]) for lesson, task, settings in CASES
+])  # fmt: skip
 
-def training(env_name, device, seeds=(0, 1), **settings):
-    args = mars.Args(
+
+def training(env_name, device, seeds=(0, 1), lesson=mars, **settings):
+    args = lesson.Args(
         env=env_name, num_envs=4, rollout_length=6, hidden_size=8, num_seeds=len(seeds), device=device,
         minibatches=2, epochs=2, bootstrap_truncation=True, env_options={"max_steps": 4}, **settings,
     )  # fmt: skip
@@ -27,8 +38,10 @@ def training(env_name, device, seeds=(0, 1), **settings):
     started = envs.make(env_name, env.num_envs, "cpu", list(seeds), **args.env_options)  # starts may look at values
     started.reset()
     env.state = speed.tree_map(lambda field: field.to(device), started.state)
-    learner = mars.Learner(args, env, list(seeds))
-    rollout = mars.Rollout(args, env, learner.actor)
+    learner = lesson.Learner(args, env, list(seeds))
+    if args.anneal_lr:
+        learner.anneal(0.5)
+    rollout = lesson.Rollout(args, env, learner.actor)
     return {"env": env, "rollout": rollout, "learner": learner, "args": args}
 
 
@@ -51,22 +64,24 @@ def without_fused_adam(monkeypatch):
     monkeypatch.setattr(optimizers, "adam", adam)
 
 
-@pytest.mark.parametrize("task", ONE_EACH)
-def test_an_iteration_never_waits_for_its_device_and_keeps_to_it(task, without_fused_adam, monkeypatch):
-    parts = training(task, "meta")
-    mars.iteration(start_of(parts), **parts)  # makes the optimisers' moments
+@every_case
+def test_an_iteration_never_waits_for_its_device_and_keeps_to_it(
+    lesson, task, settings, without_fused_adam, monkeypatch
+):
+    parts = training(task, "meta", lesson=lesson, **settings)
+    lesson.iteration(start_of(parts), **parts)  # makes the optimisers' moments
 
     def tensor(*args, **kwargs):
         raise AssertionError("a tensor made of Python's numbers is copied to the device, which waits for it")
 
     monkeypatch.setattr(torch, "tensor", tensor)
-    _, numbers = mars.iteration(start_of(parts), **parts)
+    _, numbers = lesson.iteration(start_of(parts), **parts)
     assert {(values.device.type, *values.shape) for values in numbers.values()} == {("meta", 2)}
 
 
-@pytest.mark.parametrize("task", ONE_EACH)
-def test_a_step_of_an_evaluation_never_waits_for_its_device(task, monkeypatch):
-    parts, seen = training(task, "meta"), []
+@every_case
+def test_a_step_of_an_evaluation_never_waits_for_its_device(lesson, task, settings, monkeypatch):
+    parts, seen = training(task, "meta", lesson=lesson, **settings), []
 
     def repeat(step, carry, times, is_over, with_graph):
         seen.append(step(step(carry)))
@@ -75,7 +90,7 @@ def test_a_step_of_an_evaluation_never_waits_for_its_device(task, monkeypatch):
     monkeypatch.setattr(speed, "repeat", repeat)
     monkeypatch.setattr(parts["env"], "reset", lambda seed: parts["env"].observe())
     with pytest.raises(StopIteration):
-        mars.evaluate(parts["env"], parts["learner"].actor, [0, 1], parts["args"])
+        lesson.evaluate(parts["env"], parts["learner"].actor, [0, 1], parts["args"])
     assert {tensor.device.type for tensor in tree_leaves(seen)} == {"meta"}
 
 
@@ -120,7 +135,7 @@ def test_a_gpu_is_looked_at_now_and_then(device, steps, looks):
 )
 def test_the_check_above_notices_a_slip(slip, error, message, without_fused_adam, monkeypatch):
     normalise = mars.normalise
-    monkeypatch.setattr(mars, "normalise", lambda advantage: slip(normalise(advantage)))
+    monkeypatch.setattr(mars, "normalise", lambda *given: slip(normalise(*given)))
     parts = training(ONE_EACH[0], "meta")
     with pytest.raises(error, match=message):
         mars.iteration(start_of(parts), **parts)
@@ -170,13 +185,17 @@ def recorder(monkeypatch):
     return recorder
 
 
-@pytest.mark.parametrize("task", ONE_EACH)
-def test_training_from_fixed_memory_gives_the_same_numbers(task, recorder):
-    plain, replayed, said = training(task, "cpu"), training(task, "cpu"), []
-    graph = speed.CudaGraph(lambda carry: mars.iteration(carry, **replayed), said.append)
+@every_case
+def test_training_from_fixed_memory_gives_the_same_numbers(lesson, task, settings, recorder):
+    plain, replayed = (training(task, "cpu", lesson=lesson, **settings) for _ in range(2))
+    said = []
+    graph = speed.CudaGraph(lambda carry: lesson.iteration(carry, **replayed), said.append)
     plain_carry, carry = start_of(plain), start_of(replayed)
     for number in range(6):
-        plain_carry, expected = mars.iteration(plain_carry, **plain)
+        if settings.get("anneal_lr"):
+            plain["learner"].anneal(1 - number / 6)
+            replayed["learner"].anneal(1 - number / 6)
+        plain_carry, expected = lesson.iteration(plain_carry, **plain)
         carry, numbers = graph(carry)
         if number == 3:
             memory = carry[1].data_ptr()

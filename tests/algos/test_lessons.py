@@ -12,6 +12,7 @@ from share_lessons import shared, with_shared_part_of
 import torch_mars.envs as envs
 from torch_mars.algos import mars
 from torch_mars.envs import rng
+from torch_mars.nn.inputs import Unchanged
 from torch_mars.nn.optimizers import Adam
 from torch_mars.run import cli, settings
 
@@ -90,9 +91,9 @@ def test_advantages_cut_at_every_end():
 class FixedCritic:
     """Stands for a Learner whose value of a state is the state's only number."""
 
-    @staticmethod
-    def critic(state):
-        return state
+    def __init__(self):
+        self.critic = Unchanged()
+        self.critic.returns = Unchanged()
 
 
 def example_rollout(bootstrap):
@@ -111,12 +112,12 @@ def example_rollout(bootstrap):
 @pytest.mark.parametrize("bootstrap", [False, True])
 def test_a_time_limit_is_bootstrapped_only_on_request(bootstrap):
     rollout, args = example_rollout(bootstrap)
-    advantage, value = mars.advantages(rollout, FixedCritic(), args)
+    advantage, value, target = mars.advantages(rollout, FixedCritic(), args)
     expected = list(DEFAULT_ADVANTAGE)
     if bootstrap:
         expected[3], expected[4] = 2.8780605, 1.041
     torch.testing.assert_close(advantage.flatten(), double(expected), rtol=1e-6, atol=1e-7)
-    assert value.flatten().tolist() == VALUE[:-1]
+    assert value.flatten().tolist() == VALUE[:-1] and torch.equal(target, advantage + value)
 
 
 def test_what_is_seen_is_kept_once_where_the_state_is_the_observations():
@@ -144,7 +145,7 @@ def test_each_agent_has_its_own_advantage_where_rewards_are_its_own(algorithm, v
     learner = module.Learner(args, env, [0])
     rollout = module.Rollout(args, env, learner.actor)
     module.collect(rollout, env, learner)
-    advantage, value = module.advantages(rollout, learner, args)
+    advantage, value, target = module.advantages(rollout, learner, args)
     assert advantage.shape == (1, 30, 4, 3) and value.shape == (1, 30, 4, values)
     baseline = learner.critic(rollout.state).detach().expand(1, 31, 4, 3)
     for i in range(3):
@@ -154,7 +155,7 @@ def test_each_agent_has_its_own_advantage_where_rewards_are_its_own(algorithm, v
         torch.testing.assert_close(advantage[..., i], alone)
     assert (advantage[..., 0] != advantage[..., 1]).any(), "nobody touched anybody: the rewards were all the same"
     before = weights(learner)
-    module.update(rollout, advantage, value, learner, args)
+    module.update(rollout, advantage, value, target, learner, args)
     assert (weights(learner) != before).any()
 
 

@@ -9,7 +9,7 @@ import torch
 from faults import assert_same
 
 import torch_mars.envs as envs
-from torch_mars.algos import mars
+from torch_mars.algos import mars, recurrent
 from torch_mars.envs import pool
 from torch_mars.envs.core import fields_of
 from torch_mars.nn import inductor, speed
@@ -33,42 +33,54 @@ def small(monkeypatch):
     monkeypatch.setattr(speed, "SHARE", 7)
 
 
-def parts(task, **more):
+OPTIONS = {"normalise_obs": True, "normalise_values": True, "shared_policy": False}
+CASES = [
+    *((mars, task, {}) for task in TASKS),
+    *((recurrent, task, {"sequence_length": 3}) for task in TASKS),
+    (mars, "aerojax_2v2", OPTIONS),
+    (recurrent, "aerojax_2v2", {**OPTIONS, "sequence_length": 3, "independent": True}),
+]
+every_case = pytest.mark.parametrize("lesson, task, settings", CASES, ids=[
+    "-".join([lesson.ALGORITHM, task, *(["options"] if len(settings) > 1 else [])]) for lesson, task, settings in CASES
+])  # fmt: skip
+
+
+def parts(task, lesson=mars, **more):
     settings = {"num_envs": 10, "rollout_length": 9, "minibatches": 3, "epochs": 2, "hidden_size": 8, "num_seeds": 2}
-    args = mars.Args(env=task, bootstrap_truncation=True, **settings | more)
+    args = lesson.Args(env=task, bootstrap_truncation=True, **settings | more)
     seeds = list(range(args.num_seeds))
     env = envs.make(task, args.num_seeds * args.num_envs, seed=seeds, max_steps=5)
     env.reset()
-    learner = mars.Learner(args, env, seeds)
-    return {"env": env, "learner": learner, "rollout": mars.Rollout(args, env, learner.actor), "args": args}
+    learner = lesson.Learner(args, env, seeds)
+    return {"env": env, "learner": learner, "rollout": lesson.Rollout(args, env, learner.actor), "args": args}
 
 
-def trained(task, iterations=2, **more):
+def trained(task, iterations=2, lesson=mars, **more):
     """The State, the learner's State, the rollout and what was logged after some iterations."""
-    this = parts(task, **more)
+    this = parts(task, lesson, **more)
     carry = this["env"].state, this["learner"].key
     for _ in range(iterations):
-        carry, numbers = mars.iteration(carry, **this)
+        carry, numbers = lesson.iteration(carry, **this)
     rollout = {name: x for name, x in vars(this["rollout"]).items() if isinstance(x, torch.Tensor)}
     return {"env": fields_of(carry[0]), "learner": this["learner"].state_dict(), "rollout": rollout, "numbers": numbers}
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_numbers_do_not_depend_on_the_number_of_threads(task, small):
+@every_case
+def test_numbers_do_not_depend_on_the_number_of_threads(lesson, task, settings, small):
     assert len(speed.portions(torch.zeros(2, 30), 3)) > 2
     pool.set_num_threads(1)
-    alone = trained(task)
+    alone = trained(task, lesson=lesson, **settings)
     for threads in (2, 3):
         pool.set_num_threads(threads)
-        assert_same(trained(task), alone)
+        assert_same(trained(task, lesson=lesson, **settings), alone)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_portions_and_shares_together_are_the_whole(task, small, monkeypatch):
-    in_parts = trained(task, iterations=1)
+@every_case
+def test_portions_and_shares_together_are_the_whole(lesson, task, settings, small, monkeypatch):
+    in_parts = trained(task, lesson=lesson, iterations=1, **settings)
     monkeypatch.setattr(speed, "PORTION", 10**9)
     monkeypatch.setattr(speed, "SHARE", 10**9)
-    whole = trained(task, iterations=1)
+    whole = trained(task, lesson=lesson, iterations=1, **settings)
     for name, expected in whole["rollout"].items():
         torch.testing.assert_close(in_parts["rollout"][name], expected, rtol=1e-4, atol=1e-5, msg=name)
     for name, expected in whole["env"].items():

@@ -364,7 +364,7 @@ def test_an_independent_critic_sees_one_agent_s_observation(task):
     rollout = mars.Rollout(args, env, learner.actor)
     mars.collect(rollout, env, learner)
     assert rollout.state.data_ptr() == rollout.obs.data_ptr()  # nothing else is kept
-    advantage, value = mars.advantages(rollout, learner, args)
+    advantage, value, _ = mars.advantages(rollout, learner, args)
     assert advantage.shape == value.shape == (2, 5, 3, env.num_agents)
     changed = rollout.obs.clone()
     changed[..., 0, :] += 1.0
