@@ -15,14 +15,23 @@ from task_lists import ONE_EACH, every_task
 from walkers import assert_same
 
 import torch_mars.envs as envs
-from torch_mars.algos import mappo, mars, maspo
+from torch_mars.algos import mappo, mars, maspo, recurrent
 from torch_mars.envs import rng
 from torch_mars.envs.core import fields_of, tree_map
 from torch_mars.nn import inductor, speed
 from torch_mars.teams.policies import load_policy
 
 pytestmark = pytest.mark.gpu
-LESSONS = [mappo, maspo, mars]
+OPTIONS = {"normalise_obs": True, "normalise_values": True, "anneal_lr": True, "shared_policy": False}
+CASES = [
+    *((lesson, task, {}) for lesson in (mappo, maspo, mars) for task in ONE_EACH),
+    *((recurrent, task, {"sequence_length": 4}) for task in ONE_EACH),
+    (mars, "aerojax_2v2", {**OPTIONS, "agent_id": False}),
+    (recurrent, "smax_2s3z", {**OPTIONS, "sequence_length": 2}),
+]
+every_case = pytest.mark.parametrize("lesson, task, settings", CASES, ids=[
+    "-".join([lesson.ALGORITHM, task, *(["options"] if len(settings) > 1 else [])]) for lesson, task, settings in CASES
+])  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -189,10 +198,10 @@ def test_jaxnav_starts_in_large_batches():
 # ---- training ----
 
 
-def training(lesson, task, device="cuda", seeds=(0, 1), compile=False):
+def training(lesson, task, device="cuda", seeds=(0, 1), compile=False, **settings):
     args = lesson.Args(
         env=task, num_envs=8, rollout_length=8, hidden_size=16, num_seeds=len(seeds), device=device, minibatches=2,
-        epochs=2, bootstrap_truncation=True, env_options={"max_steps": 6}, compile=compile,
+        epochs=2, bootstrap_truncation=True, env_options={"max_steps": 6}, compile=compile, **settings,
     )  # fmt: skip
     env = envs.make(task, len(seeds) * args.num_envs, device, list(seeds), **args.env_options)
     env.reset()
@@ -205,13 +214,15 @@ def start_of(parts):
     return parts["env"].state, parts["learner"].key
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.ALGORITHM)
-@pytest.mark.parametrize("task", ONE_EACH)
-def test_an_iteration_never_waits_and_a_graph_gives_the_numbers_of_eager_training(task, lesson):
-    plain, replayed = training(lesson, task), training(lesson, task)
+@every_case
+def test_an_iteration_never_waits_and_a_graph_gives_the_numbers_of_eager_training(lesson, task, settings):
+    plain, replayed = (training(lesson, task, **settings) for _ in range(2))
     graph = speed.CudaGraph(functools.partial(lesson.iteration, **replayed), print)
     plain_carry, carry = start_of(plain), start_of(replayed)
     for number in range(6):
+        if plain["args"].anneal_lr:
+            plain["learner"].anneal(1 - number / 6)
+            replayed["learner"].anneal(1 - number / 6)
         torch.cuda.set_sync_debug_mode("error" if number >= 2 else "default")
         try:
             plain_carry, expected = lesson.iteration(plain_carry, **plain)
@@ -224,14 +235,17 @@ def test_an_iteration_never_waits_and_a_graph_gives_the_numbers_of_eager_trainin
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize(
+    "lesson, settings", [(mars, {}), (recurrent, {"sequence_length": 4})], ids=["mars", "recurrent"]
+)
 @pytest.mark.parametrize("task", ONE_EACH)
-def test_an_evaluation_is_replayed_from_a_graph(task):
-    parts = training(mars, task)
+def test_an_evaluation_is_replayed_from_a_graph(task, lesson, settings):
+    parts = training(lesson, task, **settings)
     env = envs.make(task, 2 * 32, "cuda", 0, max_steps=50)
     found = []
     for graphs in (False, True, True):
         parts["args"].cuda_graphs = graphs
-        found.append(mars.evaluate(env, parts["learner"].actor, [3, 4], parts["args"]))
+        found.append(lesson.evaluate(env, parts["learner"].actor, [3, 4], parts["args"]))
     assert found[0] == found[1] == found[2]
 
 
