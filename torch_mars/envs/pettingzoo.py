@@ -18,7 +18,7 @@ from pettingzoo import ParallelEnv
 from torch import Tensor
 
 from torch_mars.envs.core import BatchedEnv, TimeStep, allowed_actions, may_look
-from torch_mars.envs.engine import Engine
+from torch_mars.envs.engine import Engine, Outcome
 from torch_mars.envs.options import allowed, shown, whole
 from torch_mars.envs.window import Window
 
@@ -73,6 +73,8 @@ class TaskParallelEnv(_Face):
     - Observations are float32 arrays, rewards floats, terminations and truncations bools.
     - Where actions can be forbidden, `infos[agent]["action_mask"]` (int8, 1 = allowed) says which, after `reset` too:
       where PettingZoo's wrappers and TorchRL look, in the form that `Discrete.sample` takes. Observations stay boxes.
+    - Where agents can be out before the episode ends, `infos[agent]["is_active"]` (bool) says who still acts. Who does
+      not stays in `agents`, and is given any action.
     - At the end of an episode every info carries `episode_return`, `episode_length` and the environment's metrics, and
       all agents leave `agents`.
     - The first `reset` without a seed draws one from the system; later ones continue the random numbers.
@@ -115,7 +117,7 @@ class TaskParallelEnv(_Face):
         self.agents = list(self.possible_agents)
         if self.render_mode == "human":
             self.render()
-        return dict(zip(self.agents, outcome.obs)), self._infos(outcome.action_mask)
+        return dict(zip(self.agents, outcome.obs)), self._infos(outcome)
 
     def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
         """Move by one step.
@@ -135,7 +137,7 @@ class TaskParallelEnv(_Face):
             raise ValueError(f"step() {when}: call reset() first")
         outcome = self.engine.step(self._checked(actions))
         agents = self.agents
-        infos = self._infos(outcome.action_mask)
+        infos = self._infos(outcome)
         if outcome.terminated or outcome.truncated:
             for i, agent in enumerate(agents):
                 infos[agent].update(self._last_info(i))
@@ -189,10 +191,13 @@ class TaskParallelEnv(_Face):
         if not self._has_started:
             raise ValueError(f"{function}() before reset(): call reset() first")
 
-    def _infos(self, mask: np.ndarray | None) -> dict[str, dict]:
-        if mask is None:
-            return {agent: {} for agent in self.agents}
-        return {agent: {"action_mask": row} for agent, row in zip(self.agents, mask)}
+    def _infos(self, outcome: Outcome) -> dict[str, dict]:
+        by_agent = {}
+        if outcome.action_mask is not None:
+            by_agent["action_mask"] = outcome.action_mask
+        if outcome.is_active is not None:
+            by_agent["is_active"] = outcome.is_active.tolist()
+        return {agent: {name: rows[i] for name, rows in by_agent.items()} for i, agent in enumerate(self.agents)}
 
     def _last_info(self, index: int) -> dict[str, Any]:
         """What the engine says about agent `index` or the team, as Python numbers."""
@@ -235,8 +240,9 @@ class BatchedParallelEnv(_Face):
 
     What is handed out are views of what `engine` (a `BatchedEnv`) hands out, not copies. Environments whose episode
     ended start the next one within the same step, so agents never leave; `infos[agent]` has `action_mask` [B, A] where
-    actions can be forbidden, and after a step `final_obs` [B, O], `final_state` [B, S] (before any such restart),
-    `episode_return`, `episode_length` and the environment's metrics [B]. Nothing waits for the device.
+    actions can be forbidden, `is_active` (bool [B]) where agents can be out before the episode ends, and after a step
+    `final_obs` [B, O], `final_state` [B, S] (before any such restart), `episode_return`, `episode_length` and the
+    environment's metrics [B]. Nothing waits for the device.
 
     Args:
         task: its name.
@@ -261,7 +267,7 @@ class BatchedParallelEnv(_Face):
             seed = secrets.randbits(63)
         self._time_step = self.engine.reset(seed)
         self.agents = list(self.possible_agents)
-        return self._by_agent(self._time_step.obs), self._infos(self._time_step.action_mask, {})
+        return self._by_agent(self._time_step.obs), self._infos(self._time_step, {})
 
     def step(self, actions: dict[str, Tensor]) -> tuple[dict, dict, dict, dict, dict]:
         """Move every environment by one step.
@@ -286,7 +292,7 @@ class BatchedParallelEnv(_Face):
             self._by_agent(ts.reward),
             dict.fromkeys(self.agents, ts.terminated),
             dict.fromkeys(self.agents, ts.truncated),
-            self._infos(ts.action_mask, {**team, "final_state": ts.final_state}, **own, final_obs=ts.final_obs),
+            self._infos(ts, {**team, "final_state": ts.final_state}, **own, final_obs=ts.final_obs),
         )
 
     def state(self) -> Tensor:
@@ -299,10 +305,12 @@ class BatchedParallelEnv(_Face):
         """Views along the axis N of a tensor [B, N, ...]."""
         return dict(zip(self.agents, tensor.unbind(1)))
 
-    def _infos(self, mask: Tensor | None, team: dict[str, Tensor], **by_agent: Tensor) -> dict[str, dict[str, Tensor]]:
+    def _infos(self, ts: TimeStep, team: dict[str, Tensor], **by_agent: Tensor) -> dict[str, dict[str, Tensor]]:
         """For every agent the tensors [B, ...] of the team and its views of those [B, N, ...] by agent."""
-        if mask is not None:
-            by_agent["action_mask"] = mask
+        if ts.action_mask is not None:
+            by_agent["action_mask"] = ts.action_mask
+        if ts.is_active is not None:
+            by_agent["is_active"] = ts.is_active
         views = {name: self._by_agent(tensor) for name, tensor in by_agent.items()}
         return {agent: {**team, **{name: view[agent] for name, view in views.items()}} for agent in self.agents}
 
