@@ -110,6 +110,25 @@ def test_who_leaves_last_says_how_it_ended(leaves, terminated):
     assert (bool(copy.arrays["terminated"]), bool(copy.arrays["truncated"])) == (terminated, not terminated)
 
 
+class Lingering(foreign_toy.Counting):
+    """Whose agents stay in `agents` though they were terminated."""
+
+    def step(self, actions):
+        kept, self.agents = self.agents, list(actions)
+        answer = super().step(actions)
+        self.agents = kept
+        return answer
+
+
+def test_who_was_terminated_does_not_act_even_if_it_stays_in_agents():
+    copy = copy_of(leaves={"counter_1": 1}, late=["counter_2"])
+    copy.env = Lingering(leaves={"counter_1": 1}, late=["counter_2"])
+    copy.reset()
+    assert copy.arrays["acting"].tolist() == [True, True, False]
+    copy.step()
+    assert copy.arrays["acting"].tolist() == [True, False, False]
+
+
 def test_a_state_that_cannot_be_told_at_the_end_is_zeros_if_nothing_is_expected_after_it():
     for kwargs, ends_well in ({"full": 0}, True), ({"length": 1}, False):
         copy = copy_of(has_state="while it lasts", **kwargs)
