@@ -119,14 +119,15 @@ def test_both_forms_say_the_same(task):
     for t in range(80):
         actions, state = random_actions(env, generator), env.state
         one.load_state({name: value[0].numpy() for name, value in fields_of(state).items()})
-        loaded = one.observe().is_active
+        loaded = one.is_active()
         assert loaded.dtype == bool and loaded.tolist() == env.observe().is_active[0].tolist(), f"step {t}"
-        ts, outcome = env.step(actions), one.step(actions[0].numpy())
+        ts = env.step(actions)
+        one.step(actions[0].numpy())
         with as_tensors():
             tensors.state = state
             assert torch.equal(tensors.step(actions).is_active, ts.is_active), f"step {t}"
         if not (ts.terminated[0] or ts.truncated[0]):
-            assert outcome.is_active.tolist() == ts.is_active[0].tolist(), f"step {t}"
+            assert one.is_active().tolist() == ts.is_active[0].tolist(), f"step {t}"
         out += int((~ts.is_active).sum())
     assert out > 80
 
@@ -215,6 +216,7 @@ def test_an_environment_without_the_rule_says_none():
     assert env.reset().is_active is None and env.step(env.sample_actions()).is_active is None
     for infos in (*zoo.reset(seed=0)[1].values(), rows.reset(seed=0)[1]):
         assert set(infos) - {"_action_mask"} == {"action_mask"}
+    assert zoo.is_active() is None
 
 
 class Dropping(Toy):
@@ -241,13 +243,15 @@ def test_a_strangers_rule_is_told_by_every_face(environment):
     batch, zoo = envs.make(environment, 1, auto_reset=False), envs.parallel_env(environment)
     tensors, rows = envs.batched_parallel_env(environment, 2), envs.vector_env(environment, 2)
     batch.reset(seed=0)
-    _, infos = zoo.reset(seed=0)
-    assert [info["is_active"] for info in infos.values()] == [True, True, True]
+    with pytest.raises(ValueError, match=r"is_active\(\) before reset\(\): call reset\(\) first"):
+        zoo.is_active()
+    zoo.reset(seed=0)
     told, told_rows = tensors.reset(seed=0)[1], rows.reset(seed=0)[1]
     seen = []
     for t in range(6):
-        assert all(type(info["is_active"]) is bool for info in infos.values())
-        seen.append([info["is_active"] for info in infos.values()])
+        active = zoo.is_active()
+        assert list(active) == zoo.possible_agents and all(type(value) is bool for value in active.values())
+        seen.append([*active.values()])
         assert seen[-1] == batch.observe().is_active[0].tolist(), f"step {t}"
         expected = tensors.engine.observe().is_active
         assert torch.equal(torch.stack([info["is_active"] for info in told.values()], 1), expected)
@@ -255,7 +259,7 @@ def test_a_strangers_rule_is_told_by_every_face(environment):
         np.testing.assert_array_equal(told_rows["is_active"], expected.flatten())
         actions = [1, 2, 3] if t < 2 else [0, 0, 0]  # ScalarToy lets everybody go on
         batch.step(torch.tensor([actions]))
-        infos = zoo.step(dict(zip(zoo.agents, actions)))[4]
+        zoo.step(dict(zip(zoo.agents, actions)))
         told = tensors.step({agent: torch.tensor([a, a]) for agent, a in zip(tensors.agents, actions)})[4]
         told_rows = rows.step(np.array(actions * 2))[4]
     assert seen[1:3] == [[True, True, True], [True, False, False]] and len(zoo.agents) == 3

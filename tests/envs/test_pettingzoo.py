@@ -186,8 +186,11 @@ def test_a_seed_starts_and_continues_as_make_does(task):
             )
             if ts.action_mask is not None:
                 np.testing.assert_array_equal(infos[agent]["action_mask"], ts.action_mask[0, i])
-            assert infos[agent].get("is_active") == (None if ts.is_active is None else bool(ts.is_active[0, i]))
         np.testing.assert_allclose(env.state(), ts.state[0], rtol=0, atol=rounding)
+        active = env.is_active()
+        assert (None if active is None else [*active.values()]) == (
+            None if ts.is_active is None else ts.is_active[0].tolist()
+        )
         seed_actions(env, int(generator.integers(2**31)))
         actions = sample_actions(env)
         if not is_exact:  # continuous rules would add the rounding up over an episode

@@ -23,7 +23,6 @@ class Outcome(NamedTuple):
     obs: np.ndarray  # float32 [N, O]
     state: np.ndarray  # float32 [S]
     action_mask: np.ndarray | None  # int8 [N, A], 1 = allowed; None where everything always is
-    is_active: np.ndarray | None  # bool [N], False = out; None where nobody ever is
     reward: np.ndarray  # float32 [N]
     terminated: bool
     truncated: bool
@@ -71,6 +70,11 @@ class Engine(ABC):
     def batched_state(self) -> State:
         """The State as tensors with B = 1, for the functions of `rules`."""
 
+    def is_active(self) -> np.ndarray | None:
+        """Who still acts, bool [N], a new array; None where nobody is out before the end."""
+        active = self.rules.is_active(self.batched_state())
+        return None if active is None else active[0].numpy().copy()
+
 
 class TensorEngine(Engine):
     """The BatchedEnv itself, with the batch axis taken off."""
@@ -99,10 +103,8 @@ class TensorEngine(Engine):
     def _outcome(self, ts) -> Outcome:
         self._time_step = ts
         mask = None if ts.action_mask is None else ts.action_mask[0].numpy().astype(np.int8)
-        active = None if ts.is_active is None else ts.is_active[0].numpy()
         ended = bool(ts.terminated), bool(ts.truncated)
-        seen = ts.obs[0].numpy().copy(), ts.state[0].numpy().copy(), mask, active
-        return Outcome(*seen, ts.reward[0].numpy(), *ended)
+        return Outcome(ts.obs[0].numpy().copy(), ts.state[0].numpy().copy(), mask, ts.reward[0].numpy(), *ended)
 
 
 class LoopEngine(Engine):
@@ -134,13 +136,6 @@ class LoopEngine(Engine):
     def perceive(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """obs [N, O], state [S], action mask [N, A] or None, as new arrays."""
 
-    def is_active(self) -> np.ndarray | None:
-        """Who still acts, bool [N], as a new array, or None: what the tensors' rule says; overridden to be faster."""
-        if type(self.rules).is_active is BatchedEnv.is_active:  # to make tensors takes a while
-            return None
-        active = self.rules.is_active(self.batched_state())
-        return None if active is None else active[0].numpy().copy()
-
     # ---- the rest ----
 
     def of_batch(self, *names: str) -> list[np.ndarray]:
@@ -161,11 +156,10 @@ class LoopEngine(Engine):
         step, totals = self.fields["step"], self.fields["totals"]
         counted = self.rules.count(step, totals, reward, np.bool_(terminated), self._metrics, _numbers)
         step[()], totals[:], truncated = counted
-        return Outcome(*self.perceive(), self.is_active(), reward, terminated, bool(truncated))
+        return Outcome(*self.perceive(), reward, terminated, bool(truncated))
 
     def observe(self) -> Outcome:
-        reward = np.zeros(self.rules.num_agents, np.float32)
-        return Outcome(*self.perceive(), self.is_active(), reward, False, False)
+        return Outcome(*self.perceive(), np.zeros(self.rules.num_agents, np.float32), False, False)
 
     def info(self) -> dict[str, np.ndarray]:
         info = {**self._metrics, **self.rules.episode_info(self.fields["step"], self.fields["totals"])}

@@ -18,7 +18,7 @@ from pettingzoo import ParallelEnv
 from torch import Tensor
 
 from torch_mars.envs.core import BatchedEnv, TimeStep, allowed_actions, may_look
-from torch_mars.envs.engine import Engine, Outcome
+from torch_mars.envs.engine import Engine
 from torch_mars.envs.options import allowed, shown, whole
 from torch_mars.envs.window import Window
 
@@ -73,8 +73,7 @@ class TaskParallelEnv(_Face):
     - Observations are float32 arrays, rewards floats, terminations and truncations bools.
     - Where actions can be forbidden, `infos[agent]["action_mask"]` (int8, 1 = allowed) says which, after `reset` too:
       where PettingZoo's wrappers and TorchRL look, in the form that `Discrete.sample` takes. Observations stay boxes.
-    - Where agents can be out before the episode ends, `infos[agent]["is_active"]` (bool) says who still acts. Who does
-      not stays in `agents`, and is given any action.
+    - Agents that are out before the episode ends stay in `agents`, and are given any action; `is_active()` says who.
     - At the end of an episode every info carries `episode_return`, `episode_length` and the environment's metrics, and
       all agents leave `agents`.
     - The first `reset` without a seed draws one from the system; later ones continue the random numbers.
@@ -117,7 +116,7 @@ class TaskParallelEnv(_Face):
         self.agents = list(self.possible_agents)
         if self.render_mode == "human":
             self.render()
-        return dict(zip(self.agents, outcome.obs)), self._infos(outcome)
+        return dict(zip(self.agents, outcome.obs)), self._infos(outcome.action_mask)
 
     def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
         """Move by one step.
@@ -137,7 +136,7 @@ class TaskParallelEnv(_Face):
             raise ValueError(f"step() {when}: call reset() first")
         outcome = self.engine.step(self._checked(actions))
         agents = self.agents
-        infos = self._infos(outcome)
+        infos = self._infos(outcome.action_mask)
         if outcome.terminated or outcome.truncated:
             for i, agent in enumerate(agents):
                 infos[agent].update(self._last_info(i))
@@ -156,6 +155,15 @@ class TaskParallelEnv(_Face):
         """The global state: float32 [S]."""
         self._check_started("state")
         return self.engine.observe().state
+
+    def is_active(self) -> dict[str, bool] | None:
+        """Who still acts, by agent; None where nobody is out before the episode ends.
+
+        It is not in `infos`: TorchRL's wrapper breaks where these say more at the end than after `reset`.
+        """
+        self._check_started("is_active")
+        active = self.engine.is_active()
+        return None if active is None else dict(zip(self.possible_agents, active.tolist()))
 
     def render(self) -> np.ndarray | str | None:
         """A picture uint8 [H, W, 3] ("rgb_array"), a text ("ansi"), or None after showing a window ("human").
@@ -191,13 +199,10 @@ class TaskParallelEnv(_Face):
         if not self._has_started:
             raise ValueError(f"{function}() before reset(): call reset() first")
 
-    def _infos(self, outcome: Outcome) -> dict[str, dict]:
-        by_agent = {}
-        if outcome.action_mask is not None:
-            by_agent["action_mask"] = outcome.action_mask
-        if outcome.is_active is not None:
-            by_agent["is_active"] = outcome.is_active.tolist()
-        return {agent: {name: rows[i] for name, rows in by_agent.items()} for i, agent in enumerate(self.agents)}
+    def _infos(self, mask: np.ndarray | None) -> dict[str, dict]:
+        if mask is None:
+            return {agent: {} for agent in self.agents}
+        return {agent: {"action_mask": row} for agent, row in zip(self.agents, mask)}
 
     def _last_info(self, index: int) -> dict[str, Any]:
         """What the engine says about agent `index` or the team, as Python numbers."""

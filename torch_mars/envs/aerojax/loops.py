@@ -1099,8 +1099,5 @@ class AeroJAXLoops(LoopEngine):
         perceive(0, 1, *self.rules.numbers, self._states(), obs, state)
         return obs[0], state[0], None
 
-    def is_active(self) -> np.ndarray:
-        return self.fields["status"][: self.rules.num_agents] == FLYING
-
     def _states(self) -> Situation:
         return Situation(*self.of_batch(*Situation._fields))

@@ -664,6 +664,3 @@ class JaxNavLoops(LoopEngine):
         state = np.empty((1, rules.state_size), F)
         perceive(0, 1, rules.numbers, *self.of_batch(*SEEN), obs, state)
         return obs[0], state[0], None
-
-    def is_active(self) -> np.ndarray:
-        return ~(self.fields["crashed"] | self.fields["done"])

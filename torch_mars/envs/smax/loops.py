@@ -615,8 +615,5 @@ class SMAXLoops(LoopEngine):
         perceive(0, 1, rules.for_loops, self._situation(), obs, state, mask)
         return obs[0], state[0], None if rules.is_continuous else mask[0].view(np.int8)
 
-    def is_active(self) -> np.ndarray:
-        return self.fields["unit_alive"][: self.rules.num_agents].copy()
-
     def _situation(self) -> Situation:
         return Situation(*self.of_batch(*Situation._fields))
