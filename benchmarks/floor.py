@@ -49,7 +49,8 @@ def size_of(tensors):
 def environment_bytes(env, actions):
     """Of one step of all environments: the State read and written, actions read, the TimeStep written."""
     ts = env.step(actions)
-    handed_over = [ts.obs, ts.state, ts.action_mask, ts.reward, ts.terminated, ts.truncated, *ts.info.values()]
+    seen = [ts.obs, ts.state, ts.action_mask, ts.is_active]
+    handed_over = [*seen, ts.reward, ts.terminated, ts.truncated, *ts.info.values()]
     return 2 * size_of(fields_of(env.state).values()) + size_of([actions, *handed_over])
 
 

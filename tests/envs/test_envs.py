@@ -63,8 +63,11 @@ def test_shapes_types_and_spaces(task):
             assert torch.equal(ts.state, ts.obs.flatten(1)) and torch.equal(ts.final_state, ts.final_obs.flatten(1))
         if ts.action_mask is not None:
             assert ts.action_mask.shape == (B, N, env.action_space.n) and ts.action_mask.dtype == torch.bool
+        if ts.is_active is not None:
+            assert ts.is_active.shape == (B, N) and ts.is_active.dtype == torch.bool
         assert {"episode_return", "episode_length"} <= ts.info.keys()
         assert all(value.shape == (B,) for value in ts.info.values())
+    assert (first.is_active is not None) == (envs.family(task) in ("smax", "aerojax", "jaxnav"))
     assert len(env.agents) == N and len(set(env.agents)) == N
     assert set(env.metrics) <= ts.info.keys() and set(env.metrics.values()) <= {"sum", "last"}
 
@@ -116,8 +119,9 @@ def test_the_time_limit_truncates_and_the_next_episode_starts(task):
     assert (last.truncated | last.terminated).all()
     assert (env.state.step == 0).all() and (env.state.totals == 0).all()
     assert not torch.equal(last.state, last.final_state)
-    for name in ("obs", "state"):
-        assert torch.equal(getattr(env.observe(), name), getattr(last, name))
+    for name in ("obs", "state", "is_active"):
+        now, shown = getattr(env.observe(), name), getattr(last, name)
+        assert now is shown is None or torch.equal(now, shown)
     for ts in steps[:-1]:
         assert torch.equal(ts.obs, ts.final_obs) and torch.equal(ts.state, ts.final_state)
     returns = sum(ts.reward.mean(1) for ts in steps)

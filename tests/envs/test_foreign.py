@@ -54,8 +54,8 @@ def copy_of(**kwargs) -> Copy:
     N, A = len(form["agents"]), form["actions"] if form["has_mask"] else 0
     S = 0 if form["state_low"] is None else len(form["state_low"])
     fields = [("seed", "int64", ()), ("step", "int64", ()), ("action", "int64", (N,)), ("state", "float32", (S,)),
-              ("obs", "float32", (N, len(form["obs_low"]))), ("mask", "bool", (N, A)), ("reward", "float32", (N,)),
-              ("terminated", "bool", ()), ("truncated", "bool", ())]  # fmt: skip
+              ("obs", "float32", (N, len(form["obs_low"]))), ("mask", "bool", (N, A)), ("acting", "bool", (N,)),
+              ("reward", "float32", (N,)), ("terminated", "bool", ()), ("truncated", "bool", ())]  # fmt: skip
     if form["action_low"] is not None:
         fields[2] = ("action", "float32", (N, len(form["action_low"])))
     _, size = shared_arrays(None, fields)
@@ -77,15 +77,17 @@ def test_an_episode_of_one_copy_by_hand():
     copy.reset()
     x, y, z = numbers(4)
     assert a["obs"].tolist() == [[x, 0], [y, 0], [z, 0]] and a["state"].tolist() == [x, y, z, 0]
+    assert a["acting"].tolist() == [True, True, True]
     a["action"][:] = [0, 1, 2]  # to the toy they are 1, 2, 3
     copy.step()
     assert a["obs"].tolist() == [[x + 1, 1], [y + 2, 1], [z + 3, 1]] and a["reward"].tolist() == [1, 4, 9]
     copy.step()  # in which counter_1 leaves, paid for the last time
     assert a["obs"].tolist() == [[x + 2, 2], [0, 0], [z + 6, 2]] and a["reward"].tolist() == [1, 4, 9]
     assert a["state"].tolist() == [x + 2, y + 4, z + 6, 2] and not a["truncated"] and not a["terminated"]
+    assert a["acting"].tolist() == [True, False, True]
     copy.step()
     assert a["obs"].tolist() == [[x + 3, 3], [0, 0], [z + 9, 3]] and a["reward"].tolist() == [1, 0, 9]
-    assert a["truncated"] and not a["terminated"] and a["step"] == 3
+    assert a["truncated"] and not a["terminated"] and a["step"] == 3 and not a["acting"].any()
     copy.step()  # what is over stays so
     assert a["obs"].tolist() == [[x + 3, 3], [0, 0], [z + 9, 3]] and a["reward"].tolist() == [0, 0, 0]
     assert a["truncated"] and a["step"] == 4
@@ -106,6 +108,25 @@ def test_who_leaves_last_says_how_it_ended(leaves, terminated):
     while not (copy.arrays["terminated"] or copy.arrays["truncated"]):
         copy.step()
     assert (bool(copy.arrays["terminated"]), bool(copy.arrays["truncated"])) == (terminated, not terminated)
+
+
+class Lingering(foreign_toy.Counting):
+    """Whose agents stay in `agents` though they were terminated."""
+
+    def step(self, actions):
+        kept, self.agents = self.agents, list(actions)
+        answer = super().step(actions)
+        self.agents = kept
+        return answer
+
+
+def test_who_was_terminated_does_not_act_even_if_it_stays_in_agents():
+    copy = copy_of(leaves={"counter_1": 1}, late=["counter_2"])
+    copy.env = Lingering(leaves={"counter_1": 1}, late=["counter_2"])
+    copy.reset()
+    assert copy.arrays["acting"].tolist() == [True, True, False]
+    copy.step()
+    assert copy.arrays["acting"].tolist() == [True, False, False]
 
 
 def test_a_state_that_cannot_be_told_at_the_end_is_zeros_if_nothing_is_expected_after_it():
@@ -176,8 +197,10 @@ def plain_loop(seed: int, count: int, actions: torch.Tensor, **kwargs) -> list[l
             state = toy.state().tolist()
             now, now_state = (rows(begin()), toy.state().tolist()) if is_over else (final, state)
             reward = [rewards.get(agent, 0) for agent in toy.possible_agents]
-            steps.append({"obs": now, "state": now_state, "reward": reward, "terminated": is_over and not is_cut,
-                          "truncated": is_cut, "final_obs": final, "final_state": state})  # fmt: skip
+            acts = [agent in toy.agents for agent in toy.possible_agents]
+            steps.append({"obs": now, "state": now_state, "is_active": acts, "reward": reward,
+                          "terminated": is_over and not is_cut, "truncated": is_cut, "final_obs": final,
+                          "final_state": state})  # fmt: skip
         found.append(steps)
     return found
 

@@ -187,6 +187,10 @@ def test_a_seed_starts_and_continues_as_make_does(task):
             if ts.action_mask is not None:
                 np.testing.assert_array_equal(infos[agent]["action_mask"], ts.action_mask[0, i])
         np.testing.assert_allclose(env.state(), ts.state[0], rtol=0, atol=rounding)
+        active = env.is_active()
+        assert (None if active is None else [*active.values()]) == (
+            None if ts.is_active is None else ts.is_active[0].tolist()
+        )
         seed_actions(env, int(generator.integers(2**31)))
         actions = sample_actions(env)
         if not is_exact:  # continuous rules would add the rounding up over an episode
@@ -449,6 +453,9 @@ def test_the_batched_face_hands_out_the_tensors_of_make(task):
             assert torch.equal(obs[agent], expected.obs[:, i]), f"{task}, {agent}, step {t}"
             if expected.action_mask is not None:
                 assert torch.equal(infos[agent]["action_mask"], expected.action_mask[:, i])
+            assert ("is_active" in infos[agent]) == (expected.is_active is not None)
+            if expected.is_active is not None:
+                assert torch.equal(infos[agent]["is_active"], expected.is_active[:, i])
         assert torch.equal(env.state(), expected.state)
         actions = batched_samples(env, generator)
         expected = batch.step(torch.stack(list(actions.values()), 1))
@@ -477,7 +484,7 @@ def test_the_batched_face_copies_nothing(task, monkeypatch):
     outputs = [env.reset(seed=0), env.step(batched_samples(env, np.random.default_rng(0)))]
     for ts, dictionaries in zip(handed_over, outputs):
         tensors = [ts.obs, ts.state, ts.reward, ts.terminated, ts.truncated, ts.final_obs, ts.final_state]
-        tensors += [ts.action_mask] if ts.action_mask is not None else []
+        tensors += [tensor for tensor in (ts.action_mask, ts.is_active) if tensor is not None]
         owned = {tensor.untyped_storage().data_ptr() for tensor in (*tensors, *ts.info.values())}
         for dictionary in dictionaries:
             for value in dictionary.values():

@@ -91,7 +91,10 @@ def test_a_row_is_an_agent_of_make(task, agent_id):
             np.testing.assert_array_equal(obs[row, numbers:], ts.obs[b, n], err_msg=where)
             if ts.action_mask is not None:
                 np.testing.assert_array_equal(infos["action_mask"][row], ts.action_mask[b, n], err_msg=where)
+            if ts.is_active is not None:
+                assert infos["is_active"][row] == ts.is_active[b, n] and infos["_is_active"][row], where
         assert ("action_mask" in infos) == (ts.action_mask is not None)
+        assert ("is_active" in infos) == (ts.is_active is not None)
 
     ts = batch.reset(4)
     check(*env.reset(seed=4), ts, "reset")

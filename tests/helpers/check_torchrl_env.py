@@ -106,6 +106,10 @@ def torchrl_s_wrapper_takes_the_pettingzoo_face() -> None:
     assert rollout["state"].shape == (50, 140)
     assert rollout["next", "done"].flatten().nonzero().flatten().tolist() == [19, 39]
     assert (rollout["next", "agent", "reward"] >= -0.125 - 1e-6).all()
+    with_dead = PettingZooWrapper(
+        envs.parallel_env("aerojax_2v2", max_steps=20)
+    )  # whose infos say nothing but at the end
+    assert with_dead.rollout(50, break_when_any_done=False)["next", "done"].sum() >= 2
     masked = PettingZooWrapper(envs.parallel_env("connector_5x5x3a")).rollout(60, break_when_any_done=False)
     mask = masked["agent", "action_mask"]
     assert mask.shape == (60, 3, 5) and not mask.all()

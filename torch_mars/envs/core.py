@@ -48,6 +48,7 @@ class TimeStep:
     obs: Tensor  # float32 [B, N, O]
     state: Tensor  # float32 [B, S]: global state for a centralised critic
     action_mask: Tensor | None  # bool [B, N, A], True = allowed; None where everything always is
+    is_active: Tensor | None  # bool [B, N], False = out: its action changes nothing; None where nobody ever is
     reward: Tensor  # float32 [B, N]
     terminated: Tensor  # bool [B]: the rules ended the episode in this step
     truncated: Tensor  # bool [B]: the time limit did
@@ -65,6 +66,7 @@ class BatchedEnv(ABC):
     - `initial_state(rng) -> State`: a start for each key in rng [B]; begins with `**self.episode_start(rng)`;
     - `transition(state, actions) -> (state, reward [B, N], terminated [B], metrics)`: one step, without counting it;
     - `observation(state) -> [B, N, O]`, `global_state(state) -> [B, S]`, `action_mask(state) -> [B, N, A] or None`;
+    - where agents are out before their episode ends: `is_active(state) -> bool [B, N]`;
     - `draw(state, index, trail) -> uint8 [H, W, 3]`, and where it helps `draw_text(state, index) -> str` and
       `draw_observation(obs [O], agent) -> uint8 [h, h, 3]`;
     - where the rules stand as loops, too (`loops.py`): `engine()`.
@@ -151,6 +153,10 @@ class BatchedEnv(ABC):
 
     def action_mask(self, state: State) -> Tensor | None:
         """Which actions are allowed, [B, N, A]; None where everything always is."""
+        return None
+
+    def is_active(self, state: State) -> Tensor | None:
+        """Who still acts, bool [B, N]: what the others do changes nothing; None where everybody acts to the end."""
         return None
 
     def draw(self, state: State, index: int = 0, trail: Sequence[State] = ()) -> np.ndarray:
@@ -272,10 +278,12 @@ class BatchedEnv(ABC):
         if self.state is None:
             raise RuntimeError("observe() before reset(): call reset() first")
         obs, global_state, mask = self.perceive(self.state)
+        active = self.is_active(self.state)
         reward = torch.zeros(self.num_envs, self.num_agents, dtype=torch.float32, device=self.device)
         ended = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         info = self.episode_info(self.state.step, self.state.totals)
-        return unshared(TimeStep(obs, global_state, mask, reward, ended, ended, obs, global_state, info), self.state)
+        ts = TimeStep(obs, global_state, mask, active, reward, ended, ended, obs, global_state, info)
+        return unshared(ts, self.state)
 
     def load_state(self, fields: dict[str, Any]) -> None:
         """Put B situations in place; fields left out keep their value.
@@ -375,7 +383,8 @@ class BatchedEnv(ABC):
                 terminated | truncated, self._restart, state, (state, obs, own_state, mask)
             )
             global_state = obs.flatten(1) if self.state_is_obs else own_state
-        ts = TimeStep(obs, global_state, mask, reward, terminated, truncated, final_obs, final_state, info)
+        active = self.is_active(state)
+        ts = TimeStep(obs, global_state, mask, active, reward, terminated, truncated, final_obs, final_state, info)
         return state, unshared(ts, state)
 
     def _restart(self, state: State) -> tuple[State, Tensor, Tensor | None, Tensor | None]:
@@ -614,9 +623,10 @@ def where_rows(rows: Tensor, compute: Callable[[Any], Any], source: Any, otherwi
 
 
 def unshared(ts: TimeStep, state: State) -> TimeStep:
-    """With copies of what is memory of the State, such as an episode's sums in `info`."""
+    """With copies of what is memory of the State, such as an episode's sums in `info`, or flags of who is alive."""
     if torch.compiler.is_compiling():  # where memory has no address; a copy costs nothing there
-        return dataclasses.replace(ts, info={name: value.clone() for name, value in ts.info.items()})
+        info = {name: value.clone() for name, value in ts.info.items()}
+        return dataclasses.replace(ts, is_active=tree_map(Tensor.clone, ts.is_active), info=info)
     own = {tensor.untyped_storage().data_ptr() for tensor in fields_of(state).values()} - {0}  # 0: of no memory
 
     def apart(tensor: Tensor) -> Tensor:

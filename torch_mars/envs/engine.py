@@ -70,6 +70,11 @@ class Engine(ABC):
     def batched_state(self) -> State:
         """The State as tensors with B = 1, for the functions of `rules`."""
 
+    def is_active(self) -> np.ndarray | None:
+        """Who still acts, bool [N], a new array; None where nobody is out before the end."""
+        active = self.rules.is_active(self.batched_state())
+        return None if active is None else active[0].numpy().copy()
+
 
 class TensorEngine(Engine):
     """The BatchedEnv itself, with the batch axis taken off."""

@@ -119,6 +119,7 @@ class ForeignState(State):
     obs: Tensor  # float32 [B, N, O]
     team: Tensor  # float32 [B, S]: the foreign state(); S = 0 where there is none
     mask: Tensor  # bool [B, N, A]; A = 0 where everything is always allowed
+    acting: Tensor  # bool [B, N]: who is in its `agents`
 
 
 class ForeignEnv(BatchedEnv):
@@ -195,6 +196,9 @@ class ForeignEnv(BatchedEnv):
     def action_mask(self, state: ForeignState) -> Tensor | None:
         return state.mask if self.form.has_mask else None
 
+    def is_active(self, state: ForeignState) -> Tensor:
+        return state.acting
+
     def _begin(self, row: Tensor, key: Tensor) -> ForeignState:
         """An episode in the copies `row` [B'], from their keys."""
         seed, key = rng.integers(key, 1, MOST)
@@ -204,7 +208,7 @@ class ForeignEnv(BatchedEnv):
         return ForeignState(**self.episode_start(key), row=row, **self._seen(rows))
 
     def _seen(self, rows: np.ndarray) -> dict[str, Tensor]:
-        names = {"obs": "obs", "team": "state", "mask": "mask"}
+        names = {"obs": "obs", "team": "state", "mask": "mask", "acting": "acting"}
         return {field: _taken(self.workers.arrays, name, rows) for field, name in names.items()}
 
     # ---- processes ----
@@ -222,6 +226,7 @@ class ForeignEnv(BatchedEnv):
             ("obs", "float32", (B, N, self.observation_size)),
             ("state", "float32", (B, S)),
             ("mask", "bool", (B, N, A)),
+            ("acting", "bool", (B, N)),
             ("reward", "float32", (B, N)),
             ("terminated", "bool", (B,)),
             ("truncated", "bool", (B,)),

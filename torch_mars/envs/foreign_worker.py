@@ -149,8 +149,8 @@ class Copy:
     Args:
         env: the foreign environment.
         form: what it is.
-        arrays: of this copy alone: obs [N, O], state [S], mask [N, A], reward [N], action [N] or [N, d], and of shape
-            [] seed, step, terminated, truncated. All but action and seed are written here.
+        arrays: of this copy alone: obs [N, O], state [S], mask [N, A], acting [N], reward [N], action [N] or [N, d],
+            and of shape [] seed, step, terminated, truncated. All but action and seed are written here.
     """
 
     def __init__(self, env: Any, form: dict[str, Any], arrays: dict[str, np.ndarray]):
@@ -204,6 +204,7 @@ class Copy:
         if not here <= set(self.agents):
             raise Unfit(f"agent {next(iter(here - set(self.agents)))!r} is not one of possible_agents")
         self.acting = here - self.gone
+        self.arrays["acting"][:] = [agent in self.acting for agent in self.agents]
 
     @staticmethod
     def _number(reward: Any, agent: Any) -> float:

@@ -73,6 +73,7 @@ class TaskParallelEnv(_Face):
     - Observations are float32 arrays, rewards floats, terminations and truncations bools.
     - Where actions can be forbidden, `infos[agent]["action_mask"]` (int8, 1 = allowed) says which, after `reset` too:
       where PettingZoo's wrappers and TorchRL look, in the form that `Discrete.sample` takes. Observations stay boxes.
+    - Agents that are out before the episode ends stay in `agents`, and are given any action; `is_active()` says who.
     - At the end of an episode every info carries `episode_return`, `episode_length` and the environment's metrics, and
       all agents leave `agents`.
     - The first `reset` without a seed draws one from the system; later ones continue the random numbers.
@@ -155,6 +156,15 @@ class TaskParallelEnv(_Face):
         self._check_started("state")
         return self.engine.observe().state
 
+    def is_active(self) -> dict[str, bool] | None:
+        """Who still acts, by agent; None where nobody is out before the episode ends.
+
+        It is not in `infos`: TorchRL's wrapper breaks where these say more at the end than after `reset`.
+        """
+        self._check_started("is_active")
+        active = self.engine.is_active()
+        return None if active is None else dict(zip(self.possible_agents, active.tolist()))
+
     def render(self) -> np.ndarray | str | None:
         """A picture uint8 [H, W, 3] ("rgb_array"), a text ("ansi"), or None after showing a window ("human").
 
@@ -235,8 +245,9 @@ class BatchedParallelEnv(_Face):
 
     What is handed out are views of what `engine` (a `BatchedEnv`) hands out, not copies. Environments whose episode
     ended start the next one within the same step, so agents never leave; `infos[agent]` has `action_mask` [B, A] where
-    actions can be forbidden, and after a step `final_obs` [B, O], `final_state` [B, S] (before any such restart),
-    `episode_return`, `episode_length` and the environment's metrics [B]. Nothing waits for the device.
+    actions can be forbidden, `is_active` (bool [B]) where agents can be out before the episode ends, and after a step
+    `final_obs` [B, O], `final_state` [B, S] (before any such restart), `episode_return`, `episode_length` and the
+    environment's metrics [B]. Nothing waits for the device.
 
     Args:
         task: its name.
@@ -261,7 +272,7 @@ class BatchedParallelEnv(_Face):
             seed = secrets.randbits(63)
         self._time_step = self.engine.reset(seed)
         self.agents = list(self.possible_agents)
-        return self._by_agent(self._time_step.obs), self._infos(self._time_step.action_mask, {})
+        return self._by_agent(self._time_step.obs), self._infos(self._time_step, {})
 
     def step(self, actions: dict[str, Tensor]) -> tuple[dict, dict, dict, dict, dict]:
         """Move every environment by one step.
@@ -286,7 +297,7 @@ class BatchedParallelEnv(_Face):
             self._by_agent(ts.reward),
             dict.fromkeys(self.agents, ts.terminated),
             dict.fromkeys(self.agents, ts.truncated),
-            self._infos(ts.action_mask, {**team, "final_state": ts.final_state}, **own, final_obs=ts.final_obs),
+            self._infos(ts, {**team, "final_state": ts.final_state}, **own, final_obs=ts.final_obs),
         )
 
     def state(self) -> Tensor:
@@ -299,10 +310,12 @@ class BatchedParallelEnv(_Face):
         """Views along the axis N of a tensor [B, N, ...]."""
         return dict(zip(self.agents, tensor.unbind(1)))
 
-    def _infos(self, mask: Tensor | None, team: dict[str, Tensor], **by_agent: Tensor) -> dict[str, dict[str, Tensor]]:
+    def _infos(self, ts: TimeStep, team: dict[str, Tensor], **by_agent: Tensor) -> dict[str, dict[str, Tensor]]:
         """For every agent the tensors [B, ...] of the team and its views of those [B, N, ...] by agent."""
-        if mask is not None:
-            by_agent["action_mask"] = mask
+        if ts.action_mask is not None:
+            by_agent["action_mask"] = ts.action_mask
+        if ts.is_active is not None:
+            by_agent["is_active"] = ts.is_active
         views = {name: self._by_agent(tensor) for name, tensor in by_agent.items()}
         return {agent: {**team, **{name: view[agent] for name, view in views.items()}} for agent in self.agents}
 

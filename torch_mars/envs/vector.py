@@ -36,6 +36,7 @@ class TaskVectorEnv(VectorEnv):
       `_final_obs`, ... beside them.
     - Where actions can be forbidden, `infos["action_mask"]` (int8 [rows, A], 1 = allowed) says which, after `reset`
       too: `action_space.sample(tuple(infos["action_mask"]))` draws allowed ones.
+    - Where agents can be out before their episode ends, `infos["is_active"]` (bool [rows]) says who still acts.
     - The first `reset` without a seed draws one from the system; later ones continue the random numbers.
 
     `engine` is the BatchedEnv underneath, whose `observe().state` is the global state [B, S].
@@ -97,7 +98,7 @@ class TaskVectorEnv(VectorEnv):
         super().reset(seed=seed)
         ts = self.engine.reset(seed)
         self._has_started = True
-        return self._observations(ts.obs), self._mask(ts)
+        return self._observations(ts.obs), self._infos(ts)
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Move every environment by one step.
@@ -117,7 +118,7 @@ class TaskVectorEnv(VectorEnv):
         ts = self.engine.step(self._checked(actions))
         terminated, truncated = self._rows(ts.terminated), self._rows(ts.truncated)
         ended = terminated | truncated
-        infos = {**self._last_infos(ts, ended), **self._mask(ts)} if ended.any() else self._mask(ts)
+        infos = {**self._last_infos(ts, ended), **self._infos(ts)} if ended.any() else self._infos(ts)
         return self._observations(ts.obs), self._rows(ts.reward), terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...]:
@@ -148,11 +149,14 @@ class TaskVectorEnv(VectorEnv):
             return array.reshape(self.num_envs, *array.shape[2:])
         return array.repeat(self.num_agents, 0)
 
-    def _mask(self, ts: TimeStep) -> dict[str, np.ndarray]:
-        if ts.action_mask is None:
-            return {}
-        mask = self._rows(ts.action_mask).astype(np.int8)
-        return {"action_mask": mask, "_action_mask": np.ones(self.num_envs, bool)}
+    def _infos(self, ts: TimeStep) -> dict[str, np.ndarray]:
+        """What is said of every row, of its present situation."""
+        infos = {}
+        if ts.action_mask is not None:
+            infos["action_mask"] = self._rows(ts.action_mask).astype(np.int8)
+        if ts.is_active is not None:
+            infos["is_active"] = self._rows(ts.is_active)
+        return infos | {f"_{name}": np.ones(self.num_envs, bool) for name in infos}
 
     def _last_infos(self, ts: TimeStep, ended: np.ndarray) -> dict[str, Any]:
         """What Gymnasium's own vector environments say of the rows whose episode ended."""

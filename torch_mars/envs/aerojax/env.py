@@ -9,6 +9,7 @@ the number of all aircraft: N allies first, then E enemies. "ego" is the observi
 | global state | [15 A + 1] | every aircraft's position, velocity, attitude, health; time left |
 | action | [N, 3] in [-1, 1] | aileron (+ rolls right), elevator (+ raises alpha), throttle (-1 idle, +1 full) |
 | mask | | none |
+| active | [N] | who flies: neither shot down, nor at the ground, nor out of the arena, nor collided |
 | reward | [N] | the team's: 1.0 x enemies lost / E - 0.25 x allies lost / N + 1.0 if won |
 | end | | one team is gone; or the time limit, 500 steps of 0.2 s |
 | start | | level in trim at 120 m/s, 1000 to 2000 m high, up to 30 degrees off course; full health; one lane each |
@@ -485,6 +486,10 @@ class AeroJAX(BatchedEnv):
 
     def global_state(self, state: AeroState) -> Tensor:
         return self.perceive(state)[1]
+
+    def is_active(self, state: AeroState) -> Tensor:
+        """The allies that fly; the lost of every cause do not act."""
+        return state.status[:, self._allies] == FLYING
 
     def _time_left(self, state: AeroState) -> Tensor:
         return 1 - state.step.float() / self.max_steps

@@ -9,6 +9,7 @@ for step. The map has W x W cells of 1 m, x to the right, y up.
 | global state | [(W-2)^2 + 9N + 1] | inner cells of the map; positions, headings, goals, velocities of the robots; |
 | | | step; who has arrived, who has crashed |
 | action | [N, 2] | wanted v in [0, 1] m/s and w in [-pi/6, pi/6] rad/s; not clipped to that |
+| active | [N] | who has not crashed: the arrived drive on; after the end nobody |
 | reward | [N] | rew_lambda x own + (1 - rew_lambda) x team's mean of: 4 on arriving, before it 0.25 per m of |
 | | | progress; -4 on crashing; -0.01 a step till then; -0.1 while something is closer than 0.3 m |
 | start | | a random map, walls around and inside fewer than fill x (W-2)^2; robots 0.9 m apart and 0.45 m from |
@@ -302,13 +303,17 @@ class JaxNav(BatchedEnv):
         wanted_v, wanted_w = actions.unbind(-1)
         v = (v + ((wanted_v - v) / DT).clamp(-c.max_v_acc, c.max_v_acc) * DT).clamp(0, c.max_v)
         w = (w + ((wanted_w - w) / DT).clamp(-c.max_w_acc, c.max_w_acc) * DT).clamp(-c.max_w, c.max_w)
-        stands = state.crashed | state.done[:, None]
+        stands = self._stands(state)
         theta = torch.where(stands, state.theta, _wrap(state.theta + w * DT))
         cos, sin = cosine_sine(torch.stack([state.theta, theta]))
         way = (v * DT)[..., None] * torch.stack([cos[0], sin[0]], -1)
         pos = torch.where(stands[..., None], state.pos, state.pos + way)
         vel = torch.where(stands[..., None], scalar(0.0, like=v), torch.stack([v, w], -1))
         return pos, theta, vel, (cos[1], sin[1])
+
+    def _stands(self, state: NavState) -> Tensor:
+        """Who does not move any more, bool [B, N]."""
+        return state.crashed | state.done[:, None]
 
     def _hits_wall(self, pos: Tensor, cos: Tensor, sin: Tensor, map_data: Tensor) -> Tensor:
         """bool [B, N]: the robot's square meets a wall cell: neither the cell's axes nor the robot's part them."""
@@ -378,6 +383,10 @@ class JaxNav(BatchedEnv):
             state.crashed,
         )
         return torch.cat([part.flatten(1).float() for part in parts], 1)
+
+    def is_active(self, state: NavState) -> Tensor:
+        """Who has not crashed, arrived or not; after the end of the episode nobody."""
+        return ~self._stands(state)
 
     def engine(self) -> Engine:
         return loops.JaxNavLoops(self)

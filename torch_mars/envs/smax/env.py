@@ -10,6 +10,7 @@ allies (units 0 to N - 1), the E enemies follow (`opponents.py`); U = N + E. Uni
 | action | [N] in 0..4 + E | 0 up, 1 right, 2 down, 3 left, 4 stop, 5 + k attack enemy k |
 | or | [N, 4] in 0..1 | `action_type="continuous"`: nearest, move, distance, turn; below |
 | mask | [N, 5 + E] | 0 to 4 if alive; 5 + k if enemy k is alive and in reach; the dead may only stop |
+| active | [N] | who is alive |
 | reward | [N] | the team's: mean over the enemies of the share of health lost, and 1 for a won battle |
 | start | | allies about (8, 16), enemies about (24, 16); in smacv2 mirrored teams, or one around the other |
 | end | | a team is wiped out; or the time limit, which is step max_steps + 1 = 101 |
@@ -450,6 +451,10 @@ class SMAX(BatchedEnv):
 
     def action_mask(self, state: SMAXState) -> Tensor | None:
         return self.perceive(state)[2]
+
+    def is_active(self, state: SMAXState) -> Tensor:
+        """The living allies."""
+        return state.unit_alive[:, : self.num_agents]
 
     def _shares(self, state: SMAXState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Health and cooldown as shares of the type's [B, U, 2], type one-hot [B, U, 6], the allies' ranges [B, N]."""
