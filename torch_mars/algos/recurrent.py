@@ -328,6 +328,7 @@ def update(
             if not learner.actor.is_discrete:  # a Categorical's entropy is exact, a TanhNormal's estimated
                 noise, learner.key = learner.actor.noise(learner.key, sequences.shape[1], L * N)
             seen = speed.differentiate(loss, (sequences, normalised, weight, noise), L * N, parameters)
+            seen["force"] = seen["force"].view_as(seen["log_ratio"])
             norms = {
                 "actor_grad_norm": learner.actor_optimizer.apply_gradients(args.max_grad_norm),
                 "critic_grad_norm": learner.critic_optimizer.apply_gradients(args.max_grad_norm),
