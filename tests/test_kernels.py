@@ -33,7 +33,8 @@ def test_a_step_of_the_environments(task):
 
 
 @pytest.mark.parametrize(
-    "task, lesson, of_a_rollout_step, of_a_minibatch", [("paxmen_5a", mappo, 32, 215), ("aerojax_2v2", mars, 95, 390)]
+    "task, lesson, of_a_rollout_step, of_a_minibatch",
+    [("paxmen_5a", mappo, 32, 215), pytest.param("aerojax_2v2", mars, 95, 390, marks=pytest.mark.slow)],
 )
 def test_training_besides(task, lesson, of_a_rollout_step, of_a_minibatch, monkeypatch):
     monkeypatch.setattr(kernel_counts, "ROLLOUT_LENGTH", 8)

@@ -24,7 +24,8 @@ from torch_mars.envs.aerojax.task import (
 from torch_mars.envs.core import fields_of
 
 
-@pytest.fixture(params=["loops", "tensors"], autouse=True)
+# that both forms do the same is for `test_aerojax_loops.py`
+@pytest.fixture(params=["loops", pytest.param("tensors", marks=pytest.mark.slow)], autouse=True)
 def form(request, monkeypatch):
     """Every rule holds in both forms."""
     monkeypatch.setattr("torch_mars.envs.aerojax.env.runs_in_loops", lambda tensor: request.param == "loops")

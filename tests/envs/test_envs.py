@@ -170,9 +170,10 @@ def test_where_rows_on_trees():
     assert tree_map(lambda a, b: a + b, (rows.int(), None), (rows.int(), None))[0].tolist() == [2, 0, 2]
 
 
+@pytest.mark.slow
 @every_task
 def test_a_step_compiles_without_graph_breaks(task):
-    """Traced only: the backend runs the captured graph as it is."""
+    """Traced only: the backend runs the captured graph as it is. One task of each environment: `test_compile.py`."""
     torch.compiler.reset()  # so many tasks of one class would exceed the limit of recompilations
     env, plain = envs.make(task, num_envs=2, seed=1), envs.make(task, num_envs=2, seed=1)
     env.reset(), plain.reset()

@@ -87,7 +87,7 @@ print(told)
 """
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize("is_kept", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_who_waits_is_told_once_what_is_compiled(is_kept, tmp_path):
     rule = RULE.replace("from constants import STEP", "STEP = 3").split("moved")[0]
     (tmp_path / "rule.py").write_text(rule + "@compiled\ndef lift(place):\n    return move(place) * STEP\n")

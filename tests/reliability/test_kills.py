@@ -81,7 +81,7 @@ def check(place, fatal, is_power_cut, whole):
     return False
 
 
-@pytest.mark.parametrize("is_power_cut", [False, True])
+@pytest.mark.parametrize("is_power_cut", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_killed_at_a_write_a_sync_or_a_rename_goes_on_to_the_bit(is_power_cut, whole, tmp_path):
     folder, count = whole
     moments = random.Random(is_power_cut).sample(range(count // 3, count), 6)
