@@ -464,6 +464,7 @@ def test_the_face_keeps_pettingzoos_contract():
     parallel_api_test(env, num_cycles=15)
     observations, _ = env.reset(seed=3)
     assert list(observations) == ["counter_0", "counter_1", "counter_2"]
+    assert env.is_active() == {"counter_0": True, "counter_1": False, "counter_2": True}  # who is late is not there yet
     assert env.render().shape == (20, 30, 3) and not env.render().any()
     env.step(dict.fromkeys(env.agents, 0))
     assert (env.render() == 1).all()

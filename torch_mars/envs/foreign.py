@@ -119,13 +119,14 @@ class ForeignState(State):
     obs: Tensor  # float32 [B, N, O]
     team: Tensor  # float32 [B, S]: the foreign state(); S = 0 where there is none
     mask: Tensor  # bool [B, N, A]; A = 0 where everything is always allowed
-    acting: Tensor  # bool [B, N]: who is in its `agents`
+    acting: Tensor  # bool [B, N]: who is to act next
 
 
 class ForeignEnv(BatchedEnv):
     """B copies of the environment of a foreign module.
 
-    - Agents that left, or are not there yet, see zeros, may do anything and get nothing, until all have left.
+    - Agents that left, or are not there yet, see zeros, may do anything and get nothing, until all have left: they are
+      not active.
     - Every episode begins with a seed of its own, a function of the copy's key alone: not of how many processes there
       are, nor of what the policy did before.
     - `load_state` takes only what `state_dict` gave, and begins new episodes.
