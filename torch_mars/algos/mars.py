@@ -170,7 +170,7 @@ class Actor(Policy):
 class Critic(Network):
     """Values of a state [P, ..., S], one or one for each agent; independent: of each agent's obs [P, ..., N, O]."""
 
-    def __init__(self, args: "Args", env: BatchedEnv, generators: list[torch.Generator]):
+    def __init__(self, env: BatchedEnv, args: "Args", generators: list[torch.Generator]):
         N, P = env.num_agents, len(generators)
         size, ids = (env.observation_size, N if args.agent_id else 0) if args.independent else (env.state_size, 0)
         values = N if args.value_per_agent and not args.independent else 1
@@ -190,7 +190,7 @@ class Learner:
     def __init__(self, args: Args, env: BatchedEnv, seeds: list[int]):
         generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
         self.actor = Actor(env, args, generators).to(env.device)
-        self.critic = Critic(args, env, generators).to(env.device)
+        self.critic = Critic(env, args, generators).to(env.device)
         self.actor_optimizer = optimizers.Adam(self.actor.parameters(), args.actor_lr, args.adam_eps)
         self.critic_optimizer = optimizers.Adam(self.critic.parameters(), args.critic_lr, args.adam_eps)
         self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
@@ -233,7 +233,7 @@ class Rollout:
             self.state = zeros(P, T + 1, B, env.state_size)
         ts = env.observe()
         self.mask = None if ts.action_mask is None else zeros(P, T, B, *ts.action_mask.shape[1:], dtype=torch.bool)
-        can_be_out = getattr(ts, "is_active", None) is not None
+        can_be_out = ts.is_active is not None
         settings.require(args, "ignore_inactive", can_be_out or not args.ignore_inactive, "here all agents always act")
         self.is_active = zeros(P, T, B, N, dtype=torch.bool) if args.ignore_inactive else None
         self.action = zeros(P, T, B, N, *actor.action_shape, dtype=torch.int64 if actor.is_discrete else torch.float32)
@@ -311,7 +311,7 @@ def compute_gae(reward: Tensor, value: Tensor, is_done: Tensor, gamma: float, ga
 
 
 @torch.no_grad()
-def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor]:
+def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, Tensor, Tensor]:
     """Advantages [P, T, B, 1 or N]; the critic's answers at collection and its targets, alike, in its own units."""
     returns, answer = learner.critic.returns, speed.in_portions(learner.critic, rollout.state)
     value, reward = returns.undo(answer), rollout.reward
@@ -327,7 +327,8 @@ def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, 
 def normalise(advantage: Tensor, weight: Tensor | None = None) -> Tensor:
     """Zero mean and unit (population) deviation over a minibatch [P, rows, K], for each seed by itself."""
     if weight is None or advantage.shape[2] == 1:
-        mean, deviation = (f((1, 2), keepdim=True) for f in (advantage.mean, partial(advantage.std, correction=0)))
+        mean = advantage.mean((1, 2), keepdim=True)
+        deviation = advantage.std((1, 2), correction=0, keepdim=True)
     else:  # those of agents that act
         mean = (advantage * weight).mean((1, 2), keepdim=True)
         deviation = ((advantage - mean).square() * weight).mean((1, 2), keepdim=True).sqrt()
@@ -361,9 +362,9 @@ def losses(
     log_ratio = policy.log_prob(take(rollout.action, rows)) - take(rollout.log_prob, rows)
     log_ratio = log_ratio + nudge  # zeros [P, rows, N]: their gradient is the objective's force on each sample
     objective = policy_objective(log_ratio, normalised.expand_as(log_ratio), args)
-    objective, entropy = (x if weight is None else x * weight for x in (objective, policy.entropy(noise)))
-    entropy = entropy.mean(2)
-    actor_loss = -objective.mean(2) - args.entropy_coef * entropy
+    entropy = policy.entropy(noise)
+    objective, entropy = ((x if weight is None else x * weight).mean(2) for x in (objective, entropy))
+    actor_loss = -objective - args.entropy_coef * entropy
     new_value = learner.critic(take(rollout.state, rows_seen))
     errors = value_loss(new_value, take(value, rows), take(target, rows), args.value_clip)
     critic_loss = args.value_coef * errors.mean(2)

@@ -121,7 +121,7 @@ class Actor(mars.Actor):
 class Critic(Network):
     """Values of states [P, S, L, S'], one or one for each agent; independent: of each agent's obs [P, S, L, N, O]."""
 
-    def __init__(self, args: Args, env: BatchedEnv, generators: list[torch.Generator]):
+    def __init__(self, env: BatchedEnv, args: Args, generators: list[torch.Generator]):
         N, P = env.num_agents, len(generators)
         size, ids = (env.observation_size, N if args.agent_id else 0) if args.independent else (env.state_size, 0)
         values = N if args.value_per_agent and not args.independent else 1
@@ -144,7 +144,7 @@ class Learner(mars.Learner):
     def __init__(self, args: Args, env: BatchedEnv, seeds: list[int]):
         generators = [torch.Generator().manual_seed(rng.signed(rng.derive(s, "networks"))) for s in seeds]
         self.actor = Actor(env, args, generators).to(env.device)
-        self.critic = Critic(args, env, generators).to(env.device)
+        self.critic = Critic(env, args, generators).to(env.device)
         self.actor_optimizer = optimizers.Adam(self.actor.parameters(), args.actor_lr, args.adam_eps)
         self.critic_optimizer = optimizers.Adam(self.critic.parameters(), args.critic_lr, args.adam_eps)
         self.key = rng.keys([rng.derive(s, "policy") for s in seeds], len(seeds), env.device)
