@@ -184,7 +184,9 @@ def test_the_sentence_on_drawing_is_how_training_draws():
     names = {"mean": mean, "std": std, "noise": noise, "low": actor.low, "high": actor.high, "tanh": torch.tanh}
     trained = policies.read(CONTINUOUS)
     env, policy_of_team = trained.make_env(1), torch_mars.load_policy(CONTINUOUS)
-    rule = exports.describe(trained, env, policy_of_team, {}, {})["sampling"]
+    rule = exports.describe(trained, env, policy_of_team, exports.Step({}, torch.ones(1, dtype=torch.bool), {}))[
+        "sampling"
+    ]
     drawn = eval(re.match("action = (.*); noise: standard normal", rule)[1], names)
     torch.testing.assert_close(drawn, actor.to_env(policy.sample(noise)[None]))
 

@@ -248,8 +248,8 @@ class Policy:
         )
 
     def _check_shape(self, name: str, tensor: Tensor, last: tuple[int, int]) -> None:
-        if tensor.dim() not in (2, 3) or tensor.shape[-2:] != last:
-            wanted = f"[{last[0]}, {last[1]}] or [B, {last[0]}, {last[1]}]"
+        if tensor.dim() not in (2, 3) or tensor.shape[-2:] != last or not len(tensor):
+            wanted = f"[{last[0]}, {last[1]}] or [B, {last[0]}, {last[1]}] with a B of 1 or more"
             raise ValueError(f"{name} is {list(tensor.shape)}; for {self.task} it must be {wanted}")
 
     def __repr__(self) -> str:
@@ -525,9 +525,10 @@ def _trained(file: Path, what: str, head: dict, settings: dict, weights: dict, r
     if head["lesson"].ALGORITHM in algos.LESSONS and settings["hidden_size"] > longest:  # before as much is made
         raise ValueError(f"hidden_size is {settings['hidden_size']}, but no weight is longer than {longest}")
     seeds = [settings["seed"] + p for p in range(P)]
-    args, methods = _args_of(head["lesson"].Args, settings), getattr(head["lesson"], "METHODS", {})
-    if methods and args.method not in methods:
-        raise ValueError(f"method is {shown(args.method)}; {allowed(args.method, methods)}")
+    methods = list(getattr(head["lesson"], "METHODS", ()))  # of a lesson for several
+    if methods and settings.get("method", methods[0]) not in methods:
+        raise ValueError(f"method is {shown(settings['method'])}; {allowed(str(settings['method']), methods)}")
+    args = _args_of(head["lesson"].Args, settings)
     return Trained(
         path=file, what=what, env_options=options, seeds=seeds, returns=returns, args=args, weights=weights, **head,
     )  # fmt: skip
@@ -539,7 +540,9 @@ def _args_of(args_type: type, settings: dict) -> Any:
     Raises:
         ValueError: a value is not of the kind that the setting has.
     """
+    of_the_command = ("resume", "config")  # older runs saved them
     names = [field.name for field in dataclasses.fields(args_type) if field.name in settings]
+    names = [name for name in names if name not in of_the_command]
     try:
         return args_type(**convert(args_type, {name: settings[name] for name in names}, "the policy"))
     except UsageError as error:
