@@ -219,11 +219,6 @@ def test_files_remember_step_by_step(format, algorithm, task, settings, tmp_path
     env = envs.make(task, B, seed=2, **({"max_steps": 5} if task == MASKED else {"goal": 8.0}))
     ts, is_start = env.reset(), torch.ones(B, dtype=torch.bool)
     memory, by_hand = torch.zeros(B, 3, 8), np.zeros((B, 3, 8))
-        env.reset(),
-        torch.ones(B, dtype=torch.bool),
-        torch.zeros(B, 3, 8),
-        np.zeros((B, 3, 8)),
-    )
     for step in range(14):
         memory = memory.masked_fill(is_start[:, None, None], 0)
         by_hand = np.where(is_start[:, None, None], 0.0, by_hand)

@@ -189,8 +189,8 @@ def check_packages(format: str) -> None:
 
 def _no_function(trained: Trained, reason: str) -> str:
     return (
-        f"the Actor of {trained.algorithm} cannot be exported: it must be a function of observations, mask and memory that "
-        f"gives a Categorical or a TanhNormal ({short(reason)})"
+        f"the Actor of {trained.algorithm} cannot be exported: it must be a function of observations, mask and memory "
+        f"that gives a Categorical or a TanhNormal ({short(reason)})"
     )
 
 
