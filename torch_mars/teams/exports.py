@@ -35,7 +35,7 @@ from torch_mars.envs.core import BatchedEnv
 from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.run.cli import RunError, UsageError, short
 from torch_mars.run.files import to_json
-from torch_mars.teams.policies import Policy, Trained, answer
+from torch_mars.teams.policies import Policy, Trained, answer, forgotten
 
 ONNX_OPSET = 18  # what PyTorch's exporter writes by itself; newer ones fewer runtimes know
 METADATA = "metadata.json"  # the file inside a TorchScript or pt2 file
@@ -143,11 +143,12 @@ class Step:
 @torch.no_grad()
 def _played(graph: Graph, env: BatchedEnv, policy: Policy) -> list[Step]:
     """The first step of every episode; of a policy with memory the first CHECKED_STEPS."""
-    ts, is_start, steps = env.reset(), torch.ones(env.num_envs, dtype=torch.bool), []
+    B, N, steps = env.num_envs, env.num_agents, []
+    ts, is_start = env.reset(), torch.ones(B, dtype=torch.bool)
     for _ in range(CHECKED_STEPS if policy.has_memory else 1):
         inputs = {"obs": ts.obs}
         if policy.has_memory:
-            inputs["memory"] = policy.initial_memory(env.num_envs) if policy.memory is None else policy.memory
+            inputs["memory"] = graph.actor.initial_memory(1, B, N)[0] if policy.memory is None else policy.memory
         if ts.action_mask is not None:
             inputs["mask"] = ts.action_mask
         expected = {name: tensor.numpy() for name, tensor in graph(**inputs).items()}
@@ -175,7 +176,7 @@ def _check_file(run: Run, steps: list[Step], few: int, format: str) -> None:
     for step in steps:
         inputs = {name: tensor[:few] for name, tensor in step.inputs.items()}
         if "next_memory" in found:
-            inputs["memory"] = torch.from_numpy(found["next_memory"]).masked_fill(step.is_start[:few, None, None], 0)
+            inputs["memory"] = forgotten(torch.from_numpy(found["next_memory"]), step.is_start[:few])
         found = run(inputs)
         _compare(found, step.expected, few, format)
 

@@ -43,7 +43,7 @@ MOST_NAMES = 1000  # that a wrong one is compared with
 def load_policy(
     path: str | Path, device: str = "cpu", greedy: bool = False, seed: int = 0, policy_seed: int | None = None
 ) -> "Policy":
-    """A trained team as a function from observations to actions.
+    """A trained team as a function from observations to actions; of a recurrent run it remembers, see `Policy.reset`.
 
     Args:
         path: a run's folder or its `policy.pt` (the best policy), a `checkpoint.pt` (the policy at that update), or
@@ -129,15 +129,14 @@ class Policy:
             return
         if not isinstance(is_start, Tensor):
             is_start = torch.from_numpy(np.array(is_start)) if _is_boolean(is_start) else is_start
-        B = 1 if self._memory is None else len(self._memory)
         if getattr(is_start, "dtype", None) != torch.bool:
             raise ValueError(f"is_start is {_kind(is_start)}; it must be bool [B], one for each environment")
         if self._memory is None:  # nothing was seen yet, or nothing is remembered of it
             return
+        B = len(self._memory)
         if is_start.numel() != B or is_start.dim() > 1:
             raise ValueError(f"is_start is bool {list(is_start.shape)}; it must be bool [{B}], as the latest obs was")
-        is_start = is_start.to(self.device).view(B, *[1] * (self._memory.dim() - 1))
-        self._memory = self._memory.masked_fill(is_start, 0)
+        self._memory = forgotten(self._memory, is_start.to(self.device).view(B))
 
     @property
     def memory(self) -> Tensor | None:
@@ -153,15 +152,15 @@ class Policy:
         if memory is not None:
             if not self.has_memory:
                 raise ValueError(f"memory given, but {self!r} has none")
-            shape = list(self.initial_memory(1).shape[1:])
+            shape = list(self._initial_memory(1).shape[1:])
             if not isinstance(memory, Tensor) or not memory.is_floating_point() or list(memory.shape[1:]) != shape:
                 wanted = ", ".join(map(str, ["B", *shape]))
                 raise ValueError(f"memory is {_kind(memory)}; it must be a tensor, float32 [{wanted}], or None")
             memory = memory.to(self.device, torch.float32)
         self._memory = memory
 
-    def initial_memory(self, B: int) -> Tensor:
-        """float32 [B, N, H], what is remembered where episodes begin."""
+    def _initial_memory(self, B: int) -> Tensor:
+        """[B, N, H]"""
         return self._actor.initial_memory(1, B, len(self.agents))[0]
 
     def _memory_for(self, B: int) -> Tensor | None:
@@ -169,7 +168,7 @@ class Policy:
         if not self.has_memory:
             return None
         if self._memory is None:
-            return self.initial_memory(B)
+            return self._initial_memory(B)
         if len(self._memory) != B:
             raise ValueError(
                 f"obs is of {B} environments, but the policy remembers {len(self._memory)}: call policy.reset() where "
@@ -296,8 +295,17 @@ def _tensor(values: Any, kind: type, what: str) -> Tensor:
 
 
 def has_memory(actor: nn.Module) -> bool:
-    """Whether a lesson's Actor carries something from step to step, as that of `algos/recurrent.py` does."""
+    """Whether a lesson's Actor carries something from step to step, as that of `algos/recurrent.py` does.
+
+    Then `actor.initial_memory(P, S, N)` is a tensor [P, S, N, ...] of zeros, which `actor(obs, mask, memory)` takes
+    besides obs [P, S, L, N, O] and mask, and hands on.
+    """
     return hasattr(actor, "initial_memory")
+
+
+def forgotten(memory: Tensor, is_start: Tensor) -> Tensor:
+    """Memory [B, ...] with zeros in environments where an episode begins, bool [B]."""
+    return memory.masked_fill(is_start.view(-1, *[1] * (memory.dim() - 1)), 0)
 
 
 def answer(
