@@ -326,10 +326,15 @@ def test_which_policy(tiny_run, tmp_path, monkeypatch, capsys):
 
 def test_an_environment_and_a_lesson_of_ones_own(tmp_path, monkeypatch, capsys):
     """The lesson's Actor has a layer more than the package's."""
-    lesson = Path(mars.__file__).read_text().replace('ALGORITHM = "mars"', 'ALGORITHM = "mine"')
-    lesson = lesson.replace("        self.network = Network(", "        self.more = Network(3, 4, 1, 5.0, generators)\n"
-                            "        self.network = Network(")  # fmt: skip
-    lesson = lesson.replace("output = self.network(obs)", "output = self.network(obs) * self.more(obs[..., :3])")
+    lesson = Path(mars.__file__).read_text()
+    network, more = "self.network(self.inputs(obs))", "Network(2, 4, 1, 5.0, generators)"
+    for old, new in (
+        ('ALGORITHM = "mars"', 'ALGORITHM = "mine"'),
+        ("        self.network = self.", f"        self.more = {more}\n        self.network = self."),
+        (network, f"{network} * self.more(obs)"),
+    ):
+        assert lesson.count(old) == 1
+        lesson = lesson.replace(old, new)
     (tmp_path / "my_lesson.py").write_text(lesson)
     (tmp_path / "my_env.py").write_text((ROOT / "examples/gather.py").read_text())
     monkeypatch.chdir(tmp_path)

@@ -308,7 +308,7 @@ def train(folder, *more):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Two updates of two seeds, on a task with masks and ends one by one; every agent has weights of its own."""
-    more = ("--no-shared-policy", "--normalise-obs", "--film-every", 32, "--keep-every", 32, "--method", "maspo")
+    more = ("--no-shared-policy", "--normalise-obs", "--film-every", 64, "--keep-every", 32, "--method", "maspo")
     return train(tmp_path_factory.mktemp("runs"), "--env", MASKED, "--env-options", "{max_steps: 9}", *more)
 
 
@@ -368,7 +368,7 @@ def test_an_episode_of_many_is_filmed_as_it_was_played(run, tmp_path, monkeypatc
 
 
 def test_films_are_made_while_it_trains(run, capsys):
-    assert sorted(path.name for path in (run / "films").iterdir()) == ["step_32.gif", "step_64.gif"]
+    assert [path.name for path in (run / "films").iterdir()] == ["step_64.gif"]
     with Image.open(run / "films" / "step_64.gif") as gif:
         assert 2 <= gif.n_frames <= 10
 
