@@ -10,10 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import torch_mars
-from torch_mars import envs
-from torch_mars.play import random_team
-from torch_mars.teams.policies import TEAMS
+from torch_mars import play
 
 FOLDER = Path(__file__).parent / "pictures"
 SITUATIONS = {  # environment -> task, steps played, seed
@@ -28,13 +25,13 @@ SITUATIONS = {  # environment -> task, steps played, seed
 
 def drawn(task: str, steps: int, seed: int) -> np.ndarray:
     """The picture after so many steps, uint8 [H, W, 3]; of an episode that ended before, its end."""
-    env = envs.make(task, seed=seed, auto_reset=False)
-    has_team = (TEAMS / f"{task}.pt").exists()
-    policy = torch_mars.load_policy(task) if has_team else random_team(env, seed)
-    ts, trail = env.reset(), []
+    playing = play.team(task, seed)
+    env = playing.make_env(1)
+    ts, trail, memory = env.reset(), [], None
     for _ in range(steps):
         trail.append(env.state)
-        ts = env.step(policy(ts.obs, ts.action_mask))
+        actions, memory = playing.act(env, ts, memory)
+        ts = env.step(actions)
         if (ts.terminated | ts.truncated).any():
             break
     return env.draw(env.state, 0, trail)

@@ -16,7 +16,11 @@ from torch_mars.run import cli, files
 from torch_mars.run.cli import Parser, UsageError
 from torch_mars.teams.policies import TEAMS
 
-MATTERS = ("seed", "num_seeds", "hidden_size", "env_options", "total_steps")  # of a run's settings, to its policy
+# of a run's settings, to its policy
+MATTERS = (
+    *("seed", "num_seeds", "hidden_size", "env_options", "total_steps"),
+    *("shared_policy", "agent_id", "normalise_obs", "method"),  # where it has them
+)
 
 
 def best_of(task: str, found: list[saved.SavedRun]) -> tuple[float, saved.SavedRun, int]:
@@ -39,7 +43,7 @@ def install(run: saved.SavedRun, seed: int) -> Path:
     content["actor"] = {name: weight[place : place + 1].clone() for name, weight in content["actor"].items()}
     content["returns"] = [float(content["returns"][place])]
     settings = {**content["settings"], "seed": seed, "num_seeds": 1}
-    content["settings"] = {name: settings[name] for name in MATTERS}
+    content["settings"] = {name: settings[name] for name in MATTERS if name in settings}
     TEAMS.mkdir(exist_ok=True)
     files.save_checkpoint(TEAMS / f"{run.task}.pt", content)
     return TEAMS / f"{run.task}.pt"

@@ -12,6 +12,7 @@ import gymnasium
 import pytest
 import torch
 from task_lists import ONE_EACH, every_task
+from teams import save_team
 from walkers import assert_same
 
 import torch_mars.envs as envs
@@ -296,3 +297,17 @@ def test_a_resume_continues_to_the_bit_and_a_policy_acts_on_either_device(tmp_pa
     obs = envs.make("paxmen_5a", 16).reset().obs
     on_cpu, on_cuda = load_policy(whole, device="cpu", greedy=True), load_policy(whole, device="cuda", greedy=True)
     assert (on_cpu(obs) == on_cuda(obs.cuda()).cpu()).float().mean() > 0.99
+
+
+def test_a_policy_remembers_on_either_device(tmp_path):
+    team = save_team(tmp_path / "policy.pt", "mars_rnn", "paxmen_5a", shared_policy=False, normalise_obs=True)
+    on_cpu, on_cuda = (load_policy(team, device=device, greedy=True) for device in ("cpu", "cuda"))
+    env = envs.make("paxmen_5a", 256, seed=1, max_steps=4)
+    ts = env.reset()
+    for _ in range(6):
+        actions = on_cpu(ts.obs)
+        assert (actions == on_cuda(ts.obs.cuda()).cpu()).float().mean() > 0.99
+        torch.testing.assert_close(on_cuda.memory.cpu(), on_cpu.memory, atol=1e-4, rtol=1e-4)
+        ts = env.step(actions)
+        on_cpu.reset(ts.terminated | ts.truncated)
+        on_cuda.reset((ts.terminated | ts.truncated).cuda())

@@ -261,8 +261,14 @@ def test_a_method_of_ones_own_is_a_guest(here, capsys):
 
 
 def test_an_actor_of_ones_own_is_typed(here, capsys):
-    text = (here / "mymethod.py").read_text().replace("self.network = Network(", "self.my_network = Network(")
-    (here / "mymethod.py").write_text(text.replace("self.network(obs)", "self.my_network(obs)"))
+    text = (here / "mymethod.py").read_text()
+    for old, new in (
+        ("self.network = self.NETWORK(", "self.my_network = self.NETWORK("),
+        ("self.network(self.inputs(obs))", "self.my_network(self.inputs(obs))"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (here / "mymethod.py").write_text(text)
     train("mymethod.py", "--env", "paxmen_4a")
     del sys.modules["mymethod"]
     run = only_run("runs/paxmen_4a/mymethod/*")

@@ -12,6 +12,7 @@ A mean may be like no episode at all. So quartiles, extremes and a histogram sta
 together, and a sentence for every mean that hides two groups of episodes.
 """
 
+import dataclasses
 import json
 import math
 import shutil
@@ -56,7 +57,7 @@ def evaluate(trained: Trained, episodes: int, seed: int = 0, greedy: bool = Fals
     Returns:
         metric -> list over training seeds of lists over episodes; `episode_return` is one of the metrics.
     """
-    args = trained.lesson.Args(env=trained.task, num_seeds=len(trained.seeds), eval_greedy=greedy)
+    args = dataclasses.replace(trained.args, env=trained.task, num_seeds=len(trained.seeds), eval_greedy=greedy)
     found: dict[str, list[list[float]]] = {}
     for start in range(0, episodes, BATCH):
         seeds = [rng.derive(seed, "evaluate", training_seed, start) for training_seed in trained.seeds]

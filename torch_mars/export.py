@@ -70,7 +70,8 @@ def make_parser() -> Parser:
         "  python -m torch_mars.export paxmen_5a\n"
         "  python -m torch_mars.export runs/paxmen_5a/mars/<run> --out team.pt2\n"
         "In the file: obs [B, N, O] (and mask [B, N, A], where actions can be forbidden) -> logits or mean and std, "
-        "and the\nmost likely action; and all that there is to know about the task, as text.",
+        "and the\nmost likely action; of a recurrent run also memory [B, N, H] -> next_memory; and all "
+        "there is to know\nabout the task, as text.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -102,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{trained.task}: {trained.algorithm.upper()}, {trained.what}, seed {seed}", flush=True)
     content = exported(trained, format, seed)
     write_whole(out, content)
-    print(f"wrote {out} ({len(content) / 1e6:.1f} MB, {format}); it acts as the team does in {CHECKED} first steps")
+    compared = f"it acts as the team does where {CHECKED} episodes begin"
+    print(f"wrote {out} ({len(content) / 1e6:.1f} MB, {format}); {compared}")
     return 0
 
 

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from torch_mars import envs
-from torch_mars.envs.core import BatchedEnv
+from torch_mars.envs.core import BatchedEnv, TimeStep
 from torch_mars.envs.window import Window
 from torch_mars.run import film
 from torch_mars.run.cli import Parser, UsageError, add_list_tasks, guarded, note, path_argument, whole_number
@@ -72,7 +74,7 @@ def team(
             except ValueError as error:  # a foreign environment that cannot be trained on
                 raise UsageError(str(error)) from None
 
-        return Team(make, lambda env, ts: env.sample_actions(), task.name, "random team")
+        return Team(make, lambda env, *_: (env.sample_actions(), None), task.name, "random team")
     trained = read(what, env, lesson)
     policy = Policy(trained, "cpu", greedy, seed, policy_seed)
     who = f"{trained.algorithm.upper()}, {trained.what}, seed {policy.training_seed}"
@@ -80,7 +82,11 @@ def team(
     def make_same(count: int) -> BatchedEnv:
         return trained.make_env(count, "cpu", seed, auto_reset=False)
 
-    return Team(make_same, lambda env, ts: policy(ts.obs, ts.action_mask), trained.task, who, policy.algorithm)
+    def act(env: BatchedEnv, ts: TimeStep, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        policy.memory = memory
+        return policy(ts.obs, ts.action_mask), policy.memory
+
+    return Team(make_same, act, trained.task, who, policy.algorithm)
 
 
 # ---- which episodes ----

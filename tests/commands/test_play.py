@@ -49,8 +49,8 @@ def written(monkeypatch):
     return texts
 
 
-def at_random(env, ts):
-    return env.sample_actions()
+def at_random(env, ts, memory):
+    return env.sample_actions(), None
 
 
 def an_episode(task, **options):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from refusals import refusal
+from teams import save_team
 from toy_environments import register_toys
 
 import torch_mars
@@ -98,15 +99,24 @@ def seen():
 
 def run(path, format, inputs):
     """As a user runs the file, without this package's help; outputs as arrays by name."""
+    return runner(path, format)(inputs)
+
+
+def runner(path, format):
+    """The same for more than one step."""
     if format == "onnx":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        assert [i.name for i in session.get_inputs()] == list(inputs)
         names = [o.name for o in session.get_outputs()]
-        return dict(zip(names, session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})))
+
+        def by_onnx(inputs):
+            assert [i.name for i in session.get_inputs()] == list(inputs)
+            return dict(zip(names, session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})))
+
+        return by_onnx
     module = torch.jit.load(path) if format == "torchscript" else torch.export.load(path).module()
-    return {name: tensor.numpy() for name, tensor in module(*inputs.values()).items()}
+    return lambda inputs: {name: tensor.numpy() for name, tensor in module(*inputs.values()).items()}
 
 
 def by_numpy(task, teams, inputs):
@@ -155,6 +165,114 @@ def test_files_act_as_load_policy_does_and_hold_its_distribution(format, task, w
         assert len(np.unique(action)) >= 4 and (found["logits"][~inputs["mask"].numpy()] < -1e8).all()
 
 
+OWN = {"shared_policy": False, "normalise_obs": True}
+OF_ALL_KINDS = [
+    ("mars_rnn", MASKED, {}),
+    ("maspo_rnn", MASKED, OWN),
+    ("mappo_rnn", "toy_continuous", {**OWN, "agent_id": False}),
+    ("mars", MASKED, {**OWN, "agent_id": False}),
+    ("mappo", "toy_continuous", OWN),
+]
+LATER = [pytest.param(name, marks=pytest.mark.slow) for name in ("pt2", "onnx")]
+
+
+def next_by_numpy(weight, obs, memory, ids):
+    """The network's outputs and what is remembered, in float64, from the weights of one training seed as they are."""
+
+    def layer(name, x):
+        w, b = weight[f"{name}.weight"], weight[f"{name}.bias"]
+        if w.ndim == 2:
+            return x @ w.T + b
+        return np.stack([x[:, i] @ w[i].T + b[i] for i in range(len(w))], 1)  # of each agent its own
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    x, N = obs, obs.shape[1]
+    if "inputs.statistics.mean" in weight:
+        mean, variance = (weight[f"inputs.statistics.{name}"] for name in ("mean", "variance"))
+        x = ((x - mean) / np.sqrt(variance + 1e-8)).clip(-10, 10)
+    if ids:
+        x = np.concatenate([np.broadcast_to(np.eye(N), (len(x), N, N)), x], -1)
+    x = np.maximum(layer("network.hidden_1", x), 0)
+    if "network.gru.of_input.weight" not in weight:
+        return layer("network.head", np.maximum(layer("network.hidden_2", x), 0)), memory
+    new, old = (
+        np.split(layer(f"network.gru.{name}", y), 3, -1) for name, y in (("of_input", x), ("of_memory", memory))
+    )
+    reset, update = sigmoid(new[0] + old[0]), sigmoid(new[1] + old[1])
+    memory = (1 - update) * np.tanh(new[2] + reset * old[2]) + update * memory
+    return layer("network.head", memory), memory
+
+
+@pytest.mark.parametrize("format", ["torchscript", *LATER])
+@pytest.mark.parametrize("algorithm, task, settings", OF_ALL_KINDS)
+def test_files_remember_step_by_step(format, algorithm, task, settings, tmp_path):
+    """Agents' own weights, normalised observations and memory, over steps in which episodes end and begin."""
+    register_toys()
+    team, out = tmp_path / "policy.pt", tmp_path / f"team{exports.FORMATS[format].suffix}"
+    save_team(team, algorithm, task, **settings)
+    assert export.main([str(team), "--out", str(out)]) == 0
+    weight = {name: w[0].double().numpy() for name, w in files.load_checkpoint(team)["actor"].items()}
+    policy, ends = torch_mars.load_policy(team, greedy=True), 0
+    B, file = 7, runner(out, format)
+    env = envs.make(task, B, seed=2, **({"max_steps": 5} if task == MASKED else {"goal": 8.0}))
+    ts, is_start = env.reset(), torch.ones(B, dtype=torch.bool)
+    memory, by_hand = torch.zeros(B, 3, 8), np.zeros((B, 3, 8))
+    for step in range(14):
+        memory = memory.masked_fill(is_start[:, None, None], 0)
+        by_hand = np.where(is_start[:, None, None], 0.0, by_hand)
+        inputs = {"obs": ts.obs, "memory": memory, "mask": ts.action_mask}
+        inputs = {name: x for name, x in inputs.items() if x is not None and (policy.has_memory or name != "memory")}
+        found, actions = file(inputs), policy(ts.obs, ts.action_mask)
+        output, by_hand = next_by_numpy(weight, ts.obs.double().numpy(), by_hand, settings.get("agent_id", True))
+        if task == MASKED:
+            np.testing.assert_array_equal(found["action"], actions, err_msg=f"step {step}")
+            output = np.where(ts.action_mask, output, -1e9)
+            output = output - output.max(-1, keepdims=True)
+            expected = {"logits": output - np.log(np.exp(output).sum(-1, keepdims=True))}
+        else:
+            np.testing.assert_allclose(found["action"], actions, atol=1e-5, err_msg=f"step {step}")
+            std = np.log1p(np.exp(weight["log_std"])) + 1e-3
+            expected = {"mean": output, "std": np.broadcast_to(std, output.shape)}
+        expected |= {"next_memory": by_hand} if policy.has_memory else {}
+        assert found.keys() == {*expected, "action"}
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-3, err_msg=f"{name}, step {step}")
+        one = file({name: x[:1] for name, x in inputs.items()})
+        np.testing.assert_allclose(one["action"], found["action"][:1], atol=1e-5)
+        memory = torch.from_numpy(found["next_memory"]) if policy.has_memory else memory
+        ts = env.step(actions)
+        is_start = ts.terminated | ts.truncated
+        policy.reset(is_start)
+        ends += int(is_start.sum())
+    assert ends > 3
+    about = metadata(out, format)
+    assert about["algorithm"] == algorithm and ("memory" in about) == policy.has_memory
+    if policy.has_memory:
+        assert about["memory"] == "zeros where an episode begins, otherwise next_memory of the step before"
+        assert about["inputs"]["memory"] == about["outputs"]["next_memory"] == ["batch", 3, 8]
+
+
+def test_a_file_that_remembers_in_another_way_is_not_written(monkeypatch, tmp_path):
+    """Its first step is right."""
+
+    def write(graph, inputs, about):
+        wrong = copy.deepcopy(graph)
+        wrong.actor.network.gru.of_memory.weight *= 1.1
+        return exports._to_torchscript(wrong, inputs, about)
+
+    wrong = exports.Format(".pt", (), write, exports._run_torchscript)
+    monkeypatch.setitem(exports.FORMATS, "torchscript", wrong)
+    team = save_team(tmp_path / "policy.pt", "mars_rnn", MASKED)
+    content = files.load_checkpoint(team)
+    content["actor"]["network.gru.of_memory.bias"].zero_()
+    files.save_checkpoint(team, content)
+    with pytest.raises(RunError, match="torchscript: (logits|next_memory) is off by .*; nothing was written"):
+        export.main([str(team), "--out", str(tmp_path / "team.pt")])
+    assert not (tmp_path / "team.pt").exists()
+
+
 @pytest.mark.parametrize(
     "format", ["torchscript", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pt2", "onnx"))]
 )
@@ -184,7 +302,9 @@ def test_the_sentence_on_drawing_is_how_training_draws():
     names = {"mean": mean, "std": std, "noise": noise, "low": actor.low, "high": actor.high, "tanh": torch.tanh}
     trained = policies.read(CONTINUOUS)
     env, policy_of_team = trained.make_env(1), torch_mars.load_policy(CONTINUOUS)
-    rule = exports.describe(trained, env, policy_of_team, {}, {})["sampling"]
+    rule = exports.describe(trained, env, policy_of_team, exports.Step({}, torch.ones(1, dtype=torch.bool), {}))[
+        "sampling"
+    ]
     drawn = eval(re.match("action = (.*); noise: standard normal", rule)[1], names)
     torch.testing.assert_close(drawn, actor.to_env(policy.sample(noise)[None]))
 
@@ -206,10 +326,15 @@ def test_which_policy(tiny_run, tmp_path, monkeypatch, capsys):
 
 def test_an_environment_and_a_lesson_of_ones_own(tmp_path, monkeypatch, capsys):
     """The lesson's Actor has a layer more than the package's."""
-    lesson = Path(mars.__file__).read_text().replace('ALGORITHM = "mars"', 'ALGORITHM = "mine"')
-    lesson = lesson.replace("        self.network = Network(", "        self.more = Network(3, 4, 1, 5.0, generators)\n"
-                            "        self.network = Network(")  # fmt: skip
-    lesson = lesson.replace("output = self.network(obs)", "output = self.network(obs) * self.more(obs[..., :3])")
+    lesson = Path(mars.__file__).read_text()
+    network, more = "self.network(self.inputs(obs))", "Network(2, 4, 1, 5.0, generators)"
+    for old, new in (
+        ('ALGORITHM = "mars"', 'ALGORITHM = "mine"'),
+        ("        self.network = self.", f"        self.more = {more}\n        self.network = self."),
+        (network, f"{network} * self.more(obs)"),
+    ):
+        assert lesson.count(old) == 1
+        lesson = lesson.replace(old, new)
     (tmp_path / "my_lesson.py").write_text(lesson)
     (tmp_path / "my_env.py").write_text((ROOT / "examples/gather.py").read_text())
     monkeypatch.chdir(tmp_path)

@@ -286,7 +286,7 @@ def test_missing_runs_are_told_with_what_is_near(tiny_run, tmp_path):
         ({"task": "paxmen_9a"}, "unknown task 'paxmen_9a'; did you mean"),
         ({"task": "paxmen_4a"}, "size mismatch"),
         ({"actor": {}}, "holds no policy"),
-        ({"actor": {"weight": torch.zeros(2, 3)}}, "Missing key"),
+        ({"actor": {"weight": torch.zeros(2, 8)}}, "Missing key"),
         ({"returns": torch.zeros(3)}, "weights of 2 seeds, returns of 3"),
         ({"settings": {"seed": 0}}, "'env_options' is missing"),
         ({"format": 99}, "no checkpoint that this version"),

@@ -48,6 +48,8 @@ def known(name: str) -> ModuleType | None:
     """The lesson of that name, if it is one of the package or has been imported already."""
     if name in LESSONS:
         return lesson(name)
+    if name.endswith("_rnn") and name.removesuffix("_rnn") in lesson("recurrent").METHODS:
+        return lesson("recurrent")
     loaded = [
         module for module in list(sys.modules.values()) if getattr(module, "__dict__", {}).get("ALGORITHM") == name
     ]

@@ -67,7 +67,9 @@ class Episode:
         self.ending = "by the rules" if ts.terminated else "time limit" if ts.truncated else ""
 
 
-Act = Callable[[BatchedEnv, TimeStep], Tensor]  # actions for what the environments show, as `step` takes them
+# Actions for what the environments show, as `step` takes them, and what is remembered then [B, ...], which is None
+# where an episode begins, and always for players without a memory.
+Act = Callable[[BatchedEnv, TimeStep, Tensor | None], tuple[Tensor, Tensor | None]]
 
 
 @torch.no_grad()
@@ -85,12 +87,14 @@ def play(env: BatchedEnv, act: Act, number: int, start: dict | None = None, plac
     else:
         env.load_state(start)
         ts = env.observe()
+    memory = None
     while True:
         episode.add(env, ts)
         yield episode
         if episode.ending:
             return
-        ts = env.step(act(env, ts))
+        actions, memory = act(env, ts, memory)
+        ts = env.step(actions)
 
 
 @dataclass
@@ -112,7 +116,7 @@ class Recording:
         """As `play`: the episode of one of the environments, in one with B = 1, without its policy."""
         taken = iter(self.actions)
         start = {name: field[row : row + 1] for name, field in self.start.items()}
-        return play(env, lambda *_: next(taken)[row : row + 1], number, start, place)
+        return play(env, lambda *_: (next(taken)[row : row + 1], None), number, start, place)
 
 
 @torch.no_grad()
@@ -121,16 +125,17 @@ def record(env: BatchedEnv, act: Act) -> Recording:
     keys = env.state_dict() if env.resume_note else None
     if env.state is not None:  # only where no State can be gone on with are keys all that its episodes begin with
         keys = None
-    ts, rows = env.reset(), torch.arange(env.num_envs)
+    ts, rows, memory = env.reset(), torch.arange(env.num_envs), None
     recording, returns = Recording(keys or env.state_dict(), [], []), torch.zeros(env.num_envs)
     while len(rows):
-        actions = act(env, ts)
+        actions, memory = act(env, ts, memory)
         recording.actions.append(actions.new_zeros(len(returns), *actions.shape[1:]).index_copy(0, rows, actions))
         ts = env.step(actions)
         is_over = ts.terminated | ts.truncated
         returns[rows[is_over]] = ts.info["episode_return"][is_over]
         if is_over.any():
-            rows, env, ts = rows[~is_over], *_only(~is_over, env, ts)
+            rows, memory = rows[~is_over], None if memory is None else memory[~is_over]
+            env, ts = _only(~is_over, env, ts)
     recording.returns = returns.tolist()
     return recording
 

@@ -3,11 +3,13 @@
 | | name | shape | |
 |---|---|---|---|
 | inputs | obs | float32 [B, N, O] | what the environment shows; each agent's id is added inside |
+| | memory | float32 [B, N, H] | next_memory of the step before; zeros begin an episode. Only of recurrent runs |
 | | mask | bool [B, N, A] | True: allowed. Only where the task can forbid actions |
 | outputs, numbered actions | logits | float32 [B, N, A] | logarithms of the probabilities; below -1e8: forbidden |
 | | action | int64 [B, N] | the most likely one |
 | outputs, continuous actions | mean, std | float32 [B, N, d] | of the normal distribution before the tanh |
 | | action | float32 [B, N, d] | the most likely one before the tanh, in the bounds of the environment |
+| outputs, recurrent runs | next_memory | float32 [B, N, H] | what is remembered: the input of the next step |
 
 Any B of 1 or more will do. Nothing is drawn at random inside: who wants samples draws them from logits, or from mean
 and std. `describe` is what is written into the file besides, so that it explains itself.
@@ -30,16 +32,19 @@ from torch import Tensor, nn
 
 import torch_mars
 from torch_mars.envs.core import BatchedEnv
+from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.run.cli import RunError, UsageError, short
 from torch_mars.run.files import to_json
-from torch_mars.teams.policies import Policy, Trained
+from torch_mars.teams.policies import Policy, Trained, answer, forgotten
 
 ONNX_OPSET = 18  # what PyTorch's exporter writes by itself; newer ones fewer runtimes know
 METADATA = "metadata.json"  # the file inside a TorchScript or pt2 file
-CHECKED = 64  # episodes whose first observations are compared
+CHECKED = 64  # episodes in which the file is compared with the policy
+CHECKED_STEPS = 8  # of an episode where something is remembered, otherwise its first
+MEMORY = "zeros where an episode begins, otherwise next_memory of the step before"
 TOLERANCE = 1e-4  # of the comparison, absolute and relative: other libraries add in another order
 
-Inputs = dict[str, Tensor]  # obs [B, N, O] and, where the task has masks, mask [B, N, A]
+Inputs = dict[str, Tensor]  # obs [B, N, O]; memory [B, N, H], if there is one; mask [B, N, A], if the task has masks
 Run = Callable[[Inputs], dict[str, np.ndarray]]
 
 
@@ -52,12 +57,24 @@ class Graph(nn.Module):
         self.eval()
 
     def forward(self, obs: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        policy = self.actor(obs[None], None if mask is None else mask[None])
+        return self.outputs(answer(self.actor, obs, mask, None)[0])
+
+    def outputs(self, policy: Categorical | TanhNormal) -> dict[str, Tensor]:
+        """From a policy of actions [1, B, N, ...]."""
         action = self.actor.to_env(policy.mode())
         if self.actor.is_discrete:
             return {"logits": policy.log_probs[0], "action": action}
         std = policy.std.expand_as(policy.mean)[0]
         return {"mean": policy.mean[0], "std": std, "action": action.clamp(self.actor.low, self.actor.high)}
+
+
+class GraphWithMemory(Graph):
+    """The same of an Actor that remembers."""
+
+    def forward(self, obs: Tensor, memory: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        policy, memory = answer(self.actor, obs, mask, memory)
+        outputs = {name: output.squeeze(1) for name, output in self.outputs(policy).items()}  # the axis of one step
+        return {**outputs, "next_memory": memory}
 
 
 def _without_gradients(module: nn.Module) -> nn.Module:
@@ -94,23 +111,74 @@ def exported(trained: Trained, format: str, policy_seed: int | None = None) -> b
     check_packages(format)
     env = trained.make_env(CHECKED)
     policy = Policy(trained, "cpu", greedy=True, seed=0, policy_seed=policy_seed)
-    ts = env.reset()
-    inputs = {"obs": ts.obs} if ts.action_mask is None else {"obs": ts.obs, "mask": ts.action_mask}
     try:
-        graph = Graph(trained, env, trained.place(policy_seed))
-        with torch.no_grad():
-            expected = {name: tensor.numpy() for name, tensor in graph(**inputs).items()}
-        is_function = all(np.array_equal(expected["action"], policy(**inputs).numpy()) for _ in range(2))
+        graph = (GraphWithMemory if policy.has_memory else Graph)(trained, env, trained.place(policy_seed))
+        steps = _played(graph, env, policy)
+        is_function = all(_acts_as_expected(policy, steps) for _ in range(2))
     except (TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
         raise UsageError(_no_function(trained, f"{type(error).__name__}: {error}")) from None
     if not is_function:
         raise UsageError(_no_function(trained, "it acts in another way without the rest"))
+    first = steps[0]
     with _quiet(), torch.no_grad():
-        content = FORMATS[format].write(graph, inputs, describe(trained, env, policy, inputs, expected))
+        content = FORMATS[format].write(graph, first.inputs, describe(trained, env, policy, first))
         run = FORMATS[format].read(content)
         for few in (1, CHECKED):
-            _compare(run({name: tensor[:few] for name, tensor in inputs.items()}), expected, few, format)
+            _check_file(run, steps, few, format)
     return content
+
+
+# ---- what is compared ----
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of CHECKED environments that restart by themselves."""
+
+    inputs: Inputs
+    is_start: Tensor  # bool [B]: in which of them an episode begins
+    expected: dict[str, np.ndarray]  # what the graph answers
+
+
+@torch.no_grad()
+def _played(graph: Graph, env: BatchedEnv, policy: Policy) -> list[Step]:
+    """The first step of every episode; of a policy with memory the first CHECKED_STEPS."""
+    B, N, steps = env.num_envs, env.num_agents, []
+    ts, is_start = env.reset(), torch.ones(B, dtype=torch.bool)
+    for _ in range(CHECKED_STEPS if policy.has_memory else 1):
+        inputs = {"obs": ts.obs}
+        if policy.has_memory:
+            inputs["memory"] = graph.actor.initial_memory(1, B, N)[0] if policy.memory is None else policy.memory
+        if ts.action_mask is not None:
+            inputs["mask"] = ts.action_mask
+        expected = {name: tensor.numpy() for name, tensor in graph(**inputs).items()}
+        steps.append(Step(inputs, is_start, expected))
+        ts = env.step(policy(ts.obs, ts.action_mask))
+        is_start = ts.terminated | ts.truncated
+        policy.reset(is_start)
+    return steps
+
+
+def _acts_as_expected(policy: Policy, steps: list[Step]) -> bool:
+    """Whether a policy, by its own memory, takes the graph's actions."""
+    policy.reset()
+    for step in steps:
+        policy.reset(step.is_start)
+        actions = policy(step.inputs["obs"], step.inputs.get("mask"))
+        if not np.array_equal(step.expected["action"], actions.numpy()):
+            return False
+    return True
+
+
+def _check_file(run: Run, steps: list[Step], few: int, format: str) -> None:
+    """RunError unless a file, by its own memory, answers as is expected of the first `few` environments."""
+    found: dict[str, np.ndarray] = {}
+    for step in steps:
+        inputs = {name: tensor[:few] for name, tensor in step.inputs.items()}
+        if "next_memory" in found:
+            inputs["memory"] = forgotten(torch.from_numpy(found["next_memory"]), step.is_start[:few])
+        found = run(inputs)
+        _compare(found, step.expected, few, format)
 
 
 def check_packages(format: str) -> None:
@@ -122,8 +190,8 @@ def check_packages(format: str) -> None:
 
 def _no_function(trained: Trained, reason: str) -> str:
     return (
-        f"the Actor of {trained.algorithm} cannot be exported: it must be a function of observations and mask that "
-        f"gives a Categorical or a TanhNormal ({short(reason)})"
+        f"the Actor of {trained.algorithm} cannot be exported: it must be a function of observations, mask and memory "
+        f"that gives a Categorical or a TanhNormal ({short(reason)})"
     )
 
 
@@ -144,7 +212,7 @@ def _compare(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], coun
 # ---- what the file says of itself ----
 
 
-def describe(trained: Trained, env: BatchedEnv, policy: Policy, inputs: Inputs, outputs: dict[str, Any]) -> dict:
+def describe(trained: Trained, env: BatchedEnv, policy: Policy, step: Step) -> dict:
     """All that a program in another language must know, as plain values for JSON."""
     space = env.action_space
     if hasattr(space, "n"):
@@ -164,8 +232,9 @@ def describe(trained: Trained, env: BatchedEnv, policy: Policy, inputs: Inputs, 
         "observation_size": env.observation_size,
         "actions": actions,
         "sampling": sampling,
-        "inputs": {name: ["batch", *tensor.shape[1:]] for name, tensor in inputs.items()},
-        "outputs": {name: ["batch", *array.shape[1:]] for name, array in outputs.items()},
+        **({"memory": MEMORY} if policy.has_memory else {}),
+        "inputs": {name: ["batch", *tensor.shape[1:]] for name, tensor in step.inputs.items()},
+        "outputs": {name: ["batch", *array.shape[1:]] for name, array in step.expected.items()},
         "env_options": trained.env_options,  # as the run was given them
         "all_options": dataclasses.asdict(env.options),
         "max_steps": env.max_steps,

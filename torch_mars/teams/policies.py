@@ -6,7 +6,8 @@ A file is read with `weights_only=True`, so that one from a stranger cannot run 
 lesson that trained it; of a lesson that is neither of the package nor imported, the package's own if the weights fit.
 No module is imported because a file names it: the task and the lesson of a user's own are imported already, or typed.
 
-Axes: P training seeds of a run, B environments, N agents, O observation, A actions, d dimensions of an action.
+Axes: P training seeds of a run, B environments, N agents, O observation, A actions, d dimensions of an action, H what
+an agent remembers.
 """
 
 import argparse
@@ -26,11 +27,12 @@ from torch import Tensor, nn
 from torch_mars import algos, envs
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv
-from torch_mars.envs.options import allowed
+from torch_mars.envs.options import allowed, shown
+from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.run import files
 from torch_mars.run.cli import UsageError, as_path, check_device, short, whole
 from torch_mars.run.reading import folders_with, some_entries
-from torch_mars.run.settings import task_of_run, typed_task
+from torch_mars.run.settings import convert, task_of_run, typed_task
 
 TEAMS = Path(__file__).parent
 LARGEST_HIDDEN = 2**16  # more is a damaged file, not a layer
@@ -41,7 +43,7 @@ MOST_NAMES = 1000  # that a wrong one is compared with
 def load_policy(
     path: str | Path, device: str = "cpu", greedy: bool = False, seed: int = 0, policy_seed: int | None = None
 ) -> "Policy":
-    """A trained team as a function from observations to actions.
+    """A trained team as a function from observations to actions; of a recurrent run it remembers, see `Policy.reset`.
 
     Args:
         path: a run's folder or its `policy.pt` (the best policy), a `checkpoint.pt` (the policy at that update), or
@@ -72,12 +74,18 @@ class Policy:
     | dict by agent of [O] or [B, O] | dict by agent of [A] or [B, A], or the infos that came with obs | dict by agent |
 
     NumPy arrays are answered with NumPy arrays, tensors with tensors on the device that they came from. A dict may
-    leave agents out. Sampled actions use up the random numbers behind `seed`; two policies of one seed act alike.
+    leave agents out. Sampled actions use up the random numbers behind `seed`, those of all agents with every call,
+    whichever are asked; two policies of one seed act alike.
+
+    A policy of a recurrent run (`has_memory`) also remembers what it saw in earlier calls, for each agent of each
+    environment. So `reset` belongs where episodes begin, as with an environment; of other policies it does nothing, so
+    the same loop plays all. Agents that a dict leaves out remember what they did before.
 
     Attributes:
         task: what it was trained on: `envs.make(policy.task, num_envs, **policy.env_options)`.
         env_options: of that task.
-        algorithm: "mars", "mappo" or "maspo".
+        algorithm: "mars", "mappo" or "maspo"; "mars_rnn", ... of a recurrent run.
+        has_memory: whether actions follow from earlier observations, too.
         training_seed: which of the run's seeds this is.
         path: the file that it was read from.
     """
@@ -89,6 +97,7 @@ class Policy:
         self.training_seed = trained.seeds[place]
         env = trained.make_env(1, device)
         self._actor = trained.actor(env, [place])
+        self.has_memory, self._memory = has_memory(self._actor), None
         self.agents, self._observation_size, self._action_space = env.agents, env.observation_size, env.action_space
         self._needs_mask = env.reset().action_mask is not None
         self._key = rng.keys([rng.derive(seed, "actions")], 1, self.device)
@@ -97,11 +106,75 @@ class Policy:
         """Actions for observations; see the class for the forms.
 
         Raises:
-            ValueError: an observation or mask of another shape, an unknown agent, or no mask where the task has masks.
+            ValueError: an observation or mask of another shape, an unknown agent, no mask where the task has masks, or
+                another number of environments than are remembered.
         """
         if isinstance(obs, Mapping):
             return self._by_agent(obs, mask)
         return self._answer(obs, mask, range(len(self.agents)))
+
+    def reset(self, is_start: Any = None) -> None:
+        """Forget what was seen; to be called where episodes begin, before their first observations.
+
+        Args:
+            is_start: bool [B], array or tensor: in which of the environments of the latest call, as after a step of
+                those that restart by themselves, `ts.terminated | ts.truncated`. Of one environment, obs [N, O], a bool
+                will do. None: in all of them, and the next may be of another number.
+
+        Raises:
+            ValueError: `is_start` is of another kind, or of another number of environments.
+        """
+        if is_start is None:
+            self._memory = None
+            return
+        if not isinstance(is_start, Tensor):
+            is_start = torch.from_numpy(np.array(is_start)) if _is_boolean(is_start) else is_start
+        if getattr(is_start, "dtype", None) != torch.bool:
+            raise ValueError(f"is_start is {_kind(is_start)}; it must be bool [B], one for each environment")
+        if self._memory is None:  # nothing was seen yet, or nothing is remembered of it
+            return
+        B = len(self._memory)
+        if is_start.numel() != B or is_start.dim() > 1:
+            raise ValueError(f"is_start is bool {list(is_start.shape)}; it must be bool [{B}], as the latest obs was")
+        self._memory = forgotten(self._memory, is_start.to(self.device).view(B))
+
+    @property
+    def memory(self) -> Tensor | None:
+        """What is remembered, float32 [B, N, H], to be looked at, kept, or put back; None where all episodes begin.
+
+        Raises:
+            ValueError: when it is set: another shape or kind, or the policy has no memory.
+        """
+        return self._memory
+
+    @memory.setter
+    def memory(self, memory: Tensor | None) -> None:
+        if memory is not None:
+            if not self.has_memory:
+                raise ValueError(f"memory given, but {self!r} has none")
+            shape = list(self._initial_memory(1).shape[1:])
+            if not isinstance(memory, Tensor) or not memory.is_floating_point() or list(memory.shape[1:]) != shape:
+                wanted = ", ".join(map(str, ["B", *shape]))
+                raise ValueError(f"memory is {_kind(memory)}; it must be a tensor, float32 [{wanted}], or None")
+            memory = memory.to(self.device, torch.float32)
+        self._memory = memory
+
+    def _initial_memory(self, B: int) -> Tensor:
+        """[B, N, H]"""
+        return self._actor.initial_memory(1, B, len(self.agents))[0]
+
+    def _memory_for(self, B: int) -> Tensor | None:
+        """What is remembered of B environments, [B, N, H]; None if nothing ever is."""
+        if not self.has_memory:
+            return None
+        if self._memory is None:
+            return self._initial_memory(B)
+        if len(self._memory) != B:
+            raise ValueError(
+                f"obs is of {B} environments, but the policy remembers {len(self._memory)}: call policy.reset() where "
+                "all episodes begin, and use a policy for each batch that is played at the same time"
+            )
+        return self._memory
 
     def _by_agent(self, obs: Mapping, mask: Mapping | None) -> dict:
         if not obs:
@@ -150,15 +223,17 @@ class Policy:
     @torch.no_grad()
     def _act(self, obs: Tensor, mask: Tensor | None, places: Any) -> Tensor:
         """[B, K, ...] from obs [B, K, O]."""
-        B, places = len(obs), list(places)
+        B, N, places = len(obs), len(self.agents), list(places)
         obs, mask = self._of_all(obs, places), None if mask is None else self._of_all(mask, places)
-        policy = self._actor(obs[None], None if mask is None else mask[None])
+        before = self._memory_for(B)
+        policy, memory = answer(self._actor, obs, mask, before)
         if self.greedy:
             action = policy.mode()
         else:
-            noise, self._key = self._actor.noise(self._key, B, len(self.agents))
+            noise, self._key = self._actor.noise(self._key, B, *[1] * self.has_memory, N)
             action = policy.sample(noise)
-        action = self._actor.to_env(action)[:, places]
+        self._memory = memory if memory is None or len(places) == N else _at(places, memory, before)
+        action = self._actor.to_env(action.view(1, B, N, *self._actor.action_shape))[:, places]
         if self._actor.is_discrete:
             return action
         return action.clamp(self._actor.low, self._actor.high)  # rounding must not leave the space
@@ -172,12 +247,32 @@ class Policy:
         )
 
     def _check_shape(self, name: str, tensor: Tensor, last: tuple[int, int]) -> None:
-        if tensor.dim() not in (2, 3) or tensor.shape[-2:] != last:
-            wanted = f"[{last[0]}, {last[1]}] or [B, {last[0]}, {last[1]}]"
+        if tensor.dim() not in (2, 3) or tensor.shape[-2:] != last or not len(tensor):
+            wanted = f"[{last[0]}, {last[1]}] or [B, {last[0]}, {last[1]}] with a B of 1 or more"
             raise ValueError(f"{name} is {list(tensor.shape)}; for {self.task} it must be {wanted}")
 
     def __repr__(self) -> str:
         return f"Policy({self.algorithm} on {self.task}, seed {self.training_seed}, from {self.path})"
+
+
+def _at(places: list[int], new: Tensor, old: Tensor) -> Tensor:
+    """[B, N, ...]: `new` of the agents at `places`, `old` of the others."""
+    return old.index_copy(1, torch.tensor(places, device=old.device), new[:, places])
+
+
+def _is_boolean(values: Any) -> bool:
+    """Whether NumPy makes an array of booleans of it."""
+    try:
+        return np.asarray(values).dtype == np.bool_
+    except (ValueError, TypeError):
+        return False
+
+
+def _kind(values: Any) -> str:
+    """For a message: `float32 [2, 3]`, or the type of what is no array."""
+    if not hasattr(values, "dtype") or not hasattr(values, "shape"):
+        return type(values).__name__
+    return f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}"
 
 
 def _stack(by_agent: Mapping, what: str) -> Any:
@@ -194,6 +289,41 @@ def _tensor(values: Any, kind: type, what: str) -> Tensor:
         return values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, kind))
     except (ValueError, TypeError):
         raise ValueError(f"{what} is {type(values).__name__}; it must be an array or a tensor of numbers") from None
+
+
+# ---- the two kinds of Actors ----
+
+
+def has_memory(actor: nn.Module) -> bool:
+    """Whether a lesson's Actor carries something from step to step, as that of `algos/recurrent.py` does.
+
+    Then `actor.initial_memory(P, S, N)` is a tensor [P, S, N, ...] of zeros, which `actor(obs, mask, memory)` takes
+    besides obs [P, S, L, N, O] and mask, and hands on.
+    """
+    return hasattr(actor, "initial_memory")
+
+
+def forgotten(memory: Tensor, is_start: Tensor) -> Tensor:
+    """Memory [B, ...] with zeros in environments where an episode begins, bool [B]."""
+    return memory.masked_fill(is_start.view(-1, *[1] * (memory.dim() - 1)), 0)
+
+
+def answer(
+    actor: nn.Module, obs: Tensor, mask: Tensor | None, memory: Tensor | None
+) -> tuple[Categorical | TanhNormal, Tensor | None]:
+    """The policy of one training seed (P = 1) at one step of B environments, and what is remembered then.
+
+    Args:
+        obs: [B, N, O]. mask: [B, N, A] or None.
+        memory: [B, N, H], from before the step; of an Actor without memory it does not count.
+
+    Returns:
+        the policy, of actions [1, B, N, ...], with memory [1, B, 1, N, ...]; and memory [B, N, H] or None.
+    """
+    if not has_memory(actor):
+        return actor(obs[None], None if mask is None else mask[None]), None
+    policy, memory = actor(obs[None, :, None], None if mask is None else mask[None, :, None], memory[None])
+    return policy, memory[0]
 
 
 # ---- from disk ----
@@ -369,7 +499,7 @@ def _lesson_of(algorithm: str, typed: str | None) -> ModuleType:
         lesson = algos.lesson(typed)
     except ValueError as error:
         raise UsageError(f"--lesson: {error}") from None
-    if lesson.ALGORITHM != algorithm:
+    if lesson.ALGORITHM != algorithm and algos.known(algorithm) is not lesson:
         raise UsageError(f"--lesson: {typed} is {lesson.ALGORITHM!r}, but the policy is of {algorithm!r}")
     return lesson
 
@@ -399,7 +529,13 @@ def _trained(file: Path, what: str, head: dict, settings: dict, weights: dict, r
     for name, least, most in (("seed", 0, 2**63), ("hidden_size", 1, LARGEST_HIDDEN)):
         if type(settings[name]) is not int or not least <= settings[name] < most:
             raise ValueError(f"{name} is {str(settings[name])[:40]}")
+    longest = max(max(weight.shape, default=0) for weight in weights.values())
+    if head["lesson"].ALGORITHM in algos.LESSONS and settings["hidden_size"] > longest:  # before as much is made
+        raise ValueError(f"hidden_size is {settings['hidden_size']}, but no weight is longer than {longest}")
     seeds = [settings["seed"] + p for p in range(P)]
+    methods = list(getattr(head["lesson"], "METHODS", ()))  # of a lesson for several
+    if methods and settings.get("method", methods[0]) not in methods:
+        raise ValueError(f"method is {shown(settings['method'])}; {allowed(str(settings['method']), methods)}")
     args = _args_of(head["lesson"].Args, settings)
     return Trained(
         path=file, what=what, env_options=options, seeds=seeds, returns=returns, args=args, weights=weights, **head,
@@ -407,13 +543,18 @@ def _trained(file: Path, what: str, head: dict, settings: dict, weights: dict, r
 
 
 def _args_of(args_type: type, settings: dict) -> Any:
-    """The lesson's Args with its defaults where a setting was not saved, as older runs have fewer."""
-    fields = dataclasses.fields(args_type)
-    args = args_type(**{field.name: settings[field.name] for field in fields if field.name in settings})
-    for field in fields:
-        if type(field.default) is bool and type(getattr(args, field.name)) is not bool:
-            raise ValueError(f"{field.name} is {str(getattr(args, field.name))[:40]}")
-    return args
+    """The lesson's Args with its defaults where a setting was not saved, as older runs have fewer.
+
+    Raises:
+        ValueError: a value is not of the kind that the setting has.
+    """
+    of_the_command = ("resume", "config")  # older runs saved them
+    names = [field.name for field in dataclasses.fields(args_type) if field.name in settings]
+    names = [name for name in names if name not in of_the_command]
+    try:
+        return args_type(**convert(args_type, {name: settings[name] for name in names}, "the policy"))
+    except UsageError as error:
+        raise ValueError(str(error).removeprefix("--")) from None
 
 
 def _short(text: str, limit: int = 200) -> str:
