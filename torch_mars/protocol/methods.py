@@ -226,9 +226,9 @@ _STRETCHES = {"sequence_length": (8, 16)}  # they divide every rollout that is t
 RECURRENT: dict[str, Method] = {
     method.name: method
     for method in (
-        _with_memory(METHODS["mappo"], "#A50F15", (6, 3), "<"),
-        _with_memory(METHODS["maspo"], "#003C30", (2, 1, 2, 4), ">"),
-        _with_memory(METHODS["mars"], "#081D58", (14, 1.5, 3, 1.5), "d"),
+        _with_memory(METHODS["mappo"], "#660000", (6, 3), "<"),
+        _with_memory(METHODS["maspo"], "#44CC44", (2, 1, 2, 4), ">"),
+        _with_memory(METHODS["mars"], "#2200CC", (14, 1.5, 3, 1.5), "d"),
     )
 }
 # None of the paper's: they join METHODS when somebody asks for them, or has runs of them.
