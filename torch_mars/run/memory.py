@@ -11,7 +11,7 @@ from torch_mars.envs import pool
 from torch_mars.run.cli import UsageError
 
 PORTION = 10240  # samples of a minibatch that a CPU's thread takes at once: layers of 128 columns are 5 MB
-LAYERS, LAYERS_OF_GRU = 5, 16  # numbers of a sample in a minibatch, in units of H: activations and their gradients
+LAYERS, LAYERS_OF_GRU = 5, 13  # numbers of a sample in a minibatch, in units of H: activations and their gradients
 KEPT_WEIGHTS = 6  # networks, their gradients, two moments of Adam, the best and the last good ones
 _MB = 2**20
 LESS = "fewer --num-envs, --num-seeds or --rollout-length, or more --minibatches, need less"

@@ -249,7 +249,7 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
         for name, text in docs.items():
             flag, default = _flag(name), _default(fields[name])
             text = text.replace("%", "%%")
-            if default not in (None, {}, ""):
+            if default not in (None, {}, "") and "(the default)" not in text:
                 text += f" (default {default})"
             if kinds[name] is bool:
                 group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
@@ -347,7 +347,7 @@ def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str,
     kinds = {name: kind for name, kind in _kinds(args_type).items() if name not in _NOT_SETTINGS}
     named = {}
     for name, value in settings.items():
-        if is_about(name, value) and name not in kinds:
+        if is_about(name, value) and kinds.get(name) is not dict:
             continue
         name = str(name).replace("-", "_")
         if name in named:
@@ -489,7 +489,9 @@ def task_of_run(saved: str, typed: str | None) -> str:
 
 def _cannot_change(name: str, saved: Any, wanted: Any) -> str:
     flags = ", ".join(map(_flag, CHANGEABLE))
-    return f"{_flag(name)} is {shown(saved)} in the resumed run and cannot become {shown(wanted)}; only {flags} can change"
+    return (
+        f"{_flag(name)} is {shown(saved)} in the resumed run and cannot become {shown(wanted)}; only {flags} can change"
+    )
 
 
 # ---- checking ----
