@@ -43,8 +43,8 @@ METHODS = {"mappo": mappo, "maspo": maspo, "mars": mars}
 @dataclass
 class Memory:
     method: str = "mars"
-    """whose objective: mars (the default), maspo or mappo; each has settings of its own, which --help shows after it, as
-    in --method mappo --help"""
+    """whose objective: mars (the default), maspo or mappo; each has settings of its own, which --help shows where it
+    is typed, too: --method mappo --help"""
     sequence_length: int = 16
     """steps through which gradients flow back, must divide rollout_length; longer teaches longer memories, slower"""
 

@@ -214,7 +214,7 @@ INDEPENDENT: dict[str, Method] = {
 
 
 def _with_memory(method: Method, colour: str, dashes: tuple[float, ...], marker: str) -> Method:
-    """The method with a recurrent policy. A run with the settings of an ablation or an independent critic is one, too."""
+    """The method with a recurrent policy. A run with settings of an ablation, or an independent critic, is one, too."""
     return replace(
         method, name=f"{method.name}_rnn", label=f"{method.label}, GRU", lesson=f"{method.lesson}_rnn",
         settings={"method": method.lesson}, space={**method.space, **_STRETCHES}, colour=colour, dashes=dashes,

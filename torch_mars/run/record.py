@@ -226,7 +226,7 @@ class Run:
         return found
 
     def _config(self) -> dict[str, Any]:
-        """What config.yaml says: the lesson, the look in its METHOD if any, its own settings, those of keeping a run."""
+        """What config.yaml says: the lesson, the look in its METHOD, its own settings, those of keeping a run."""
         inherited = [field.name for field in dataclasses.fields(RunArgs)]
         settings = dataclasses.asdict(self.args)
         own = {name: value for name, value in settings.items() if name not in inherited}
