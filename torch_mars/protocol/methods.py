@@ -222,9 +222,7 @@ def _with_memory(method: Method, colour: str, dashes: tuple[float, ...], marker:
     )  # fmt: skip
 
 
-_STRETCHES = {
-    "sequence_length": (8, 16)
-}  # they divide every rollout that is trained with untuned, and the smoke budget's
+_STRETCHES = {"sequence_length": (8, 16)}  # they divide the rollouts of all tasks and budgets
 RECURRENT: dict[str, Method] = {
     method.name: method
     for method in (
