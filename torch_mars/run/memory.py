@@ -11,7 +11,7 @@ from torch_mars.envs import pool
 from torch_mars.run.cli import UsageError
 
 PORTION = 10240  # samples of a minibatch that a CPU's thread takes at once: layers of 128 columns are 5 MB
-LAYERS, LAYERS_OF_GRU = 5, 13  # numbers of a sample in a minibatch, in units of H: activations and their gradients
+LAYERS, LAYERS_OF_GRU = 5, 12  # numbers of a sample in a minibatch, in units of H: activations and their gradients
 KEPT_WEIGHTS = 6  # networks, their gradients, two moments of Adam, the best and the last good ones
 _MB = 2**20
 LESS = "fewer --num-envs, --num-seeds or --rollout-length, or more --minibatches, need less"
@@ -20,8 +20,8 @@ LESS = "fewer --num-envs, --num-seeds or --rollout-length, or more --minibatches
 def needed(args: Any) -> int:
     """About the bytes of a training with these settings, besides PyTorch itself: rollout, minibatch, environments.
 
-    Measured on four environments with two threads: 0.8 to 1.2 times the true peak where that is above 100 MB; on a GPU,
-    with one seed and ten, 0.8 to 1.2 times its peak of allocated memory.
+    Measured on four environments with two threads, of policies with memory and without: 0.8 to 1.2 times the true peak
+    where that is above 100 MB; on a GPU, without memory, of one seed and ten, the same of its own peak.
     """
     is_on_cpu = args.device.startswith("cpu")
     env = envs.make(args.env, 1, args.device, **args.env_options)
