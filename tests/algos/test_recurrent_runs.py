@@ -206,6 +206,7 @@ def test_a_run_says_what_it_is_of_and_goes_on_without_its_method_typed(run, caps
     assert files.load_checkpoint(run)["update"] == 5
 
 
+@pytest.mark.slow
 def test_it_is_a_command_of_the_package_and_a_file(run, tmp_path):
     """As a process of its own, in which the lesson is `__main__`, it goes on with a run and takes its weights."""
     begun = [*SMALL.split(), "--total-steps", str(STEPS), "--run-dir", str(tmp_path), "--method", "mappo"]

@@ -1,4 +1,4 @@
-"""What `memory.needed` says of policies with memory, and of agents' own: against its parts, and what a process takes."""
+"""What `memory.needed` says of policies with memory, and of agents' own: its parts, and what a process takes."""
 
 import dataclasses
 import json
