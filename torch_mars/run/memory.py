@@ -32,7 +32,7 @@ def needed(args: Any) -> int:
     # and what is computed of every step: values, advantages, orders, random numbers in three stages
     rollout = P * T * B * (of_step + 6 * 8 + 3 * 8 * N)
     rows = P * T * B // args.minibatches
-    length = getattr(args, "sequence_length", 0)  # of what a policy with memory remembers
+    length = getattr(args, "sequence_length", 0)  # steps between two of the memories that are kept
     hidden, own_critics = (LAYERS_OF_GRU if length else LAYERS) * H, N if getattr(args, "independent", False) else 1
     of_agent = 2 * (N + env.observation_size) + hidden + 6 * A
     at_once = min(rows, pool.num_threads() * max(1, length, PORTION // N)) if is_on_cpu else rows

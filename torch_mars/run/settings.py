@@ -169,7 +169,7 @@ def chosen(name: str, kinds: Mapping[str, type], program: str, argv: Sequence[st
         if typed["resume"] and found != saved.get(name, found):
             raise UsageError(_cannot_change(name, saved[name], found))
         in_file = {} if typed["resume"] else {setting: f"{setting} in {short(typed['config'])}" for setting in saved}
-        flags = {word.split("=")[0] for word in argv if word.startswith("--")}
+        flags = [word.split("=")[0] for word in argv if word.startswith("--")]
         in_words = {flag.removeprefix("--").removeprefix("no-").replace("-", "_"): flag for flag in flags}
         _refuse_others({**in_file, **in_words}, name, found, kinds)
     except UsageError as error:
