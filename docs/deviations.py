@@ -3,7 +3,8 @@
     python docs/deviations.py            # writes docs/deviations.md
 
 Of every environment, task and method the settings that training would have without any flag, against those of
-`--preset paper`: one line per setting and value. Lengths of training are not compared: they are the budgets'.
+`--preset paper`: one line per setting and value. Lengths of training are not compared: they are the budgets'. What
+holds for a method holds for it with memory, too.
 """
 
 import sys
@@ -27,6 +28,9 @@ left-hand ones.
 """
 
 
+LESSONS = [lesson for lesson in map(algos.lesson, algos.LESSONS) if lesson.ALGORITHM in algos.algorithms(lesson)]
+
+
 def sources() -> dict[str, str]:
     """Where the preset has each setting from; trust regions: matched."""
     content = read_yaml(settings.YAML_DIRECTORY / "preset_paper.yaml")
@@ -36,7 +40,7 @@ def sources() -> dict[str, str]:
 
 def deviations() -> Iterator[tuple[str, object, object, str, str]]:
     """(setting, ours, preset's, lesson, task) of every task and lesson where the two differ."""
-    for lesson in map(algos.lesson, algos.LESSONS):
+    for lesson in LESSONS:
         preset = settings.preset_settings(lesson.Args, "paper", lesson.ALGORITHM)
         for task in envs.TASKS:
             ours = settings.family_settings(lesson.Args, task, lesson.ALGORITHM)
@@ -56,7 +60,7 @@ def where(places: set[tuple[str, str]]) -> str:
         here = [task for task in own if task in tasks]
         words += [envs.title(family)] if len(here) == len(own) else here
     everywhere = "everywhere" if len(tasks) == len(envs.TASKS) else ", ".join(words)
-    return everywhere if len(lessons) == len(algos.LESSONS) else f"{', '.join(lessons)}: {everywhere}"
+    return everywhere if len(lessons) == len(LESSONS) else f"{', '.join(lessons)}: {everywhere}"
 
 
 def page() -> str:

@@ -156,12 +156,16 @@ def test_lists_and_formulas_are_none_of_the_text(site):
         assert "<!-- " not in page.text
 
 
+def test_every_lesson_has_a_page():
+    assert set(algos.LESSONS) == {page.stem for page in (ROOT / "docs" / "lessons").glob("*.md")} - {"README"}
+
+
 @pytest.mark.parametrize("lesson", algos.LESSONS)
 def test_a_lesson_page_shows_formulas_and_source(site, lesson):
     page = (site[""] / f"docs/lessons/{lesson}/index.html").read_text()
     assert page.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">') >= 2
     text = re.sub("<[^>]*>", "", page)
-    assert "def policy_objective(log_ratio: Tensor, advantage: Tensor, args: Args)" in text
+    assert "def policy_objective(log_ratio: Tensor, advantage: Tensor, args" in text
     assert f"../../../torch_mars/algos/{lesson}.py/" in page
     source = re.sub("<[^>]*>", "", (site[""] / f"torch_mars/algos/{lesson}.py/index.html").read_text())
     assert f'ALGORITHM = "{lesson}"' in html.unescape(source)
@@ -181,7 +185,7 @@ def pull(lesson: str, ratio: float, advantage: float) -> tuple[float, float]:
     return (1 + 0.2 * sign if is_out else ratio) * advantage, 0 if is_out else ratio * advantage
 
 
-@pytest.mark.parametrize("lesson", algos.LESSONS)
+@pytest.mark.parametrize("lesson", ["mappo", "maspo", "mars"])
 def test_the_numbers_of_a_lesson_page_are_those_of_its_formula(site, lesson):
     rows = site[f"/docs/lessons/{lesson}/index.html"].rows
     start = rows.index(["r", "J, A = 1", "pull, A = 1", "J, A = -1", "pull, A = -1"]) + 1

@@ -13,6 +13,7 @@ from torch_mars.algos import LESSONS, lesson
 
 SMALL = "--num-envs 2 --rollout-length 4 --hidden-size 8 --minibatches 2 --epochs 1 --eval-episodes 2 --num-seeds 2"
 STEPS = 2 * 4  # of an update
+OWN = {"recurrent": ["--sequence-length", "2"]}  # two stretches of a rollout
 
 
 @every_task
@@ -34,7 +35,8 @@ def test_a_task_is_trained_resumed_measured_and_shown(task, method, tmp_path, mo
     main = lesson(method).main
     has_own_rewards = not envs.make(task).has_shared_reward
     settings = ["--env", task, "--env-options", "{max_steps: 6}", "--total-steps", str(2 * STEPS), "--device", "cpu"]
-    assert main([*SMALL.split(), *settings, *["--value-per-agent"] * has_own_rewards]) == 0
+    settings += ["--value-per-agent"] * has_own_rewards + OWN.get(method, [])
+    assert main([*SMALL.split(), *settings]) == 0
     (folder,) = (tmp_path / "runs").glob("*/*/*")
     assert main(["--resume", str(folder), "--total-steps", str(3 * STEPS)]) == 0
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

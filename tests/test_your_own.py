@@ -248,7 +248,7 @@ def test_a_method_of_ones_own_is_a_guest(here, capsys):
     assert done.returncode == 0, done.stderr
     assert "torch_mars.algos.mymethod" not in done.stdout and "python mymethod.py --resume" in done.stdout
     run = only_run("runs/paxmen_4a/mymethod/*")
-    assert yaml.safe_load(Path(run, "config.yaml").read_text())["method"]["label"] == "Mine"
+    assert yaml.safe_load(Path(run, "config.yaml").read_text())["look"]["label"] == "Mine"
     assert evaluate.main([run, "--episodes", "1"]) == 0 and play.main([run, "--out", "film.png"]) == 0
     assert plot.main(["runs", "--out", "figures"]) == 0
     assert "mymethod" not in sys.modules  # its weights fit the package's Actor

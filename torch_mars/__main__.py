@@ -59,6 +59,9 @@ def train(argv: Sequence[str]) -> int:
         lesson = algos.lesson(argv[0])
     except (ValueError, OSError) as error:  # OSError: a path that is too long
         return _refuse(one_line(str(error)))
+    if argv[0] != lesson.ALGORITHM and argv[0] in algos.algorithms(lesson):
+        name = lesson.ALGORITHM
+        return _refuse(f"{argv[0]} is what runs of {name} are called; torch-mars train {name} --help says how")
     return lesson.main(argv[1:])
 
 

@@ -75,7 +75,7 @@ class Cell:
         folder = run_dir / envs.folder_name(self.task) / self.method.lesson
         found = []
         for run in saved.runs_among(folder.glob("*/config.yaml")):
-            defaults = dataclasses.asdict(self.method.module.Args())
+            defaults = dataclasses.asdict(self.method.args())
             settings = {**defaults, **run.settings}
             if run.method is self.method and all(settings.get(k) == value for k, value in self.settings.items()):
                 found.append(run)
@@ -327,9 +327,9 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="experiment",
         description="Train a grid of methods, tasks and seeds, and draw the figures. The same line again goes on.",
-        epilog=f"Methods: {', '.join((*methods.METHODS, *methods.INDEPENDENT))}. "
+        epilog=f"Methods: {', '.join(methods.names())}. "
         "Groups: ablations, the paper's four; all, its seven; independent, the three whose critics see what one agent "
-        "sees. "
+        "sees; recurrent, the three with memory. "
         "Exit codes: 0 all done, 1 some training failed, 2 wrong usage, 130 stopped.",
         allow_abbrev=False,
     )

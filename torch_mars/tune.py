@@ -125,7 +125,7 @@ def search_space(
         space |= {name: tuple(sorted({*space[name], methods.WIDE_RATE})) for name in rates}
     own = method.paper_space if is_paper and method.paper_space is not None else method.space
     space |= methods.ablation_space(methods.EPSILONS if is_paper else methods.STRENGTHS) if is_ablation else own
-    settings = [field.name for field in dataclasses.fields(method.module.Args)]
+    settings = [field.name for field in dataclasses.fields(method.args)]
     for name in space:
         if name not in settings:
             raise UsageError(f"the space of {method.label} has {name!r}, no setting of it; {allowed(name, settings)}")
@@ -202,10 +202,11 @@ class Plan:
 
     def check(self) -> None:
         """UsageError if any candidate cannot be trained with: now, not in the thirtieth trial."""
-        settings = {**self.fixed, **{name: values[0] for name, values in self.space.items()}}
-        for name, values in self.space.items():
-            for value in values:
-                resolve(self.method, {**settings, name: value, "device": self.device})
+        for corner in (0, -1):  # what two of them must agree on, such as minibatches and sequences, too
+            settings = {**self.fixed, **{name: values[corner] for name, values in self.space.items()}}
+            for name, values in self.space.items():
+                for value in values:
+                    resolve(self.method, {**settings, name: value, "device": self.device})
 
 
 # ---- the study ----
@@ -548,7 +549,7 @@ def make_parser() -> Parser:
         prog="tune",
         description="Search a method's hyperparameters on a task (Optuna, TPE, pruning). The same line again goes on, "
         "or, while the first is running, is a further worker on the same study.",
-        epilog=f"Methods: {', '.join((*methods.METHODS, *methods.INDEPENDENT))}. The best configuration is written to "
+        epilog=f"Methods: {', '.join(methods.names())}. The best configuration is written to "
         "OUT/BUDGET/TASK/METHOD.yaml, the study to the folder of that name. Exit codes: 0 done, 1 no trial "
         "succeeded, 2 wrong usage, 130 stopped.",
         allow_abbrev=False,

@@ -1,7 +1,6 @@
 """Evaluations that were never measured, for tests of what is made from evaluations."""
 
 import dataclasses
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -104,7 +103,6 @@ class FakeTraining:
         monkeypatch.setattr(cls, "outcome", staticmethod(outcome))
 
     def __init__(self, method, task, arguments, log, threads=None):
-        lesson = method.lesson
         self.log, (how, path) = log, arguments[:2]
         settings = yaml.safe_load((Path(path) / "config.yaml" if how == "--resume" else Path(path)).read_text())
         self.log_of_all.append((how, settings))
@@ -113,10 +111,9 @@ class FakeTraining:
         if how == "--resume":
             shutil.rmtree(path)
         if not isinstance(found, int):
-            module = importlib.import_module(f"torch_mars.algos.{lesson}")
-            args = resolve(module.Args, module.ratio_range, lesson, settings)
+            args = resolve(method.args, method.module.ratio_range, method.lesson, settings)
             settings = {k: v for k, v in dataclasses.asdict(args).items() if k not in ("config", "resume")}
-            write_run(settings["run_dir"], lesson, settings, -9.0 if found == "cut" else found, found != "cut")
+            write_run(settings["run_dir"], method.lesson, settings, -9.0 if found == "cut" else found, found != "cut")
         if found == "cut":
             raise Killed
 

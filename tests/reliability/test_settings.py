@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import check_sentence, refusal
 
-from torch_mars.algos import mappo, mars, maspo
+from torch_mars.algos import mappo, mars, maspo, recurrent
 from torch_mars.run import cli
 from torch_mars.run import settings as run_settings
 
@@ -178,6 +178,13 @@ def test_what_cannot_be_trained_with_is_refused(argv, capsys, monkeypatch, tmp_p
     refusal(mars.main, argv, capsys, monkeypatch, tmp_path)
 
 
+@pytest.mark.parametrize("method", recurrent.ARGS)
+def test_the_recurrent_lesson_refuses_the_same(method, capsys, monkeypatch, tmp_path):
+    """Though it looks at its command line, and at the files that it names, once more before."""
+    for argv in BAD[list(recurrent.ARGS).index(method) :: 3]:
+        refusal(recurrent.main, ["--method", method, *argv], capsys, monkeypatch, tmp_path)
+
+
 @pytest.mark.parametrize("lesson, argv", ONE_OF_TWO)
 def test_what_would_have_no_effect_is_refused(lesson, argv, capsys, monkeypatch, tmp_path):
     said = refusal(lesson.main, argv, capsys, monkeypatch, tmp_path)
@@ -267,6 +274,24 @@ def test_many_more_command_lines_are_resolved_or_refused(capsys):
     @given(LINES)
     def check(argv):
         check_any(argv, capsys)
+
+    check()
+
+
+def test_any_command_line_of_the_recurrent_lesson_is_resolved_or_refused(capsys):
+    """With any words for its method."""
+
+    @settings(derandomize=True, deadline=None, max_examples=40)
+    @given(LINES, st.one_of(VALUES, st.sampled_from([*recurrent.ARGS])))
+    def check(argv, method):
+        try:
+            found = run_settings.chosen("method", recurrent.ARGS, "recurrent", [*argv, f"--method={method}"])
+            args = run_settings.parse(recurrent.ARGS[found], recurrent.ratio_range, f"{found}_rnn", argv)
+        except SystemExit as stopped:
+            assert stopped.code == 2
+            check_sentence(capsys.readouterr().err.removesuffix("\n"))
+        else:
+            assert found == method and args.rollout_length % args.sequence_length == 0
 
     check()
 

@@ -16,7 +16,6 @@ Axes: P seeds, T steps of a rollout, B environments per seed, N agents, K = 1 or
 C stretches of L steps, and a minibatch S sequences.
 """
 
-import argparse
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,7 +43,8 @@ METHODS = {"mappo": mappo, "maspo": maspo, "mars": mars}
 @dataclass
 class Memory:
     method: str = "mars"
-    """whose objective: mappo, maspo or mars"""
+    """whose objective: mars (the default), maspo or mappo; each has settings of its own, which --help shows where it
+    is typed, too: --method mappo --help"""
     sequence_length: int = 16
     """steps through which gradients flow back, must divide rollout_length; longer teaches longer memories, slower"""
 
@@ -53,10 +53,14 @@ class Memory:
 class MappoArgs(Memory, mappo.Args):
     """The settings of MAPPO, and of memory."""
 
+    method: str = "mappo"
+
 
 @dataclass
 class MaspoArgs(Memory, maspo.Args):
     """The settings of MASPO, and of memory."""
+
+    method: str = "maspo"
 
 
 @dataclass
@@ -64,14 +68,17 @@ class Args(Memory, mars.Args):
     """The settings of MARS, and of memory."""
 
 
-ARGS = {"mappo": MappoArgs, "maspo": MaspoArgs, "mars": Args}
+ARGS = {"mars": Args, "maspo": MaspoArgs, "mappo": MappoArgs}  # the first one counts where nobody says
+ALGORITHMS = {f"{method}_rnn": args for method, args in ARGS.items()}  # what runs say that they are of
 
 
 def ratio_range(args) -> tuple[float, float]:
     """That of the method. UsageError if a setting is out of range."""
-    L, sequences = args.sequence_length, args.rollout_length // args.sequence_length * args.num_envs
-    settings.require(args, "sequence_length", args.rollout_length % L == 0, "it must divide --rollout-length")
-    settings.require(args, "minibatches", sequences % args.minibatches == 0, f"it must divide {sequences} sequences")
+    is_whole = type(args) is ARGS.get(args.method)
+    settings.require(args, "method", is_whole, f"it must be {type(args).method}, whose settings the others are")
+    settings.require_divisor(args, "sequence_length", args.rollout_length, f"--rollout-length {args.rollout_length}")
+    sequences = args.rollout_length // args.sequence_length * args.num_envs
+    settings.require_divisor(args, "minibatches", sequences, f"the {sequences} sequences of a rollout")
     return METHODS[args.method].ratio_range(args)
 
 
@@ -383,11 +390,9 @@ def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dic
 
 
 def main(argv: list[str] | None = None) -> int:
-    looked_for = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    looked_for.add_argument("--method", default="mars")
-    method = looked_for.parse_known_args(argv)[0].method
-    args = settings.parse(ARGS[method], ratio_range, ALGORITHM, argv)
-    with record.Run(args, f"{args.method}_rnn", args.rollout_length * args.num_envs) as run:
+    algorithm = f"{settings.chosen('method', ARGS, ALGORITHM, argv)}_rnn"
+    args = settings.parse(ALGORITHMS[algorithm], ratio_range, algorithm, argv)
+    with record.Run(args, algorithm, args.rollout_length * args.num_envs) as run:
         return train(args, run)
 
 

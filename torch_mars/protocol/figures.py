@@ -228,7 +228,7 @@ def objectives_figure() -> "Figure":
     log_ratio = torch.linspace(np.log(0.1), np.log(5), 800)
     for name in methods.MAIN:
         method = METHODS[name]
-        args = method.module.Args()
+        args = method.args()
         low, high = method.module.ratio_range(args)
         label = f"{method.label}, {'clipped at' if name == 'mappo' else 'targets'} {low:.3g} and {high:.3g}"
         for i, sign in enumerate((1.0, -1.0)):

@@ -20,7 +20,7 @@ from torch_mars.protocol import intervals, methods
 from torch_mars.protocol.saved import Nested, SavedRun, find_runs, read_json, read_nested, steps_of, walk
 from torch_mars.run.cli import UsageError, note, short
 from torch_mars.run.files import to_json, write_whole
-from torch_mars.run.settings import ABOUT
+from torch_mars.run.settings import is_about
 
 RATIOS, LABELS, DIAGNOSTICS, DIVERGED = "ratios.json", "labels.json", "diagnostics.json", "diverged.json"
 MECHANISM = ("frac_no_force", *QUANTILES, "entropy", "approx_kl")  # what `plot --diagnostics` shows
@@ -82,7 +82,7 @@ def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
 def _tell_of_strangers(path: Path, nested: Nested) -> None:
     """Methods and tasks that may be somebody's own, or misspelt."""
     for name in dict.fromkeys(method for _, _, method, _, _ in walk(nested)):
-        if name not in methods.METHODS:
+        if name not in methods.names():
             note(f"{path}: method {short(name)!r} is not known here and gets a look of its own")
     for environment, task in dict.fromkeys((environment, task) for environment, task, *_ in walk(nested)):
         if task not in envs.tasks() or envs.family(task) != environment:
@@ -106,7 +106,7 @@ def _refuse_different_settings(found: list[SavedRun]) -> None:
         other = first.setdefault((run.task, run.method.name), run)
         for name in run.settings.keys() | other.settings.keys():
             ours, theirs = run.setting(name), other.setting(name)
-            if name not in (*MAY_DIFFER, *ABOUT) and ours != theirs:
+            if name not in MAY_DIFFER and not is_about(name, ours or theirs) and ours != theirs:
                 raise UsageError(
                     f"{other.folder} and {run.folder} are both {run.method.label} on {run.task}, but of different "
                     f"experiments ({name} is {theirs} and {ours}); give the runs of one"
@@ -166,15 +166,15 @@ def labels_of(paths: Iterable[str | Path], found: Iterable[SavedRun]) -> dict[st
             if not isinstance(content, dict) or not all(isinstance(label, str) for label in content.values()):
                 raise UsageError(f"{path} is no file of labels that torch_mars.plot wrote")
             labels |= content
-    mars = [run for run in found if run.method.name == "mars"]
-    if mars:
-        are_inverse = [methods.has_inverse_targets(run.settings) for run in mars]
-        if all(are_inverse):
-            labels["mars"] = methods.INVERSE_LABEL
-        else:
-            labels.pop("mars", None)
+    for name, label in methods.INVERSE_LABELS.items():
+        are_inverse = [methods.has_inverse_targets(run.settings) for run in found if run.method.name == name]
+        if are_inverse and all(are_inverse):
+            labels[name] = label
+        elif are_inverse:
+            labels.pop(name, None)
             if any(are_inverse):
-                note("MARS has two targets in some runs and r* and 1/r* in others: two methods under one name")
+                it = methods.METHODS[name].label
+                note(f"{it} has two targets in some runs and r* and 1/r* in others: two methods under one name")
     return labels
 
 

@@ -1,5 +1,5 @@
 """Methods: the paper's seven (MAPPO, MASPO, MARS and four ablations, which are flags of the same three lessons), three
-with independent critics, and a user's own.
+with independent critics, three with memory, and a user's own.
 
 What the commands around runs need to know of a method: how it is told from a run's settings, what it is trained with
 when nobody has tuned it, what is searched when somebody does, and how it looks in every figure.
@@ -22,6 +22,7 @@ from torch_mars import algos
 from torch_mars.envs import modules
 from torch_mars.envs.options import allowed
 from torch_mars.run.cli import UsageError
+from torch_mars.run.settings import is_about
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Method:
     Attributes:
         name: in commands, files and folders.
         label: in figures and tables.
-        lesson: the name of its lesson.
+        lesson: the algorithm that its runs are of (`algos.algorithms`): the name of its lesson, or one of several.
         settings: those that make the lesson this method.
         space: what tuning searches besides `SHARED_SPACE`, by setting of the lesson.
         paper_space: the same for `--space paper`, besides `PAPER_SPACE`; None: `space`.
@@ -60,6 +61,11 @@ class Method:
         """`settings` as they are trained with when nobody has tuned them; by the paper's preset with Mava's clip."""
         clips = ("clip_low", "clip_high", "additive_clip") if preset == "paper" else ()
         return {name: MAVA_CLIP if name in clips else value for name, value in self.settings.items()}
+
+    @property
+    def args(self) -> type:
+        """The dataclass of its settings. UsageError as in `module`."""
+        return algos.algorithms(self.module)[self.lesson]
 
     @property
     def module(self) -> ModuleType:
@@ -187,7 +193,7 @@ METHODS: dict[str, Method] = {
         ),
     )
 }  # fmt: skip
-# IPPO and its relatives, none of the paper's: they join METHODS when somebody asks for them, or has runs of them.
+# IPPO and its relatives, none of the paper's.
 INDEPENDENT: dict[str, Method] = {
     method.name: method
     for method in (
@@ -205,6 +211,28 @@ INDEPENDENT: dict[str, Method] = {
         ),
     )
 }  # fmt: skip
+
+
+def _with_memory(method: Method, colour: str, dashes: tuple[float, ...], marker: str) -> Method:
+    """The method with a recurrent policy. A run with settings of an ablation, or an independent critic, is one, too."""
+    return replace(
+        method, name=f"{method.name}_rnn", label=f"{method.label}, GRU", lesson=f"{method.lesson}_rnn",
+        settings={"method": method.lesson}, space={**method.space, **_STRETCHES}, colour=colour, dashes=dashes,
+        marker=marker,
+    )  # fmt: skip
+
+
+_STRETCHES = {"sequence_length": (8, 16)}  # they divide the rollouts of all tasks and budgets
+RECURRENT: dict[str, Method] = {
+    method.name: method
+    for method in (
+        _with_memory(METHODS["mappo"], "#660000", (6, 3), "<"),
+        _with_memory(METHODS["maspo"], "#44CC44", (2, 1, 2, 4), ">"),
+        _with_memory(METHODS["mars"], "#2200CC", (14, 1.5, 3, 1.5), "d"),
+    )
+}
+# None of the paper's: they join METHODS when somebody asks for them, or has runs of them.
+JOINING: dict[str, Method] = {**INDEPENDENT, **RECURRENT}
 _LOOK = ("label", "colour", "dashes", "marker", "space", "trials", "settings")  # what METHOD in a lesson may say
 # colour, dashes and marker of those who bring none, taken in turn
 _COLOURS = ("#882255", "#44AA99", "#999933", "#6699CC", "#AA4466", "#117733", "#DDCC77", "#332288")
@@ -224,7 +252,7 @@ def register(method: Method) -> None:
     """
     if method.name in (*MAIN, *ABLATIONS):
         raise ValueError(f"method {method.name!r} is one of the paper's; give yours another name")
-    if method.name in INDEPENDENT and method is not INDEPENDENT[method.name]:
+    if method.name in JOINING and method is not JOINING[method.name]:
         raise UsageError(f"method {method.name!r} is one of the package's; give yours another name")
     METHODS[method.name] = method
 
@@ -242,7 +270,7 @@ def guest(lesson: str, look: Mapping[str, Any] | None = None, source: str | None
     """
     if lesson in METHODS and (source is None or METHODS[lesson].source == source):
         return METHODS[lesson]
-    if lesson in INDEPENDENT and source is None:
+    if lesson in JOINING and source is None:
         return named(lesson)
     turn = next(_turn)
     said = _checked_look(lesson, look or {})
@@ -313,12 +341,17 @@ _LOOKED: dict[str, Callable] = {
 # ---- from names to methods ----
 
 
+def names() -> list[str]:
+    """All that can be typed, but for modules."""
+    return list(dict.fromkeys((*METHODS, *JOINING)))
+
+
 def named(name: str) -> Method:
     """A method by name. UsageError for an unknown one."""
-    if name in INDEPENDENT:
-        register(INDEPENDENT[name])
+    if name in JOINING and name not in METHODS:
+        register(JOINING[name])
     if name not in METHODS:
-        raise UsageError(f"unknown method {name!r}; {allowed(name, (*METHODS, *INDEPENDENT))}")
+        raise UsageError(f"unknown method {name!r}; {allowed(name, names())}")
     return METHODS[name]
 
 
@@ -328,33 +361,43 @@ def typed(text: str, flag: str = "--algo") -> Method:
     Raises:
         UsageError: there is no such method, and no such module, or the module is no lesson.
     """
-    if text in METHODS or text in INDEPENDENT:
+    if text in names():
         return named(text)
     try:
         lesson = algos.lesson(text)
     except ValueError as error:
-        unknown = f"unknown method {text!r}; {allowed(text, (*METHODS, *INDEPENDENT))}"
+        unknown = f"unknown method {text!r}; {allowed(text, names())}"
         raise UsageError(f"{flag}: {error if modules.is_path(text) or '.' in text else unknown}") from None
+    if lesson.ALGORITHM not in (several := algos.algorithms(lesson)):
+        hint = "name one of them" if set(several) <= set(names()) else "only `torch-mars train` takes such a lesson"
+        raise UsageError(f"{flag}: {text} is a lesson of several methods, {', '.join(several)}; {hint}")
     own = [method for method in METHODS.values() if method.lesson == lesson.ALGORITHM]
     return own[-1] if own else guest(lesson.ALGORITHM, getattr(lesson, "METHOD", None), source=text)
 
 
 def of_run(lesson: str, settings: Mapping[str, Any]) -> Method:
     """The method that a run of a lesson is of, asked of the methods; a lesson that none of them has is a guest."""
-    known = {**METHODS, **INDEPENDENT}.values()
-    found = [method for method in known if method.lesson == lesson and method.is_of(settings)]
-    if found and found[-1].name in INDEPENDENT:
-        return named(found[-1].name)
-    return found[-1] if found else guest(lesson, settings.get("method"))
+    known = {**JOINING, **METHODS}  # by name: as they are now
+    found = [n for n in names() if known[n].lesson == lesson and known[n].is_of(settings)]
+    return named(found[-1]) if found else guest(lesson, _look_in(settings))
+
+
+def _look_in(settings: Mapping[str, Any]) -> Any:
+    """What the METHOD of a guest's lesson said; in runs of versions before, under `method`."""
+    older = settings.get("method")
+    return settings.get("look", older if is_about("method", older) else None)
 
 
 def has_inverse_targets(settings: Mapping[str, Any]) -> bool:
     """Whether a run of MARS has the targets r* and 1/r*, as without `contract`: nobody tuned the second."""
+    if settings.get("additive_clip") is not None:
+        return False
     contract, expand = settings.get("contract"), settings.get("expand")
     return contract is None or (expand is not None and math.isclose(contract * expand, 1, rel_tol=1e-6))
 
 
 INVERSE_LABEL = "MARS, 1/r*"  # what MARS is called where it has one target only, as its multiplicative ablation
+INVERSE_LABELS = {"mars": INVERSE_LABEL, "mars_rnn": f"{INVERSE_LABEL}, GRU"}
 
 
 @contextlib.contextmanager
@@ -376,12 +419,12 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def listed(text: str) -> list[Method]:
-    """`mars,mappo,ablations` -> methods, each once; `all` (the paper's seven), `ablations` and `independent` are
-    groups, modules are lessons of one's own.
+    """`mars,mappo,ablations` -> methods, each once; `all` (the paper's seven), `ablations`, `independent` and
+    `recurrent` are groups, modules are lessons of one's own.
 
     Raises:
         UsageError: an unknown name.
     """
-    groups = {"all": (*MAIN, *ABLATIONS), "ablations": ABLATIONS, "independent": INDEPENDENT}
-    names = [name for item in text.split(",") for name in groups.get(item.strip(), (item.strip(),))]
-    return [typed(name, "--algos") for name in dict.fromkeys(names)]
+    groups = {"all": (*MAIN, *ABLATIONS), "ablations": ABLATIONS, "independent": INDEPENDENT, "recurrent": RECURRENT}
+    asked = [name for item in text.split(",") for name in groups.get(item.strip(), (item.strip(),))]
+    return [typed(name, "--algos") for name in dict.fromkeys(asked)]

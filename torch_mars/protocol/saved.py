@@ -30,7 +30,7 @@ class SavedRun:
     """A run on disk, finished or not. What it is of stands in its own files, wherever it lies.
 
     Attributes:
-        lesson: the name of its lesson.
+        lesson: the algorithm that it is of, which is the name of its lesson, or one of several (`algos.algorithms`).
         settings: what its config.yaml says.
     """
 
@@ -55,7 +55,7 @@ class SavedRun:
         if name in self.settings:
             return self.settings[name]
         try:
-            return getattr(self.method.module.Args(), name, None)
+            return getattr(self.method.args(), name, None)
         except UsageError:  # a lesson that nobody imported
             return None
 

@@ -82,9 +82,8 @@ def resolve(method: Method, settings: dict[str, Any]) -> Any:
     Raises:
         UsageError: they cannot be trained with, or are those of another method.
     """
-    lesson = method.module
     try:
-        args = run_settings.resolve(lesson.Args, lesson.ratio_range, method.lesson, settings)
+        args = run_settings.resolve(method.args, method.module.ratio_range, method.lesson, settings)
     except ValueError as error:
         raise UsageError(str(error)) from None
     other = methods.of_run(method.lesson, dataclasses.asdict(args))
@@ -95,7 +94,7 @@ def resolve(method: Method, settings: dict[str, Any]) -> Any:
 
 def settings_file(path: str | None, method: Method) -> dict[str, Any]:
     """Settings from a yaml file for the method's lesson, {} without one."""
-    return run_settings.convert(method.module.Args, read_yaml(Path(path)), path) if path else {}
+    return run_settings.convert(method.args, read_yaml(Path(path)), path) if path else {}
 
 
 class Training:

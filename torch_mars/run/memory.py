@@ -11,6 +11,8 @@ from torch_mars.envs import pool
 from torch_mars.run.cli import UsageError
 
 PORTION = 10240  # samples of a minibatch that a CPU's thread takes at once: layers of 128 columns are 5 MB
+LAYERS, LAYERS_OF_GRU = 5, 12  # numbers of a sample in a minibatch, in units of H: activations and their gradients
+KEPT_WEIGHTS = 6  # networks, their gradients, two moments of Adam, the best and the last good ones
 _MB = 2**20
 LESS = "fewer --num-envs, --num-seeds or --rollout-length, or more --minibatches, need less"
 
@@ -18,8 +20,8 @@ LESS = "fewer --num-envs, --num-seeds or --rollout-length, or more --minibatches
 def needed(args: Any) -> int:
     """About the bytes of a training with these settings, besides PyTorch itself: rollout, minibatch, environments.
 
-    Measured on four environments with two threads: 0.8 to 1.2 times the true peak where that is above 100 MB; on a GPU,
-    with one seed and ten, 0.8 to 1.2 times its peak of allocated memory.
+    Measured on four environments with two threads, of policies with memory and without: 0.8 to 1.2 times the true peak
+    where that is above 100 MB; on a GPU, without memory, of one seed and ten, the same of its own peak.
     """
     is_on_cpu = args.device.startswith("cpu")
     env = envs.make(args.env, 1, args.device, **args.env_options)
@@ -30,12 +32,21 @@ def needed(args: Any) -> int:
     # and what is computed of every step: values, advantages, orders, random numbers in three stages
     rollout = P * T * B * (of_step + 6 * 8 + 3 * 8 * N)
     rows = P * T * B // args.minibatches
-    of_agent = 2 * (N + env.observation_size) + 5 * H + 6 * A
-    at_once = min(rows, pool.num_threads() * max(1, PORTION // N)) if is_on_cpu else rows
-    minibatch = (5 if is_on_cpu else 4) * at_once * (N * of_agent + env.state_size + 5 * H) + 4 * rows * (2 * N + 4)
+    length = getattr(args, "sequence_length", 0)  # steps between two of the memories that are kept
+    hidden, own_critics = (LAYERS_OF_GRU if length else LAYERS) * H, N if getattr(args, "independent", False) else 1
+    of_agent = 2 * (N + env.observation_size) + hidden + 6 * A
+    at_once = min(rows, pool.num_threads() * max(1, length, PORTION // N)) if is_on_cpu else rows
+    minibatch = (5 if is_on_cpu else 4) * at_once * (N * of_agent + env.state_size + own_critics * hidden)
+    minibatch += 4 * rows * (2 * N + 4)
+    memories = 4 * P * B * (T // length + 1) * (N + own_critics) * H if length else 0
+    actors = 1 if getattr(args, "shared_policy", True) else N
+    between = (6 if length else 1) * H * H
+    weights = actors * ((N + env.observation_size + A) * H + between) + env.state_size * H + between
+    portions = max(1, rows * N // PORTION) if is_on_cpu else 1
+    weights *= 4 * P * (KEPT_WEIGHTS + portions)  # each portion of a minibatch has a gradient of all of them
     state = sum(tensor.numel() * tensor.element_size() for tensor in env.state_dict().values())
     environments = 4 * P * (B + args.eval_episodes) * (state + 4 * (N * env.observation_size + env.state_size))
-    return rollout + minibatch + environments
+    return rollout + minibatch + memories + weights + environments
 
 
 def check(args: Any) -> None:

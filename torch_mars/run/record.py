@@ -226,13 +226,13 @@ class Run:
         return found
 
     def _config(self) -> dict[str, Any]:
-        """What config.yaml says: the lesson, its METHOD if it has one, its own settings, those of keeping a run."""
+        """What config.yaml says: the lesson, the look in its METHOD, its own settings, those of keeping a run."""
         inherited = [field.name for field in dataclasses.fields(RunArgs)]
         settings = dataclasses.asdict(self.args)
         own = {name: value for name, value in settings.items() if name not in inherited}
         kept = {name: settings[name] for name in inherited if name not in ("resume", "config")}
         look = getattr(inspect.getmodule(type(self.args)), "METHOD", None)
-        return {"lesson": self.algorithm, **({"method": dict(look)} if look else {}), **own, **kept}
+        return {"lesson": self.algorithm, **({"look": dict(look)} if look else {}), **own, **kept}
 
     def step(self, update: int) -> int:
         """Environment steps per seed after an update."""

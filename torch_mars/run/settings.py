@@ -20,9 +20,10 @@ import math
 import numbers
 import os
 import re
+import sys
 import textwrap
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ from torch_mars.run.cli import (
     short,
     shown,
 )
-from torch_mars.run.files import saved_settings
+from torch_mars.run.files import run_folder, saved_settings
 from torch_mars.run.yamls import parse_yaml, read_yaml
 
 _PACKAGE = Path(__file__).parents[1]
@@ -75,7 +76,7 @@ _MOST = {
 }
 _MOST_STEPS = 2**31  # of an update, over all seeds
 _LONGEST_NAME = 200  # bytes: a folder's name may have 255, and begins with the time
-ABOUT = ("lesson", "method")  # in a run's config.yaml besides its settings: what trained it, and how that is shown
+ABOUT = ("lesson", "look")  # in a run's config.yaml besides its settings: what trained it, and how that is shown
 
 
 @dataclass
@@ -134,7 +135,68 @@ class RunArgs:
     """whether evaluation takes the most likely action instead of sampling"""
 
 
+def is_about(name: Any, value: Any) -> bool:
+    """Whether an entry of a run's config.yaml is no setting. The look was once called `method`, a mapping like it."""
+    return name in ABOUT or (name == "method" and isinstance(value, Mapping))
+
+
 # ---- reading ----
+
+
+def chosen(name: str, kinds: Mapping[str, type], program: str, argv: Sequence[str] | None = None) -> str:
+    """The setting that decides which others there are, as --method of `recurrent` does.
+
+    Of the command line, else of the run of --resume, else of the file of --config, else the first.
+
+    Args:
+        kinds: what it may be -> the dataclass of all settings.
+        program: the lesson's name, for messages.
+        argv: the command line without the program's name.
+
+    Exits with code 2 and one sentence if it is something else, or settings were given that are another's.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = Parser(prog=program, add_help=False, allow_abbrev=False)
+    for flag in (name, *_NOT_SETTINGS):
+        parser.add_argument(_flag(flag))
+    typed = vars(parser.parse_known_args(argv)[0])
+    saved = _said_in(typed)
+    found = typed[name] or saved.get(name) or next(iter(kinds))
+    try:
+        if not isinstance(found, str) or found not in kinds:
+            where = _flag(name) if typed[name] else f"{name} in {short(typed['resume'] or typed['config'])}"
+            raise UsageError(f"{where} is {shown(found)}; {allowed(str(found), list(kinds))}")
+        if typed["resume"] and found != saved.get(name, found):
+            raise UsageError(_cannot_change(name, saved[name], found))
+        in_file = {} if typed["resume"] else {setting: f"{setting} in {short(typed['config'])}" for setting in saved}
+        flags = [word.split("=")[0] for word in argv if word.startswith("--")]
+        in_words = {flag.removeprefix("--").removeprefix("no-").replace("-", "_"): flag for flag in flags}
+        _refuse_others({**in_file, **in_words}, name, found, kinds)
+    except UsageError as error:
+        parser.error(str(error))
+    return found
+
+
+def _said_in(typed: dict[str, Any]) -> dict[str, Any]:
+    """What the files say that --resume or --config name; nothing where one cannot be read, which is told later."""
+    try:
+        path = expanded(typed["resume"] or typed["config"] or "")
+        content = read_yaml(run_folder(path) / "config.yaml" if typed["resume"] else path) if path else {}
+    except UsageError:
+        return {}
+    return {str(name).replace("-", "_"): value for name, value in content.items() if not is_about(name, value)}
+
+
+def _refuse_others(given: dict[str, str], name: str, found: str, kinds: Mapping[str, type]) -> None:
+    """UsageError if something was given, a setting and how to call it, that is only one with another choice."""
+    for setting, words in given.items():
+        owners = [other for other, kind in kinds.items() if setting in _kinds(kind)]
+        if owners and found not in owners:
+            raise UsageError(f"{words} is a setting of {_flag(name)} {' or '.join(owners)}, not of {found}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def parse(args_type: type, check_method: Callable[[Any], Any], algorithm: str, argv: Sequence[str] | None = None):
@@ -176,17 +238,18 @@ def resolve(args_type: type, check_method: Callable[[Any], Any], algorithm: str,
 
 def make_parser(args_type: type, algorithm: str) -> Parser:
     """One flag per field of `args_type`; flags that are not given leave no trace in the result."""
-    lesson = inspect.getmodule(args_type).__doc__ or algorithm
+    lesson = inspect.getmodule(args_type)
+    program, text = getattr(lesson, "ALGORITHM", algorithm), lesson.__doc__ or algorithm
     parser = Parser(
-        prog=algorithm, description=lesson.splitlines()[0], allow_abbrev=False, argument_default=argparse.SUPPRESS
+        prog=program, description=text.splitlines()[0], allow_abbrev=False, argument_default=argparse.SUPPRESS
     )
     fields, kinds = {field.name: field for field in dataclasses.fields(args_type)}, _kinds(args_type)
     for heading, docs in field_docs(args_type).items():
         group = parser.add_argument_group(heading)
         for name, text in docs.items():
-            flag, default = "--" + name.replace("_", "-"), _default(fields[name])
+            flag, default = _flag(name), _default(fields[name])
             text = text.replace("%", "%%")
-            if default not in (None, {}, ""):
+            if default not in (None, {}, "") and "(the default)" not in text:
                 text += f" (default {default})"
             if kinds[name] is bool:
                 group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
@@ -223,6 +286,7 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
 
     The file has three optional sections, later ones winning: `family` (settings for all), `tasks` (task -> settings)
     and `algorithms` (algorithm -> settings); a task may have an `algorithms` section of its own, which wins over all.
+    Where `args_type` inherits the Args of another lesson, that one's sections count, too: those of `mars` for mars_rnn.
     """
     task = envs.known(task)
     path = task.settings_file if task.own else YAML_DIRECTORY / f"{task.family}.yaml"
@@ -244,11 +308,12 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
     task_settings.pop("algorithms", None)
     newer = () if task.own else set(_NEWER) - _kinds(args_type).keys()
     settings = {}
+    names = _with_inherited(args_type, algorithm)
     for part in (
         section(content, "family"),
         task_settings,
-        section(algorithms, algorithm),
-        section(task_algorithms, algorithm),
+        *(section(algorithms, name) for name in names),
+        *(section(task_algorithms, name) for name in names),
     ):
         part = {name: value for name, value in part.items() if name not in newer}
         settings |= convert(args_type, part, path.name)
@@ -265,9 +330,16 @@ def preset_settings(args_type: type, preset: str, algorithm: str) -> dict[str, A
     content = read_yaml(path)
     algorithms = content.pop("algorithms")
     merged: dict[str, Any] = {}
-    for section in (*content.values(), algorithms.get(algorithm, {})):
+    for section in (*content.values(), *(algorithms.get(name, {}) for name in _with_inherited(args_type, algorithm))):
         merged |= section
     return convert(args_type, {name: value for name, value in merged.items() if name in _kinds(args_type)}, path.name)
+
+
+def _with_inherited(args_type: type, algorithm: str) -> list[str]:
+    """Whose sections of a yaml file count: of the lessons whose Args it inherits, then its own."""
+    modules = [sys.modules.get(part.__module__) for part in reversed(args_type.__mro__)]
+    lessons = dict.fromkeys(getattr(module, "ALGORITHM", algorithm) for module in modules)
+    return [*(name for name in lessons if name != algorithm), algorithm]
 
 
 def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str, Any]:
@@ -275,7 +347,7 @@ def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str,
     kinds = {name: kind for name, kind in _kinds(args_type).items() if name not in _NOT_SETTINGS}
     named = {}
     for name, value in settings.items():
-        if name in ABOUT:
+        if is_about(name, value) and kinds.get(name) is not dict:
             continue
         name = str(name).replace("-", "_")
         if name in named:
@@ -351,9 +423,8 @@ def _check_replaced(args_type: type, asked: dict[str, Any], settings: dict[str, 
     for field in dataclasses.fields(args_type):
         replaced = field.metadata.get("replaces")
         if settings.get(field.name) is not None and asked.get(replaced) is not None:
-            this, other = (name.replace("_", "-") for name in (replaced, field.name))
             raise UsageError(
-                f"--{this} is {shown(asked[replaced])}, which has no effect beside --{other}, "
+                f"{_flag(replaced)} is {shown(asked[replaced])}, which has no effect beside {_flag(field.name)}, "
                 f"{shown(settings[field.name])}: that takes its place; leave one of them out"
             )
 
@@ -417,9 +488,10 @@ def task_of_run(saved: str, typed: str | None) -> str:
 
 
 def _cannot_change(name: str, saved: Any, wanted: Any) -> str:
-    flags = ", ".join("--" + n.replace("_", "-") for n in CHANGEABLE)
-    flag = "--" + name.replace("_", "-")
-    return f"{flag} is {shown(saved)} in the resumed run and cannot become {shown(wanted)}; only {flags} can change"
+    flags = ", ".join(map(_flag, CHANGEABLE))
+    return (
+        f"{_flag(name)} is {shown(saved)} in the resumed run and cannot become {shown(wanted)}; only {flags} can change"
+    )
 
 
 # ---- checking ----
@@ -488,13 +560,19 @@ def _check_steps(args: Any) -> None:
             f"--rollout-length {args.rollout_length} x --num-envs {args.num_envs} x --num-seeds {args.num_seeds} are "
             f"{steps * args.num_seeds} environment steps of an update; it must be {_MOST_STEPS} or less"
         )
-    if steps % args.minibatches:
-        nearest = sorted(_divisors(steps), key=lambda n: abs(n - args.minibatches))[:2]
-        raise UsageError(
-            f"--minibatches is {args.minibatches}, which does not divide the {steps} environment steps of a rollout "
-            f"(--rollout-length x --num-envs); the nearest that do are {' and '.join(map(str, sorted(nearest)))}"
-        )
+    whole = f"the {steps} environment steps of a rollout (--rollout-length x --num-envs)"
+    require_divisor(args, "minibatches", steps, whole)
     require(args, "total_steps", args.total_steps >= steps, f"one update alone takes {steps} steps")
+
+
+def require_divisor(args: Any, name: str, number: int, what: str) -> None:
+    """UsageError that names the nearest values unless the setting divides a number, which is `what`."""
+    value = getattr(args, name)
+    require(args, name, value >= 1, "it must be 1 or more")
+    if number % value:
+        nearest = sorted(sorted(_divisors(number), key=lambda n: abs(n - value))[:2])
+        near = f"the nearest that do are {' and '.join(map(str, nearest))}"
+        raise UsageError(f"{_flag(name)} is {value}, which does not divide {what}; {near}")
 
 
 def _divisors(number: int) -> list[int]:
@@ -506,7 +584,7 @@ def _divisors(number: int) -> list[int]:
 def require(args: Any, name: str, holds: bool, allowed_values: str) -> None:
     """UsageError that names the flag, its value and what is allowed, unless `holds`."""
     if not holds:
-        raise UsageError(f"--{name.replace('_', '-')} is {shown(getattr(args, name))}; {allowed_values}")
+        raise UsageError(f"{_flag(name)} is {shown(getattr(args, name))}; {allowed_values}")
 
 
 # ---- helpers ----
@@ -528,7 +606,7 @@ def _default(field: dataclasses.Field) -> Any:
 
 def _value(kind: type, name: str, value: Any) -> Any:
     """A value from a command line (always text) or a yaml file as the kind that a field wants."""
-    flag = "--" + name.replace("_", "-")
+    flag = _flag(name)
     try:
         if kind in (int, float):
             return _number(kind, value)
