@@ -2,8 +2,8 @@
 
     python results/draw.py
 
-`main/` and `ablations/` hold what `torch_mars.plot` makes; the ablations stand beside the first 2M steps of the three
-methods, which are the same trainings, cut short. `bootstrap.md` compares `bootstrap/` with them.
+`main/`, `recurrent/` and `ablations/` hold what `torch_mars.plot` makes; the ablations stand beside the first 2M steps
+of the three methods, which are the same trainings, cut short. `bootstrap.md` compares `bootstrap/` with them.
 """
 
 import tempfile
@@ -62,7 +62,8 @@ def bootstrap_table() -> str:
 
 
 def main() -> int:
-    report.plot([HERE / "main" / saved.EVALUATIONS], HERE / "main")
+    for folder in ("main", "recurrent"):
+        report.plot([HERE / folder / saved.EVALUATIONS], HERE / folder)
     draw_ablations()
     (HERE / "bootstrap.md").write_text(bootstrap_table())
     return 0
