@@ -94,7 +94,12 @@ def test_a_renamed_copy_trains_and_resumes_and_keeps_its_look(tmp_path, monkeypa
     assert list(algos.algorithms(own)) == ["mars_mine", "maspo_mine", "mappo_mine"]
     folder = train(tmp_path / "runs", own.main, "--method", "maspo", "--clip", "0.4")
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert (config["lesson"], config["method"], config["look"]) == ("maspo_mine", "maspo", {"label": "Mine"})
+    assert [config[name] for name in ("lesson", "algorithm", "method", "look")] == [
+        "mine",
+        "maspo_mine",
+        "maspo",
+        {"label": "Mine"},
+    ]
     assert algos.known("maspo_mine") is own
     assert own.main(["--resume", str(folder), "--total-steps", str(3 * STEPS)]) == 0
 
@@ -196,7 +201,12 @@ def test_help_shows_the_settings_of_the_method_and_how_to_see_the_others(capsys,
 def test_a_run_says_what_it_is_of_and_goes_on_without_its_method_typed(run, capsys):
     assert run.parent.name == "mappo_rnn"
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert (config["lesson"], config["method"], config["clip"]) == ("mappo_rnn", "mappo", 0.3)
+    assert [config[name] for name in ("lesson", "algorithm", "method", "clip")] == [
+        "recurrent",
+        "mappo_rnn",
+        "mappo",
+        0.3,
+    ]
     assert files.load_checkpoint(run)["algorithm"] == "mappo_rnn"
     for words in ([], ["--method", "mappo"]):
         steps = (3 + len(words)) * STEPS

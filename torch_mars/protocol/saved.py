@@ -183,9 +183,10 @@ def runs_among(configs: Iterable[Path]) -> list[SavedRun]:
 
 
 def _lesson_of(folder: Path, settings: dict[str, Any]) -> str:
-    """The lesson that config.yaml names; of a run of the version before, that of its evaluations, else of its place."""
-    if isinstance(settings.get("lesson"), str):
-        return settings["lesson"]
+    """The algorithm that config.yaml names, else its lesson; of older runs that of their evaluations, or place."""
+    for name in ("algorithm", "lesson"):
+        if isinstance(settings.get(name), str):
+            return settings[name]
     if (folder / EVALUATIONS).exists():
         with contextlib.suppress(UsageError, AttributeError, TypeError):  # damaged: its place tells, too
             for by_task in read_json(folder / EVALUATIONS).values():

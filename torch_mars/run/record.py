@@ -231,8 +231,13 @@ class Run:
         settings = dataclasses.asdict(self.args)
         own = {name: value for name, value in settings.items() if name not in inherited}
         kept = {name: settings[name] for name in inherited if name not in ("resume", "config")}
-        look = getattr(inspect.getmodule(type(self.args)), "METHOD", None)
-        return {"lesson": self.algorithm, **({"look": dict(look)} if look else {}), **own, **kept}
+        lesson = inspect.getmodule(type(self.args))
+        about: dict[str, Any] = {"lesson": getattr(lesson, "ALGORITHM", self.algorithm)}
+        if self.algorithm != about["lesson"]:  # one of several that it trains
+            about["algorithm"] = self.algorithm
+        if look := getattr(lesson, "METHOD", None):
+            about["look"] = dict(look)
+        return {**about, **own, **kept}
 
     def step(self, update: int) -> int:
         """Environment steps per seed after an update."""

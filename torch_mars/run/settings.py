@@ -76,7 +76,8 @@ _MOST = {
 }
 _MOST_STEPS = 2**31  # of an update, over all seeds
 _LONGEST_NAME = 200  # bytes: a folder's name may have 255, and begins with the time
-ABOUT = ("lesson", "look")  # in a run's config.yaml besides its settings: what trained it, and how that is shown
+# in a run's config.yaml besides its settings: what trained it, what of several that is, and how it is shown
+ABOUT = ("lesson", "algorithm", "look")
 
 
 @dataclass

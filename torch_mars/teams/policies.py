@@ -499,7 +499,7 @@ def _lesson_of(algorithm: str, typed: str | None) -> ModuleType:
         lesson = algos.lesson(typed)
     except ValueError as error:
         raise UsageError(f"--lesson: {error}") from None
-    if lesson.ALGORITHM != algorithm and algos.known(algorithm) is not lesson:
+    if algorithm not in algos.algorithms(lesson):
         raise UsageError(f"--lesson: {typed} is {lesson.ALGORITHM!r}, but the policy is of {algorithm!r}")
     return lesson
 
@@ -536,7 +536,8 @@ def _trained(file: Path, what: str, head: dict, settings: dict, weights: dict, r
     methods = list(getattr(head["lesson"], "METHODS", ()))  # of a lesson for several
     if methods and settings.get("method", methods[0]) not in methods:
         raise ValueError(f"method is {shown(settings['method'])}; {allowed(str(settings['method']), methods)}")
-    args = _args_of(head["lesson"].Args, settings)
+    lesson = head["lesson"]
+    args = _args_of(algos.algorithms(lesson).get(head["algorithm"], lesson.Args), settings)
     return Trained(
         path=file, what=what, env_options=options, seeds=seeds, returns=returns, args=args, weights=weights, **head,
     )  # fmt: skip
