@@ -71,7 +71,7 @@ def fill_in(text):
     return re.sub(r"runs/(\S+?)/<run>", lambda match: only_run(f"runs/{match[1]}/*"), text)
 
 
-@pytest.mark.parametrize("heading", ["Environment", "Method"])
+@pytest.mark.parametrize("heading", [pytest.param("Environment", marks=pytest.mark.slow), "Method"])
 def test_the_commands_of_the_page_work(here, heading, capsys):
     """With small settings in place of the page's; tuning and the experiment start processes of their own."""
     (commands,) = blocks(heading, "bash")

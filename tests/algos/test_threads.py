@@ -36,7 +36,7 @@ def small(monkeypatch):
 OPTIONS = {"normalise_obs": True, "normalise_values": True, "shared_policy": False}
 CASES = [
     *((mars, task, {}) for task in TASKS),
-    *((recurrent, task, {"sequence_length": 3}) for task in TASKS),
+    *((recurrent, task, {"sequence_length": 3}) for task in ("paxmen_4a", "smax_2s3z")),
     (mars, "aerojax_2v2", OPTIONS),
     (recurrent, "aerojax_2v2", {**OPTIONS, "sequence_length": 3, "independent": True}),
 ]
@@ -146,6 +146,7 @@ def test_a_run_goes_on_with_another_number_of_threads_to_the_bit(tmp_path):
     assert_same(files.load_checkpoint(changed), files.load_checkpoint(whole))
 
 
+@pytest.mark.slow
 def test_a_training_takes_as_many_threads_as_it_is_given(tmp_path):
     command = [sys.executable, "-m", "torch_mars.algos.mars", *SETTINGS.split(), "--run-dir", str(tmp_path)]
     for threads in ("1", "2")[: os.cpu_count()]:

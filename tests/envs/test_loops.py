@@ -35,6 +35,7 @@ def test_a_changed_constant_of_another_file_is_seen(tmp_path):
     assert said == [["2", "0"], ["2", "1"], ["6", "0"]]
 
 
+@pytest.mark.slow
 def test_what_is_kept_may_name_types_that_are_no_more(tmp_path):
     """Of an older state of the rules, whose tuples had other names: pickle cannot find them."""
     rule = """

@@ -13,6 +13,7 @@ from torch_mars.envs.paxmen.layouts import board
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TEAMS = (4, 5, 6)
+one_team = pytest.mark.parametrize("num_agents", [5, *(pytest.param(team, marks=pytest.mark.slow) for team in (4, 6))])
 DISCRETE = ("rng", "step", "layout", "agent_pos", "dot_pos", "dot_active")
 
 
@@ -57,7 +58,7 @@ def test_scalar_random_numbers_are_those_of_the_tensor_generator(count):
         assert box == moved[i]
 
 
-@pytest.mark.parametrize("num_agents", TEAMS)
+@one_team
 def test_every_seed_starts_as_make_does(num_agents):
     engine = loops_of(num_agents)
     for seed in (*range(300), 2**31, 2**63, 2**64 + 5, -3):
@@ -90,7 +91,7 @@ def random_situations(num_agents, count, generator):
     return env, actions
 
 
-@pytest.mark.parametrize("num_agents", [5, *(pytest.param(team, marks=pytest.mark.slow) for team in (4, 6))])
+@one_team
 def test_a_step_from_any_situation_is_the_tensor_engine_s(num_agents):
     generator = np.random.default_rng(num_agents)
     env, actions = random_situations(num_agents, 3000, generator)
@@ -112,7 +113,7 @@ def test_a_step_from_any_situation_is_the_tensor_engine_s(num_agents):
     assert (((share - 0.025) % 1 > 0.01) & (share > 0.01)).sum() > 300, "shared dots"
 
 
-@pytest.mark.parametrize("num_agents", TEAMS)
+@one_team
 def test_whole_episodes_are_the_tensor_engine_s(num_agents):
     """Three episodes in a row: auto-reset on one side, unseeded resets on the other. Agents are put onto dots at times
     to see boards cleared."""

@@ -196,7 +196,7 @@ def test_numbers_drawn_are_the_tensors(scenario, options, monkeypatch):
     assert torch.equal(left, right) and torch.equal(left_keys, right_keys)
 
 
-@pytest.mark.parametrize("scenario", ["2s3z", "27m_vs_30m", "smacv2_10_units"])
+@pytest.mark.parametrize("scenario", ["2s3z", pytest.param("27m_vs_30m", marks=pytest.mark.slow), "smacv2_10_units"])
 def test_blocks_and_threads_change_no_bit(scenario):
     """Of environments and of the units beside one another; odd numbers of both are in the blocks."""
     before = pool.num_threads()

@@ -364,11 +364,11 @@ def test_an_independent_critic_sees_one_agent_s_observation(task):
     rollout = mars.Rollout(args, env, learner.actor)
     mars.collect(rollout, env, learner)
     assert rollout.state.data_ptr() == rollout.obs.data_ptr()  # nothing else is kept
-    advantage, value, _ = mars.advantages(rollout, learner, args)
+    advantage, value, target = mars.advantages(rollout, learner, args)
     assert advantage.shape == value.shape == (2, 5, 3, env.num_agents)
     changed = rollout.obs.clone()
     changed[..., 0, :] += 1.0
     moved = (learner.critic(changed) - learner.critic(rollout.obs)).abs()
     assert (moved[..., 0] > 0).all() and (moved[..., 1:] == 0).all()
-    numbers = mars.update(rollout, advantage, value, learner, args)
+    numbers = mars.update(rollout, advantage, value, target, learner, args)
     assert all(values.isfinite().all() for values in numbers.values())

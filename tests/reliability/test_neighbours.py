@@ -402,10 +402,10 @@ def diverging(monkeypatch, seed, at, value=float("nan")):
     """From update `at` on, the losses of a seed are no numbers, and its weights are spoilt."""
     real, count = mars.update, 0
 
-    def update(rollout, advantage, values, learner, args):
+    def update(rollout, advantage, values, target, learner, args):
         nonlocal count
         count += 1
-        found = real(rollout, advantage, values, learner, args)
+        found = real(rollout, advantage, values, target, learner, args)
         if count >= at:
             found["critic_loss"][seed] = value
             with torch.no_grad():
