@@ -86,7 +86,7 @@ class Args(RunArgs):
     bootstrap_truncation: bool = False
     """whether a time limit is bootstrapped with the value of the last state, instead of counting as an end"""
     anneal_lr: bool = False
-    """whether both learning rates fall to 0, by the same amount every update"""
+    """whether both learning rates fall, by the same amount every update, to 0 after total_steps"""
     normalise_obs: bool = False
     """whether networks see observations and states with mean 0 and deviation 1 over all that came before"""
     normalise_values: bool = False

@@ -19,7 +19,8 @@ class Running(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(seeds, size, dtype=torch.float32, device="cpu"))
         self.register_buffer("variance", torch.ones(seeds, size, dtype=torch.float32, device="cpu"))
-        self.register_buffer("count", torch.zeros(seeds, 1, dtype=torch.float32, device="cpu"))
+        # double: a single one would stop counting where a rollout is less than its last digit
+        self.register_buffer("count", torch.zeros(seeds, 1, dtype=torch.float64, device="cpu"))
 
     @torch.no_grad()
     def learn(self, x: Tensor) -> None:
@@ -28,7 +29,7 @@ class Running(nn.Module):
         variance, mean = torch.var_mean(x, list(range(1, x.dim() - 1)), correction=0)
         count = x[0].numel() // x.shape[-1]
         total = self.count + count
-        new, off = count / total, mean - self.mean
+        new, off = (count / total).to(mean.dtype), mean - self.mean
         variance = torch.lerp(self.variance, variance, new) + off.square() * new * (1 - new)
         self.mean.add_(off * new)
         self.variance.copy_(variance)
