@@ -11,6 +11,7 @@ import json
 import gymnasium
 import pytest
 import torch
+from lesson_cases import OPTIONS, with_cases
 from task_lists import ONE_EACH, every_task
 from teams import save_team
 from walkers import assert_same
@@ -23,16 +24,13 @@ from torch_mars.nn import inductor, speed
 from torch_mars.teams.policies import load_policy
 
 pytestmark = pytest.mark.gpu
-OPTIONS = {"normalise_obs": True, "normalise_values": True, "anneal_lr": True, "shared_policy": False}
 CASES = [
     *((lesson, task, {}) for lesson in (mappo, maspo, mars) for task in ONE_EACH),
     *((recurrent, task, {"sequence_length": 4}) for task in ONE_EACH),
     (mars, "aerojax_2v2", {**OPTIONS, "agent_id": False}),
     (recurrent, "smax_2s3z", {**OPTIONS, "sequence_length": 2}),
 ]
-every_case = pytest.mark.parametrize("lesson, task, settings", CASES, ids=[
-    "-".join([lesson.ALGORITHM, task, *(["options"] if len(settings) > 1 else [])]) for lesson, task, settings in CASES
-])  # fmt: skip
+every_case = with_cases(CASES)
 
 
 @pytest.fixture(autouse=True)

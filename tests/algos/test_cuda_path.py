@@ -10,6 +10,7 @@ import contextlib
 
 import pytest
 import torch
+from lesson_cases import OPTIONS, with_cases
 from task_lists import ONE_EACH
 
 import torch_mars.envs as envs
@@ -17,16 +18,13 @@ from torch_mars.algos import mars, recurrent
 from torch_mars.nn import optimizers, speed
 from torch_mars.run.cli import RunError
 
-OPTIONS = {"normalise_obs": True, "normalise_values": True, "anneal_lr": True, "shared_policy": False}
 CASES = [
     *((mars, task, {}) for task in ONE_EACH),
     *((recurrent, task, {"sequence_length": 3}) for task in ("paxmen_4a", "aerojax_2v2", "smax_2s3z")),
     (mars, "aerojax_2v2", {**OPTIONS, "agent_id": False}),
     (recurrent, "smax_2s3z", {**OPTIONS, "sequence_length": 2}),
 ]
-every_case = pytest.mark.parametrize("lesson, task, settings", CASES, ids=[
-    "-".join([lesson.ALGORITHM, task, *(["options"] if len(settings) > 1 else [])]) for lesson, task, settings in CASES
-])  # fmt: skip
+every_case = with_cases(CASES)
 
 
 def training(env_name, device, seeds=(0, 1), lesson=mars, **settings):
@@ -185,7 +183,7 @@ def recorder(monkeypatch):
     return recorder
 
 
-@pytest.mark.parametrize("lesson, task, settings", [CASES[0], *CASES[-4:]])
+@with_cases([CASES[0], *CASES[-4:]])
 def test_training_from_fixed_memory_gives_the_same_numbers(lesson, task, settings, recorder):
     plain, replayed = (training(task, "cpu", lesson=lesson, **settings) for _ in range(2))
     said = []

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from faults import assert_same
+from lesson_cases import OPTIONS, with_cases
 
 import torch_mars.envs as envs
 from torch_mars.algos import mars, recurrent
@@ -33,16 +34,13 @@ def small(monkeypatch):
     monkeypatch.setattr(speed, "SHARE", 7)
 
 
-OPTIONS = {"normalise_obs": True, "normalise_values": True, "shared_policy": False}
 CASES = [
     *((mars, task, {}) for task in TASKS),
     *((recurrent, task, {"sequence_length": 3}) for task in ("paxmen_4a", "smax_2s3z")),
     (mars, "aerojax_2v2", OPTIONS),
     (recurrent, "aerojax_2v2", {**OPTIONS, "sequence_length": 3, "independent": True}),
 ]
-every_case = pytest.mark.parametrize("lesson, task, settings", CASES, ids=[
-    "-".join([lesson.ALGORITHM, task, *(["options"] if len(settings) > 1 else [])]) for lesson, task, settings in CASES
-])  # fmt: skip
+every_case = with_cases(CASES)
 
 
 def parts(task, lesson=mars, **more):

@@ -119,7 +119,8 @@ def wait_for_updates(place, running, count):
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_lost_terminal_saves_as_every_other_end_does(number, tmp_path):
-    running = process(tmp_path / "my runs", 5000, "--checkpoint-every", 10**6)
+    heard = {"preexec_fn": lambda: signal.signal(number, signal.SIG_DFL)}  # also where the tests run under nohup
+    running = process(tmp_path / "my runs", 5000, "--checkpoint-every", 10**6, **heard)
     wait_for_updates(tmp_path / "my runs", running, 2)
     running.send_signal(number)
     said, _ = running.communicate(timeout=60)
