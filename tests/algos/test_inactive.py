@@ -112,5 +112,5 @@ def test_diagnostics_are_those_of_the_samples_that_count():
 
 @LESSONS
 def test_it_is_refused_where_all_agents_always_act(lesson):
-    with pytest.raises(cli.UsageError, match="--ignore-inactive is True; here all agents always act"):
+    with pytest.raises(cli.UsageError, match="--ignore-inactive is True; all agents of paxmen_4a always act"):
         parts(lesson, "paxmen_4a", ignore_inactive=True)

@@ -231,7 +231,8 @@ class Rollout:
         ts = env.observe()
         self.mask = None if ts.action_mask is None else zeros(P, T, B, *ts.action_mask.shape[1:], dtype=torch.bool)
         can_be_out = ts.is_active is not None
-        settings.require(args, "ignore_inactive", can_be_out or not args.ignore_inactive, "here all agents always act")
+        reason = f"all agents of {args.env} always act"
+        settings.require(args, "ignore_inactive", can_be_out or not args.ignore_inactive, reason)
         self.is_active = zeros(P, T, B, N, dtype=torch.bool) if args.ignore_inactive else None
         self.action = zeros(P, T, B, N, *actor.action_shape, dtype=torch.int64 if actor.is_discrete else torch.float32)
         self.log_prob = zeros(P, T, B, N)
