@@ -110,6 +110,15 @@ def test_diagnostics_are_those_of_the_samples_that_count():
             torch.testing.assert_close(found[name][seed], value[0], msg=name)
 
 
+def test_diagnostics_where_nobody_counts_or_a_number_is_spoilt():
+    log_ratio, is_counted = torch.randn(3, 20, 2), torch.ones(3, 20, 2, dtype=torch.bool)
+    is_counted[0], is_counted[1, :, 1] = False, False
+    log_ratio[1, 4, 0], log_ratio[2, 4, 0], is_counted[2, 4, 0] = torch.nan, torch.nan, False
+    found = ratio_diagnostics(log_ratio, (0.5, 1.5), None, is_counted)
+    for name in ("log_ratio_max", "log_ratio_min", "ratio_q50", "approx_kl"):
+        assert found[name][0] == 0 and found[name][1].isnan() and found[name][2].isfinite(), name
+
+
 @LESSONS
 def test_it_is_refused_where_all_agents_always_act(lesson):
     with pytest.raises(cli.UsageError, match="--ignore-inactive is True; all agents of paxmen_4a always act"):

@@ -64,4 +64,6 @@ def test_steps_one_by_one_are_the_sequence_and_nothing_crosses_a_start():
     torch.testing.assert_close(now, last)
     x[0, 0, :5] += 1.0  # the episode before
     changed, _ = own(x, memory + 1, is_start)
+    spoilt, _ = own(x, torch.full_like(memory, torch.nan), is_start)
+    assert torch.equal(spoilt[0, 0, 5:], whole[0, 0, 5:]) and spoilt[0, 0, 0].isnan().all() != is_start[0, 0, 0]
     assert torch.equal(changed[0, 0, 5:], whole[0, 0, 5:]) and not torch.equal(changed[0, 0, :5], whole[0, 0, :5])

@@ -32,7 +32,7 @@ from torch_mars.nn.diagnostics import of_episodes, of_minibatch, over_minibatche
 from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.nn.inputs import Inputs, Running, Unchanged
 from torch_mars.nn.layers import Linear
-from torch_mars.nn.recurrence import GRU
+from torch_mars.nn.recurrence import GRU, forgotten
 from torch_mars.run import record, screen, settings
 from torch_mars.run.cli import guarded
 
@@ -43,8 +43,7 @@ METHODS = {"mappo": mappo, "maspo": maspo, "mars": mars}
 @dataclass
 class Memory:
     method: str = "mars"
-    """whose objective: mars (the default), maspo or mappo; each has settings of its own, which --help shows where it
-    is typed, too: --method mappo --help"""
+    """whose objective: mars (the default), maspo or mappo; to see the settings of another: --method mappo --help"""
     sequence_length: int = 16
     """steps through which gradients flow back, must divide rollout_length; longer teaches longer memories, slower"""
 
@@ -220,7 +219,7 @@ def collect_share(learner: Learner, env: BatchedEnv, noise: Tensor, rollout: Rol
         is_done = (ts.terminated | ts.truncated).view(P, B)
         rollout.is_done[:, t] = rollout.is_start[:, t + 1] = is_done
         rollout.is_truncated[:, t] = ts.truncated.view(P, B)
-        memory = memory * (~is_done)[..., None, None].to(memory.dtype)
+        memory = forgotten(memory, is_done)
         if rollout.final_state is not None:
             final = ts.final_obs if learner.critic.is_independent else ts.final_state
             rollout.final_state[:, t] = final.view(P, B, *final.shape[1:])
@@ -244,8 +243,7 @@ def values_of(critic: Critic, rollout: Rollout, part: slice) -> tuple[Tensor, Te
         steps = slice(c * length, (c + 1) * length)
         of_stretch, memory = critic.remember(state[:, :, steps], memory, is_start[:, :, steps])
         remembered.append(of_stretch)
-        goes_on = (~is_start[:, :, steps.stop]).to(memory.dtype)
-        memory = memory * goes_on.view(*goes_on.shape, *[1] * (memory.dim() - 2))
+        memory = forgotten(memory, is_start[:, :, steps.stop])
     rollout.critic_memory[:, C, part] = memory
     remembered.append(critic.remember(state[:, :, -1:], memory)[0])
     remembered = torch.cat(remembered, 2)

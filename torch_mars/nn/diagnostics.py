@@ -36,11 +36,14 @@ def ratio_diagnostics(
             **{name: ordered[:, rank] for name, rank in ranks.items()},
             **{name: values.mean((1, 2)) for name, values in shares.items()},
         }
+    is_nobody = ~is_counted.flatten(1).any(1)
+    spoilt = log_ratio.masked_fill(~is_counted, 0).sum((1, 2)).isnan()  # a sort puts nan behind what does not count
     ordered = log_ratio.masked_fill(~is_counted, torch.inf).flatten(1).sort(1).values
     count = is_counted.sum((1, 2)).clamp(min=1)
     ranks = {name: (q * (count - 1)).round().long()[:, None] for name, q in quantiles.items()}
+    of_ranks = {name: ordered.gather(1, rank)[:, 0] for name, rank in ranks.items()}
     return {
-        **{name: ordered.gather(1, rank)[:, 0] for name, rank in ranks.items()},
+        **{name: x.masked_fill(is_nobody, 0).masked_fill(spoilt, torch.nan) for name, x in of_ranks.items()},
         **{name: values.masked_fill(~is_counted, 0).sum((1, 2)) / count for name, values in shares.items()},
     }
 

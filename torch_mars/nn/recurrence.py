@@ -32,17 +32,21 @@ class GRU(nn.Module):
             [P, S, L, ..., H], and [P, S, ..., H].
         """
         of_input = self.of_input.by_rows(self.of_input, x)
-        goes_on = None if is_start is None else (~is_start).to(memory.dtype)
         found = []
         for step, (reset, update, candidate) in enumerate(_gates(of_input, 2)):
-            if goes_on is not None:
-                memory = memory * goes_on[:, :, step].view(*memory.shape[:2], *[1] * (memory.dim() - 2))
+            if is_start is not None:
+                memory = forgotten(memory, is_start[:, :, step])
             of_memory = self.of_memory.by_rows(self.of_memory, memory)
             its_reset, its_update, its_candidate = of_memory.chunk(3, -1)
             candidate = torch.tanh(torch.addcmul(candidate, torch.sigmoid(reset + its_reset), its_candidate))
             memory = torch.lerp(candidate, memory, torch.sigmoid(update + its_update))
             found.append(memory)
         return torch.stack(found, 2), memory
+
+
+def forgotten(memory: Tensor, is_start: Tensor) -> Tensor:
+    """Memory [..., H] with zeros, the memory at the start of an episode, where `is_start` (its first axes) holds."""
+    return memory.masked_fill(is_start.view(*is_start.shape, *[1] * (memory.dim() - is_start.dim())), 0.0)
 
 
 def _gates(values: Tensor, axis: int) -> list[tuple[Tensor, ...]]:

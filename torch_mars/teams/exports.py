@@ -32,10 +32,11 @@ from torch import Tensor, nn
 
 import torch_mars
 from torch_mars.envs.core import BatchedEnv
+from torch_mars.nn.recurrence import forgotten
 from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.run.cli import RunError, UsageError, short
 from torch_mars.run.files import to_json
-from torch_mars.teams.policies import Policy, Trained, answer, forgotten
+from torch_mars.teams.policies import Policy, Trained, answer
 
 ONNX_OPSET = 18  # what PyTorch's exporter writes by itself; newer ones fewer runtimes know
 METADATA = "metadata.json"  # the file inside a TorchScript or pt2 file

@@ -29,6 +29,7 @@ from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import allowed, shown
 from torch_mars.nn.distributions import Categorical, TanhNormal
+from torch_mars.nn.recurrence import forgotten
 from torch_mars.run import files
 from torch_mars.run.cli import UsageError, as_path, check_device, short, whole
 from torch_mars.run.reading import folders_with, some_entries
@@ -301,11 +302,6 @@ def has_memory(actor: nn.Module) -> bool:
     besides obs [P, S, L, N, O] and mask, and hands on.
     """
     return hasattr(actor, "initial_memory")
-
-
-def forgotten(memory: Tensor, is_start: Tensor) -> Tensor:
-    """Memory [B, ...] with zeros in environments where an episode begins, bool [B]."""
-    return memory.masked_fill(is_start.view(-1, *[1] * (memory.dim() - 1)), 0)
 
 
 def answer(
