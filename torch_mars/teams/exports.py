@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 import torch_mars
 from torch_mars.envs.core import BatchedEnv
-from torch_mars.nn.recurrence import forgotten
 from torch_mars.nn.distributions import Categorical, TanhNormal
+from torch_mars.nn.recurrence import forgotten
 from torch_mars.run.cli import RunError, UsageError, short
 from torch_mars.run.files import to_json
 from torch_mars.teams.policies import Policy, Trained, answer
