@@ -69,6 +69,16 @@ def test_what_is_no_algorithm_leads_nowhere():
         algos.lesson("mars_rnnn")
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder of a user's; what is imported in it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
 @pytest.mark.parametrize(
     "before, after, says",
     [
@@ -78,16 +88,14 @@ def test_what_is_no_algorithm_leads_nowhere():
         ('= "recurrent"', '= "mine"\nMETHOD = 1', "ALGORITHMS has 'mars_rnn', a lesson of the package"),
     ],
 )
-def test_a_copy_needs_names_of_its_own(before, after, says, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_copy_needs_names_of_its_own(before, after, says, here):
     copy = Path(f"copied_{abs(hash(after))}.py")
     copy.write_text(Path(recurrent.__file__).read_text().replace(before, after))
     with pytest.raises(ValueError, match=says):
         algos.lesson(str(copy))
 
 
-def test_a_renamed_copy_trains_and_resumes_and_keeps_its_look(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_renamed_copy_trains_and_resumes_and_keeps_its_look(here, tmp_path):
     text = Path(recurrent.__file__).read_text().replace('= "recurrent"', '= "mine"\nMETHOD = {"label": "Mine"}')
     Path("my_memory.py").write_text(text.replace("_rnn", "_mine"))
     own = algos.lesson("my_memory.py")
