@@ -183,7 +183,7 @@ def recorder(monkeypatch):
     return recorder
 
 
-@with_cases([CASES[0], *CASES[-4:]])
+@with_cases(CASES, quick=[CASES[0], *CASES[-4:]])
 def test_training_from_fixed_memory_gives_the_same_numbers(lesson, task, settings, recorder):
     plain, replayed = (training(task, "cpu", lesson=lesson, **settings) for _ in range(2))
     said = []

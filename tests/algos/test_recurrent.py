@@ -59,7 +59,7 @@ class Trainer:
 
 
 @TASKS
-@pytest.mark.parametrize("length", [1, 8])
+@pytest.mark.parametrize("length", [1, 8, *(pytest.param(length, marks=pytest.mark.slow) for length in (2, 4, 16))])
 def test_sequences_of_any_length_begin_with_ratio_one(task, length):
     """What was remembered when the rollout was collected, step by step, is what sequences begin and go on with."""
     trainer = Trainer(task, sequence_length=length, actor_lr=0.01)

@@ -34,13 +34,14 @@ def small(monkeypatch):
     monkeypatch.setattr(speed, "SHARE", 7)
 
 
+AT_NIGHT = [(recurrent, task, {"sequence_length": 3}) for task in ("aerojax_2v2", "simple_spread_3ag")]
 CASES = [
     *((mars, task, {}) for task in TASKS),
-    *((recurrent, task, {"sequence_length": 3}) for task in ("paxmen_4a", "smax_2s3z")),
+    *((recurrent, task, {"sequence_length": 3}) for task in TASKS),
     (mars, "aerojax_2v2", OPTIONS),
     (recurrent, "aerojax_2v2", {**OPTIONS, "sequence_length": 3, "independent": True}),
 ]
-every_case = with_cases(CASES)
+every_case = with_cases(CASES, quick=[case for case in CASES if case not in AT_NIGHT])
 
 
 def parts(task, lesson=mars, **more):

@@ -6,7 +6,11 @@ import pytest
 OPTIONS = {"normalise_obs": True, "normalise_values": True, "anneal_lr": True, "shared_policy": False}
 
 
-def with_cases(cases):
-    """A test of `lesson, task, settings` for each of the cases."""
-    ids = ["-".join([c[0].ALGORITHM, c[1], *(["options"] if len(c[2]) > 1 else [])]) for c in cases]
-    return pytest.mark.parametrize("lesson, task, settings", cases, ids=ids)
+def with_cases(cases, quick=None):
+    """A test of `lesson, task, settings` for each of the cases, those that are not among `quick` at night."""
+    params = []
+    for lesson, task, settings in cases:
+        name = "-".join([lesson.ALGORITHM, task, *(["options"] if len(settings) > 1 else [])])
+        is_quick = quick is None or (lesson, task, settings) in quick
+        params.append(pytest.param(lesson, task, settings, id=name, marks=[] if is_quick else [pytest.mark.slow]))
+    return pytest.mark.parametrize("lesson, task, settings", params)
