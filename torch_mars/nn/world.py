@@ -144,6 +144,7 @@ class World(Ranks):
                 print(f"{self.program}: rank {self.place.rank}: {reason} ({error})", file=sys.stderr, flush=True)
             raise SystemExit(1)
         if dist.is_available() and dist.is_initialized() and error is None:
+            self.agreed(True)  # nobody leaves while another is still talking
             dist.destroy_process_group()
 
     def _check_shares(self) -> None:
