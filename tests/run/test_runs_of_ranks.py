@@ -1,4 +1,4 @@
-"""Runs of several ranks: what they leave, stops, deaths, restarts, resuming, bad input. On a CPU, started by torchrun."""
+"""Runs of several ranks on a CPU, started by torchrun: what they leave, stops, deaths, restarts, bad input."""
 
 import json
 import os
@@ -240,7 +240,6 @@ def settings_of(**given):
 def test_refused(two_ranks, given, sentence, monkeypatch):
     monkeypatch.setattr(world.dist, "is_nccl_available", lambda: True)
     monkeypatch.setattr(world.torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(world.World, "_is_first_to_tell", lambda self: True)
     with pytest.raises(UsageError, match=sentence):
         world.World(settings_of(**given), "mars").__enter__()
 
@@ -248,7 +247,6 @@ def test_refused(two_ranks, given, sentence, monkeypatch):
 @pytest.mark.parametrize("device, name, missing", [("cpu", "gloo", "gloo"), ("cuda", "nccl", "NCCL")])
 def test_a_missing_backend(two_ranks, device, name, missing, monkeypatch):
     monkeypatch.setattr(world.dist, f"is_{name}_available", lambda: False)
-    monkeypatch.setattr(world.World, "_is_first_to_tell", lambda self: True)
     with pytest.raises(UsageError, match=f"this PyTorch cannot train .*without {missing}"):
         world.World(settings_of(device=device), "mars").__enter__()
 

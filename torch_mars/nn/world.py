@@ -14,7 +14,6 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -27,8 +26,7 @@ from torch_mars.run import settings
 from torch_mars.run.cli import RunError, UsageError, shown
 from torch_mars.run.ranks import Ranks, place
 
-TOLD = "torch_mars/told"  # in the store that the ranks share: how many have seen a failure
-SOON = timedelta(seconds=5)
+TOLD = "told"  # in the store that the ranks share: how many have seen a failure
 
 
 # ---- for what is computed ----
@@ -121,7 +119,7 @@ class World(Ranks):
     def __init__(self, args: Any, program: str):
         self.args, self.program = args, program
         self.is_launched = place() is not None
-        self.place = place() or Ranks.place
+        self.place, self.store = place() or Ranks.place, None
 
     def __enter__(self) -> "World":
         if self.is_launched:
@@ -176,8 +174,13 @@ class World(Ranks):
         return "cpu:gloo,cuda:nccl"
 
     def _start(self, backend: str) -> None:
+        rank, size = self.place.rank, self.place.size
         try:
-            dist.init_process_group(backend, rank=self.place.rank, world_size=self.place.size)
+            store, *_ = next(dist.rendezvous("env://", rank, size))
+            # torchrun's restarts find the store as those before them left it
+            attempt = f"torch_mars/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{size}"
+            self.store = dist.PrefixStore(attempt, store)
+            dist.init_process_group(backend, store=self.store, rank=rank, world_size=size)
         except (RuntimeError, ValueError) as error:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             raise RunError(f"the ranks did not find each other at {where}: {error}") from None
@@ -196,10 +199,8 @@ class World(Ranks):
     def _is_first_to_tell(self) -> bool:
         """Whether no other rank has seen a failure before: one sentence is enough."""
         try:
-            host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-            store = dist.TCPStore(host, port, is_master=False, timeout=SOON, wait_for_workers=False)
-            return store.add(f"{TOLD}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1
-        except (RuntimeError, ValueError):  # it was kept by a rank that is gone
+            return self.store is None or self.store.add(TOLD, 1) == 1
+        except RuntimeError:  # it was kept by a rank that is gone
             return True
 
     # ---- what ranks tell each other: every rank must call these ----
