@@ -10,17 +10,19 @@ same, whatever the number of ranks, until the weights differ. Minibatches do not
 """
 
 import dataclasses
+import hashlib
+import inspect
 import math
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from torch_mars import __version__
 from torch_mars.envs import rng
 from torch_mars.run import settings
 from torch_mars.run.cli import RunError, UsageError, shown
@@ -102,6 +104,15 @@ class Lost(Exception):
 
 
 # ---- for the run ----
+
+
+def code_of(args: Any) -> str:
+    """A short name of all code of the package and of the lesson, whose settings these are."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256(Path(inspect.getfile(type(args))).read_bytes())
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 class World(Ranks):
@@ -186,13 +197,14 @@ class World(Ranks):
             raise RunError(f"the ranks did not find each other at {where}: {error}") from None
 
     def _check_alike(self) -> None:
-        """UsageError if a rank was started with other settings, or from another version."""
-        own = {"version": f"torch_mars {__version__}, PyTorch {torch.__version__}", **dataclasses.asdict(self.args)}
+        """UsageError if a rank was started with other settings, or from other code."""
+        versions = {"code": code_of(self.args), "PyTorch": torch.__version__}
+        own = {**versions, **dataclasses.asdict(self.args)}
         first, *others = self.collected(own)
         for number, other in enumerate(others, 1):
             for name in first:
                 if other.get(name) != first[name]:
-                    what = name if name == "version" else "--" + name.replace("_", "-")
+                    what = f"the {name}" if name in versions else "--" + name.replace("_", "-")
                     ours, theirs = shown(first[name]), shown(other.get(name))
                     raise UsageError(f"{what} of rank {number} is {theirs}, of rank 0 {ours}; they must be the same")
 
