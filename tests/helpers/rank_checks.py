@@ -1,8 +1,9 @@
 """What several ranks compute, against what one process computes on the same rows. Run by tests/algos/test_ranks.py:
 
-    torchrun --standalone --nproc-per-node 2 tests/helpers/rank_checks.py OUT
+    torchrun --standalone --nproc-per-node 2 tests/helpers/rank_checks.py OUT [cuda]
 
-Writes to OUT, for every check by name, None or what went wrong, on any rank.
+Writes to OUT, for every check by name, None or what went wrong, on any rank. On a machine with one card both ranks have
+it, and talk by gloo.
 """
 
 import contextlib
@@ -23,7 +24,8 @@ from torch_mars.run import settings
 from torch_mars.run.ranks import Ranks, Whole
 
 CHECKS = {}
-SMALL = {"num_envs": 8, "rollout_length": 16, "hidden_size": 16, "eval_episodes": 4, "device": "cpu", "num_seeds": 2}
+SMALL = {"num_envs": 8, "rollout_length": 16, "hidden_size": 16, "eval_episodes": 4, "num_seeds": 2}
+SMALL["device"] = DEVICE = sys.argv[2] if len(sys.argv) > 2 and __name__ == "__main__" else "cpu"
 # one minibatch of all rows: whatever their order, the gradient is the same
 WHOLE = {**SMALL, "epochs": 1, "minibatches": 1, "max_grad_norm": 1e6, "adam_eps": 1e-2}
 
@@ -47,9 +49,9 @@ def parts(lesson, task, given):
     """Settings, this rank's environments (alone: all), learner, rollout."""
     args = settings.resolve(lesson.Args, lesson.ratio_range, lesson.ALGORITHM, {**WHOLE, "env": task, **given})
     seeds = [3, 4]
-    env = envs.make(task, 2 * args.num_envs, "cpu", seeds, **args.env_options)
+    env = envs.make(task, 2 * args.num_envs, DEVICE, seeds, **args.env_options)
     if not world.is_alone():
-        env = env.share(RANKS.rows(2, args.num_envs))
+        env = env.share(RANKS.rows(2, args.num_envs).to(DEVICE))
     learner = lesson.Learner(args, env, seeds)
     env.reset()
     return args, env, learner, lesson.Rollout(args, env, learner.actor)
@@ -77,7 +79,7 @@ def compare(lesson, task, **given):
     for whole, mine in zip(learner.critic.state_dict().values(), own.critic.state_dict().values()):
         torch.testing.assert_close(mine, whole, rtol=1e-5, atol=1e-5)
     assert torch.equal(own.key, learner.key)
-    rows = RANKS.rows(2, 8)
+    rows = RANKS.rows(2, 8).to(DEVICE)
     for name, field in env.state_dict().items():  # each did what it did there
         assert torch.equal(own_env.state_dict()[name], field[rows]), name
     assert numbers.keys() == own_numbers.keys()
@@ -136,10 +138,10 @@ def ranks_stay_alike():
 @check
 def minibatches_of_different_rows():
     """Each rank has an order of its own, of the same law, and all move their keys alike."""
-    orders, key = world.drawn(rng.permutation, rng.keys(5, 2), 64)
+    orders, key = world.drawn(rng.permutation, rng.keys(5, 2, DEVICE), 64)
     mine, theirs = world.stacked(orders)
     assert not torch.equal(mine, theirs)
-    assert torch.equal(orders.sort(1).values, torch.arange(64).expand(2, 64))
+    assert torch.equal(orders.sort(1).values, torch.arange(64, device=DEVICE).expand(2, 64))
     before, after = world.stacked(key)
     assert torch.equal(before, after)
 
@@ -148,17 +150,17 @@ def minibatches_of_different_rows():
 def blocks_of_what_one_process_draws():
     draw = partial(rng.in_pieces, rng.normal)
     with alone():
-        whole, moved = world.drawn(draw, rng.keys(1, 3), 5, 6, 2, axis=1)
-    own, key = world.drawn(draw, rng.keys(1, 3), 5, 3, 2, axis=1)
+        whole, moved = world.drawn(draw, rng.keys(1, 3, DEVICE), 5, 6, 2, axis=1)
+    own, key = world.drawn(draw, rng.keys(1, 3, DEVICE), 5, 3, 2, axis=1)
     first = 3 * world.rank()
     assert torch.equal(own, whole[:, :, first : first + 3]) and torch.equal(key, moved)
 
 
 @check
 def nan_on_one_rank_moves_nobody():
-    weights = [torch.ones(2, 3, requires_grad=True)]
+    weights = [torch.ones(2, 3, device=DEVICE, requires_grad=True)]
     adam = optimizers.Adam(weights, 0.1, 1e-5)
-    weights[0].grad = torch.ones(2, 3)
+    weights[0].grad = torch.ones(2, 3, device=DEVICE)
     if world.rank() == 1:
         weights[0].grad[1, 0] = torch.nan
     norms = adam.apply_gradients(1.0)
@@ -168,8 +170,8 @@ def nan_on_one_rank_moves_nobody():
 
 @check
 def statistics_of_all():
-    x = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0)) * 3 + 100
-    statistics = inputs.Running(2, 3)
+    x = (torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0)) * 3 + 100).to(DEVICE)
+    statistics = inputs.Running(2, 3).to(DEVICE)
     for part in x.chunk(4, 1):
         statistics.learn(part.chunk(2, 1)[world.rank()])
     torch.testing.assert_close(statistics.mean, x.mean(1))
@@ -182,10 +184,12 @@ def evaluations_are_those_of_one():
     """Episode i is the same, whoever plays it."""
     for lesson, task in ((mars, "paxmen_4a"), (recurrent, "paxmen_4a"), (mars, "simple_spread_3ag")):
         args, _, learner, _ = parts(lesson, task, {"env_options": {"max_steps": 20}})
-        eval_env = envs.make(task, 2 * args.eval_episodes, "cpu", [3, 4], max_steps=20)
+        eval_env = envs.make(task, 2 * args.eval_episodes, DEVICE, [3, 4], max_steps=20)
         with alone():
             whole = lesson.evaluate(eval_env, learner.actor, [7, 8], args)
-        own_env = envs.make(task, 2 * args.eval_episodes, "cpu", [3, 4], max_steps=20).share(RANKS.rows(2, 4))
+        own_env = envs.make(task, 2 * args.eval_episodes, DEVICE, [3, 4], max_steps=20).share(
+            RANKS.rows(2, 4).to(DEVICE)
+        )
         own = lesson.evaluate(own_env, learner.actor, [7, 8], args)
         first = 2 * world.rank()
         assert own == {name: [of_seed[first : first + 2] for of_seed in lists] for name, lists in whole.items()}
@@ -193,18 +197,18 @@ def evaluations_are_those_of_one():
 
 @check
 def what_is_saved_is_whole():
-    env = envs.make("paxmen_4a", 12, "cpu", [1, 2])
+    env = envs.make("paxmen_4a", 12, DEVICE, [1, 2])
     env.reset()
-    share = envs.make("paxmen_4a", 12, "cpu", [1, 2]).share(RANKS.rows(2, 6))
+    share = envs.make("paxmen_4a", 12, DEVICE, [1, 2]).share(RANKS.rows(2, 6).to(DEVICE))
     share.reset()
     whole = Whole(share, WORLD, 2, axis=0)
     saved = whole.state_dict()
     for name, field in env.state_dict().items():
         assert saved[name].shape == field.shape and saved[name].dtype == field.dtype
-        assert world.rank() or torch.equal(saved[name], field)
+        assert world.rank() or torch.equal(saved[name], field.cpu())
     env.step(env.sample_actions())
     whole.load_state_dict(env.state_dict())
-    assert torch.equal(share.state.rng, env.state.rng[RANKS.rows(2, 6)])
+    assert torch.equal(share.state.rng, env.state.rng[RANKS.rows(2, 6).to(DEVICE)])
 
 
 @check
@@ -231,6 +235,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if DEVICE == "cuda" and torch.cuda.device_count() < 2:
+        world.World._backend = lambda self: "gloo"
     started = settings.resolve(mars.Args, mars.ratio_range, "mars", SMALL)
     with world.World(started, "rank_checks") as WORLD:
         RANKS: Ranks = WORLD
