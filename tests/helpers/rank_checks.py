@@ -26,6 +26,8 @@ from torch_mars.run.ranks import Ranks, Whole
 CHECKS = {}
 SMALL = {"num_envs": 8, "rollout_length": 16, "hidden_size": 16, "eval_episodes": 4, "num_seeds": 2}
 SMALL["device"] = DEVICE = sys.argv[2] if len(sys.argv) > 2 and __name__ == "__main__" else "cpu"
+# on a GPU, products round in another way for more rows, and continuous actions with them
+NEAR = {"rtol": 0.0, "atol": 0.0} if DEVICE == "cpu" else {"rtol": 1e-3, "atol": 1e-4}
 # one minibatch of all rows: whatever their order, the gradient is the same
 WHOLE = {**SMALL, "epochs": 1, "minibatches": 1, "max_grad_norm": 1e6, "adam_eps": 1e-2}
 
@@ -81,7 +83,7 @@ def compare(lesson, task, **given):
     assert torch.equal(own.key, learner.key)
     rows = RANKS.rows(2, 8).to(DEVICE)
     for name, field in env.state_dict().items():  # each did what it did there
-        assert torch.equal(own_env.state_dict()[name], field[rows]), name
+        torch.testing.assert_close(own_env.state_dict()[name], field[rows], **NEAR, msg=name)
     assert numbers.keys() == own_numbers.keys()
     for name, values in numbers.items():
         # a quantile's mean over ranks is not the quantile; of continuous actions, entropy is estimated at random
@@ -192,7 +194,9 @@ def evaluations_are_those_of_one():
         )
         own = lesson.evaluate(own_env, learner.actor, [7, 8], args)
         first = 2 * world.rank()
-        assert own == {name: [of_seed[first : first + 2] for of_seed in lists] for name, lists in whole.items()}
+        mine = {name: [of_seed[first : first + 2] for of_seed in lists] for name, lists in whole.items()}
+        for name, lists in own.items():
+            torch.testing.assert_close(torch.tensor(lists), torch.tensor(mine[name]), **NEAR)
 
 
 @check
