@@ -264,6 +264,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(trained, tmp_path, caps
     code, said = fails(capsys, *TINY)
     assert code == 2 and "--run-dir: cannot write to runs/logs" in said
     (tmp_path / "runs" / "logs").unlink()
+    (tmp_path / "runs" / ".claims").rmdir()
     (tmp_path / "runs" / ".claims").touch()
     code, said = fails(capsys, *TINY)
     assert code == 2 and "--run-dir: cannot write to runs/.claims" in said
