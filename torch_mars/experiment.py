@@ -509,7 +509,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--config", type=path_argument, metavar="FILE", help="yaml with settings for all trainings, such as num_envs"
     )
-    devices.add_flags(parser)
+    devices.add_flag(parser)
     parser.add_argument(
         "--seeds-per-run", type=whole(1, 10_000), default=10, metavar="N",
         help="seeds side by side in one process (default 10)",

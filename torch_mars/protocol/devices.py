@@ -25,7 +25,7 @@ class Device:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
     parser.add_argument(
         "--devices", metavar="LIST", help="GPUs of this machine that share the work, such as 0,1,3, or all"
