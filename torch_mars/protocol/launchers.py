@@ -98,9 +98,7 @@ def parameters(args: Any) -> dict[str, Any]:
     for typed, text in (args.slurm or {}).items():
         name = typed.removeprefix("slurm_")
         if name in _NEVER and name.endswith(("nodes", "tasks_per_node")):
-            raise UsageError(
-                f"--slurm: {typed} is {shown(text)}, but a job is one process; leave it out"
-            )
+            raise UsageError(f"--slurm: {typed} is {shown(text)}, but a job is one process; leave it out")
         if name not in shared | own:
             raise UsageError(f"--slurm: unknown parameter {shown(typed)}; {allowed(name, sorted(shared | own))}")
         full = typed if name in shared else f"slurm_{name}"
