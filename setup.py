@@ -10,6 +10,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "torch_mars/__init__.py").
 
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2", "latex2mathml>=3.78,<4"]
 EXPORT = ["onnx>=1.19", "onnxscript>=0.5.4", "onnxruntime>=1.23"]
+CLUSTER = ["submitit>=1.5,<2", "psycopg2-binary>=2.9,<3"]
 NOTEBOOK = ["ipykernel>=6.29", "matplotlib>=3.8", "nbclient>=0.10", "nbformat>=5.10"]
 
 EXTRAS = {
@@ -24,6 +25,7 @@ EXTRAS = {
         "scipy>=1.13",
         "jsonschema>=4",
         "imageio-ffmpeg>=0.5",
+        *CLUSTER,
         *DOCS,
         *EXPORT,
     ],
@@ -33,12 +35,13 @@ EXTRAS = {
     "video": ["imageio-ffmpeg>=0.5"],
     "plots": ["matplotlib>=3.8"],
     "tune": ["optuna>=4", "matplotlib>=3.8"],
+    "cluster": CLUSTER,
     "track": ["wandb>=0.31", "mlflow>=3"],
     "export": EXPORT,
     "notebook": NOTEBOOK,
     "parity": ["jaxmarl==0.2.0", "jumanji==1.1.2"],
 }
-FOR_USERS = ("test", "render", "video", "plots", "tune", "track", "export", "notebook")
+FOR_USERS = ("test", "render", "video", "plots", "tune", "cluster", "track", "export", "notebook")
 EXTRAS["all"] = sorted({requirement for name in FOR_USERS for requirement in EXTRAS[name]})
 
 setup(

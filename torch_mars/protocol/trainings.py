@@ -100,30 +100,22 @@ def settings_file(path: str | None, method: Method) -> dict[str, Any]:
     return run_settings.convert(method.args, read_yaml(Path(path)), path) if path else {}
 
 
-class Training:
-    """A lesson in a process of its own, writing to a log. It takes the lock of its run itself.
+class Process:
+    """A program of Python in a process of its own, which writes to a log.
 
     Args:
-        method: whose lesson it is.
-        task: as it can be typed: only what stands on a command line may be of a user's own.
-        arguments: its command line besides.
+        command: what follows `python`.
         log: file that gets what it prints.
-        threads: of PyTorch on the CPU; None: as many as the user says, or all.
-        environment: variables of its process, besides those of this one.
+        environment: variables besides those of this process.
     """
 
-    def __init__(
-        self, method: Method, task: str, arguments: Sequence[str], log: Path, threads: int | None = None,
-        environment: Mapping[str, str] = MappingProxyType({}),
-    ):  # fmt: skip
+    def __init__(self, command: Sequence[Any], log: Path, environment: Mapping[str, str] = MappingProxyType({})):
         self.log = log
-        own = ["--env", task] if ":" in task else []
-        command = [sys.executable, *lesson_command(method.module), *map(str, arguments), *own]
         inherited = {name: value for name, value in os.environ.items() if name not in OF_A_LAUNCHER}
-        environment = {**inherited, **environment} | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
+                [sys.executable, *map(str, command)], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                env={**inherited, **environment},
                 start_new_session=True,  # Ctrl-C is for the command, which passes it on once
                 preexec_fn=_stop_with_parent if _LIBC else None,
             )  # fmt: skip
@@ -145,9 +137,34 @@ class Training:
         return lines[-1] if lines and not (code and code < 0) else ending
 
 
+class Training(Process):
+    """A lesson in a process of its own, writing to a log. It takes the lock of its run itself.
+
+    Args:
+        method: whose lesson it is.
+        task: as it can be typed: only what stands on a command line may be of a user's own.
+        arguments: its command line besides.
+        log: file that gets what it prints.
+        threads: of PyTorch on the CPU; None: as many as the user says, or all.
+        environment: as above.
+    """
+
+    def __init__(
+        self, method: Method, task: str, arguments: Sequence[Any], log: Path, threads: int | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ):  # fmt: skip
+        own = ["--env", task] if ":" in task else []
+        environment = {**environment, **({} if threads is None else {"OMP_NUM_THREADS": str(threads)})}
+        super().__init__([*lesson_command(method.module), *arguments, *own], log, environment)
+
+
 def _stop_with_parent() -> None:
-    """In the new process: be asked to end when the command dies, even of SIGKILL."""
+    """In the new process: be asked to end when the command dies, even of SIGKILL.
+
+    What a cluster sends to a whole job before its time is up is for the job alone (`launchers`).
+    """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def write_settings(path: Path, settings: dict[str, Any], heading: str = "") -> None:
@@ -185,7 +202,7 @@ class StopSignals:
     """Within the block, requests to stop are passed on to the trainings that run instead of ending the command."""
 
     def __init__(self) -> None:
-        self.trainings: list[Training] = []
+        self.trainings: list[Process] = []
         self.is_stopping = False
 
     def __enter__(self) -> "StopSignals":
