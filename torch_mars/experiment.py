@@ -9,6 +9,7 @@ Run it while another is at work, on this machine or on one that sees the folder,
 is claimed by one of them, and what a command that died has left is taken over by the others.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import hashlib
@@ -22,7 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 from torch_mars import envs
-from torch_mars.protocol import devices, figures, gather, methods, report, saved
+from torch_mars.protocol import devices, figures, gather, launchers, methods, report, saved
 from torch_mars.protocol.claims import Claim, Claims
 from torch_mars.protocol.devices import Device
 from torch_mars.protocol.methods import Method
@@ -60,6 +61,7 @@ from torch_mars.run.screen import STDERR, say
 from torch_mars.run.settings import refuse_settings
 
 FIRST_SEED = 10  # tuning has 0 to 4
+OF_LAUNCHING = ("--launcher", "--slurm", "--jobs", "--out")
 CLAIMS = ".claims"  # in the folder of all runs
 POLL_SECONDS, LOOK_SECONDS, PLAIN_SECONDS = 0.1, 2.0, 30.0
 
@@ -248,11 +250,19 @@ def show(grid: list[Cell], run_dir: Path, args: Any) -> list[Job]:
         say("All done.")
         return []
     steps = sum(job.steps for job in everything)
-    at_a_time = min(len(everything), len(slots_of(args)))
+    slots = len(slots_of(args)) * ((args.jobs or len(everything)) if args.launcher else 1)
+    at_a_time = min(len(everything), slots)
     time_left = f"about {duration(seconds / at_a_time)}" if rates else "time unknown until the first has begun"
     count = f"{len(everything)} training{'s' * (len(everything) > 1)}"
     say(f"Left: {count}, {steps:,} environment steps, {time_left}")
-    say(f"Here: {at_a_time} at a time on {', '.join(device.name for device in args.places)}")
+    places = ", ".join(device.name for device in args.places)
+    if args.launcher:
+        asked = "".join(f", {name} {value}" for name, value in (args.slurm or {}).items())
+        at_a_time = min(len(everything), len(slots_of(args)))
+        jobs = min(args.jobs or len(everything), len(everything))
+        say(f"By {args.launcher}: {jobs} job{'s' * (jobs > 1)}{asked}; in each {at_a_time} at a time on {places}")
+    else:
+        say(f"Here: {at_a_time} at a time on {places}")
     return everything
 
 
@@ -279,6 +289,12 @@ class Work:
         left = {cell.key: jobs_of(cell, self.run_dir, self.seeds_per_run)[0] for cell in self.open}
         self.open = [cell for cell in self.open if left[cell.key]]
         return sum(job.steps for jobs in left.values() for job in jobs)
+
+    def trainings(self) -> int:
+        """How many there are that nobody is at."""
+        return sum(
+            len(self._jobs(cell, lambda seed, cell=cell: self.claims.is_taken(cell.key, seed))) for cell in self.open
+        )
 
     def next(self) -> tuple[Job, Claim] | None:
         """A training that nobody is at, and the claim to it; None if there is none now."""
@@ -427,7 +443,7 @@ def train(grid: list[Cell], args: Any) -> tuple[list[str], bool]:
                         crew.begin(*found)
                         continue
                     next_search = later(begun_at)
-                    if not crew.running and (args.is_worker or not work.is_waiting()):
+                    if not crew.running and (args.as_worker or not work.is_waiting()):
                         break
                     if not crew.running and not has_said:
                         progress.say("waiting for others, who train what is left")
@@ -447,6 +463,46 @@ def later(begun_at: float) -> float:
     """When to look again after a look that began then: looking at hundreds of runs shall not be all that is done."""
     now = time.monotonic()
     return now + max(LOOK_SECONDS, 20 * (now - begun_at))
+
+
+def launch(grid: list[Cell], args: Any, argv: Sequence[str] | None) -> tuple[list[str], bool]:
+    """Have jobs of a cluster work on the grid, each of which is this command on the same folder; wait for them.
+
+    Returns:
+        What failed, one line each, and whether the user stopped waiting.
+    """
+    work, folder = Work(grid, args), Path(args.run_dir) / "logs" / "jobs"
+    progress = Progress(work.look())
+    count = min(args.jobs or work.trainings(), work.trainings())
+    if not count:
+        return [], False
+    executor = launchers.executor(args, folder, "torch_mars", "--run-dir")
+    command = ["-m", "torch_mars.experiment", *launchers.without_flags(argv, OF_LAUNCHING), "--no-plot", "--as-worker"]
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    logs = [folder / f"{stem}-{number}.log" for number in range(count)]
+    jobs = launchers.submit(executor, [launchers.Work(launchers.python, command, log) for log in logs])
+    ids = ", ".join(job.job_id for job in jobs)
+    say(f"jobs of {args.launcher}: {ids}; what they say: {folder / stem}-*.log")
+    next_look = 0.0
+    with contextlib.closing(progress.bar):
+        try:
+            while not all(launchers.is_done(job) for job in jobs):
+                time.sleep(POLL_SECONDS)
+                if time.monotonic() >= next_look:
+                    begun_at, left = time.monotonic(), work.look()
+                    running = sum(not launchers.is_done(job) for job in jobs)
+                    progress.show(progress.total - left, f"{running} jobs are not done")
+                    next_look = later(begun_at)
+        except KeyboardInterrupt:
+            if args.launcher == "local":
+                progress.say("stopping: trainings are being saved")
+                launchers.stop(jobs)
+                while not all(launchers.is_done(job) for job in jobs):
+                    time.sleep(POLL_SECONDS)
+            else:
+                progress.say(f"The jobs go on. To end them, each saved: scancel {' '.join(job.job_id for job in jobs)}")
+            return [], True
+    return [f"job {job.job_id}: {reason}" for job in jobs if (reason := launchers.failure(job))], False
 
 
 def start(job: Job, logs: Path, place: Device, threads: int | None) -> Training:
@@ -518,6 +574,12 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--workers", type=workers, default=1, metavar="N", help="trainings at a time, on each device (default 1)"
     )
+    launchers.add_flags(parser)
+    parser.add_argument(
+        "--jobs", type=whole(1, 10_000), metavar="N",
+        help="jobs of --launcher, each of which works as this command would (default: one for every training)",
+    )  # fmt: skip
+    parser.add_argument("--as-worker", action="store_true", help=argparse.SUPPRESS)  # end where nothing can be begun
     parser.add_argument(
         "--run-dir", type=path_argument, default="runs", metavar="DIR", help="folder of all runs (default runs)"
     )
@@ -533,7 +595,12 @@ def make_parser() -> Parser:
 def prepared(argv: Sequence[str] | None) -> tuple[list[Cell], Any]:
     """The grid that a command line means, and its arguments, checked."""
     args = make_parser().parse_args(argv)
-    args.places, args.is_worker = devices.chosen(args), False
+    launchers.check_flags(args)
+    if args.jobs and not args.launcher:
+        raise UsageError(
+            f"--jobs is {args.jobs}, but there are jobs with --launcher only; --workers is for this machine"
+        )
+    args.places = devices.chosen(args)
     args.device = args.places[0].device
     return make_grid(args), args
 
@@ -551,9 +618,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     make_folder(run_dir, "--run-dir")
     show(grid, run_dir, args)
-    failures, is_stopped = train(grid, args)
+    failures, is_stopped = launch(grid, args, argv) if args.launcher else train(grid, args)
     if is_stopped:
-        say(f"Stopped and saved. The same command goes on.\n  {command_line('experiment', argv)}")
+        how = "Stopped." if args.launcher else "Stopped and saved."
+        say(f"{how} The same command goes on.\n  {command_line('experiment', argv)}")
         return 130
     finished = [run.folder for cell in grid for run in jobs_of(cell, run_dir, args.seeds_per_run)[1]]
     if finished and not args.no_plot:

@@ -448,3 +448,33 @@ def test_two_experiments_of_which_one_is_killed_ten_times(tmp_path):
             records = [r for r in metrics.records(run.folder / "metrics.jsonl") if r["kind"] == "update"]
             assert [r["update"] for r in records] == list(range(1, run.updates + 1))
     assert not list((tmp_path / "runs" / ".claims").iterdir())
+
+
+@pytest.mark.slow
+def test_jobs_of_a_launcher_train_the_grid_and_go_on_after_ctrl_c(tmp_path):
+    more = ["--seeds-per-run", "1", "--seeds", "3", "--total-steps", "30k", "--run-dir", str(tmp_path / "runs")]
+    line = command(*more, "--launcher", "local", "--slurm", "timeout_min=9", "--jobs", "2")
+    first = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+    folder = wait_for_update(tmp_path, 20)
+    first.send_signal(signal.SIGINT)
+    said, _ = first.communicate(timeout=60)
+    assert first.returncode == 130 and "stopping: trainings are being saved" in said and "Stopped." in said
+    assert saved.open_run(folder).is_resumable() and not saved.open_run(folder).is_training()
+    again = subprocess.run(line, capture_output=True, text=True)
+    assert again.returncode == 0 and "By local: 2 jobs, timeout_min 9; in each 1 at a time on cpu" in again.stdout
+    runs = saved.find_runs([tmp_path / "runs"])
+    assert sorted(seed for run in runs for seed in run.seeds if run.is_finished()) == [10, 11, 12]
+    assert folder in [run.folder for run in runs if run.is_finished()]  # it was gone on with
+    worker = next((tmp_path / "runs" / "logs" / "jobs").glob("*-0.log")).read_text()
+    assert "started: MARS on paxmen_4a, seed 1" in worker
+
+
+def test_jobs_need_a_launcher(trained, capsys):
+    assert "--jobs is 3, but there are jobs with --launcher only" in fails(capsys, *TINY, "--jobs", "3")[1]
+    assert "none without --launcher slurm" in fails(capsys, *TINY, "--slurm", "partition=gpu")[1]
+
+
+def test_a_launcher_has_nothing_to_do_for_what_is_done(trained, tmp_path, capsys):
+    experiment.main([*TINY, "--algos", "mars", "--no-plot"])
+    assert experiment.main([*TINY, "--algos", "mars", "--launcher", "local", "--out", "figures"]) == 0
+    assert (tmp_path / "figures" / "table1.md").exists() and "All done." in capsys.readouterr().out
