@@ -96,11 +96,11 @@ def _together(collective: Callable, *arguments: Any) -> Any:
         is_of_network = isinstance(error, dist.DistBackendError | dist.DistNetworkError | dist.DistStoreError)
         if not is_of_network and "gloo/transport" not in str(error) and "Connection" not in str(error):
             raise
-        raise Lost(" ".join(str(error).split())) from None
+        raise Lost(" ".join(str(error).split()).split(". ")[0]) from None
 
 
 class Lost(Exception):
-    """Another rank is gone."""
+    """Another rank is gone. What the network says of it is the message."""
 
 
 # ---- for the run ----
@@ -123,8 +123,10 @@ class World(Ranks):
         program: the lesson's name, for messages.
 
     Raises:
-        UsageError: environments cannot be shared out, ranks have other settings or versions, cards or a backend are
-            missing. What is wrong with another rank is said once.
+        UsageError: environments cannot be shared out, ranks have other settings or code, cards or a backend are
+            missing.
+        RunError: the ranks did not find each other.
+        SystemExit: another rank has ended, which one of those that are left says.
     """
 
     def __init__(self, args: Any, program: str):
@@ -185,9 +187,11 @@ class World(Ranks):
         return "cpu:gloo,cuda:nccl"
 
     def _start(self, backend: str) -> None:
+        from torch.distributed.rendezvous import rendezvous  # some builds of PyTorch lack it
+
         rank, size = self.place.rank, self.place.size
         try:
-            store, *_ = next(dist.rendezvous("env://", rank, size))
+            store, *_ = next(rendezvous("env://", rank, size))
             # torchrun's restarts find the store as those before them left it
             attempt = f"torch_mars/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{size}"
             self.store = dist.PrefixStore(attempt, store)
