@@ -21,6 +21,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from side_by_side import (
     Player,
@@ -42,9 +43,13 @@ PARTS = ("rollout", "advantages", "update")
 
 
 class Training:
-    """MAPPO's lesson as its main runs it, an iteration (on CUDA one graph) or a part of one at a time."""
+    """MAPPO's lesson as its main runs it, an iteration (on CUDA one graph) or a part of one at a time.
 
-    def __init__(self, task: str, num_envs: int, num_seeds: int, device: str, *more: str):
+    Args:
+        ranks: a `nn.world.World` whose ranks share out the environments.
+    """
+
+    def __init__(self, task: str, num_envs: int, num_seeds: int, device: str, *more: str, ranks: Any = None):
         import torch
 
         from torch_mars import envs
@@ -61,6 +66,8 @@ class Training:
         seeds = list(range(num_seeds))
         env_seeds = [rng.derive(seed, "environment") for seed in seeds]
         env = envs.make(task, num_seeds * num_envs, args.device, env_seeds, **args.env_options)
+        if ranks is not None:
+            env = env.share(ranks.rows(num_seeds, num_envs).to(env.device))
         env.reset()
         inductor.compile_steps(env, args)
         learner = mappo.Learner(args, env, seeds)

@@ -4,12 +4,17 @@
 
 Run the same line again after a Ctrl-C, a kill or a lost machine: what is done is skipped, what was cut is resumed, what
 is missing is trained. A run counts if its settings are those that the grid would give it, wherever it came from.
+
+Run it while another is at work, on this machine or on one that sees the folder, and they share the grid: each training
+is claimed by one of them, and what a command that died has left is taken over by the others.
 """
 
+import contextlib
 import dataclasses
+import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,9 @@ from typing import Any
 from tqdm import tqdm
 
 from torch_mars import envs
-from torch_mars.protocol import figures, gather, methods, report, saved
+from torch_mars.protocol import devices, figures, gather, methods, report, saved
+from torch_mars.protocol.claims import Claim, Claims
+from torch_mars.protocol.devices import Device
 from torch_mars.protocol.methods import Method
 from torch_mars.protocol.saved import SavedRun
 from torch_mars.protocol.trainings import (
@@ -27,7 +34,6 @@ from torch_mars.protocol.trainings import (
     Training,
     add_preset,
     budget_settings,
-    only_one,
     preset_of,
     resolve,
     settings_file,
@@ -41,7 +47,6 @@ from torch_mars.run.cli import (
     RunError,
     UsageError,
     add_list_tasks,
-    check_device,
     check_folder,
     command_line,
     duration,
@@ -49,13 +54,13 @@ from torch_mars.run.cli import (
     make_folder,
     note,
     path_argument,
-    resolve_device,
     whole_number,
 )
 from torch_mars.run.screen import STDERR, say
 from torch_mars.run.settings import refuse_settings
 
 FIRST_SEED = 10  # tuning has 0 to 4
+CLAIMS = ".claims"  # in the folder of all runs
 POLL_SECONDS, LOOK_SECONDS, PLAIN_SECONDS = 0.1, 2.0, 30.0
 
 
@@ -69,6 +74,12 @@ class Cell:
     settings: dict[str, Any]  # as they go into a run's config.yaml, apart from `gather.MAY_DIFFER`
     given: dict[str, Any]  # what the lesson is told
     seeds: range
+
+    @property
+    def key(self) -> str:
+        """What its claims are called."""
+        digest = hashlib.sha256(repr(sorted(self.settings.items())).encode()).hexdigest()[:8]
+        return f"{envs.folder_name(self.task)}-{self.method.name}-{digest}"
 
     def runs(self, run_dir: Path) -> list[SavedRun]:
         """Runs on disk of this cell's method, task and settings, finished or not."""
@@ -169,8 +180,14 @@ def tasks_named(text: str) -> list[envs.Task]:
     return list(found.values())
 
 
-def jobs_of(cell: Cell, run_dir: Path, seeds_per_run: int) -> tuple[list[Job], list[SavedRun]]:
-    """What is left to train of a cell, and the finished runs that it has."""
+def jobs_of(
+    cell: Cell, run_dir: Path, seeds_per_run: int, is_taken: Callable[[int], bool] = lambda seed: False
+) -> tuple[list[Job], list[SavedRun]]:
+    """What is left to train of a cell, and the finished runs that it has.
+
+    Args:
+        is_taken: of a seed, whether it is not to be trained; nor is a run that it is part of.
+    """
     found = cell.runs(run_dir)
     finished = [run for run in found if run.is_finished()]
     missing = [seed for seed in cell.seeds if not any(seed in run.seeds for run in finished)]
@@ -178,8 +195,10 @@ def jobs_of(cell: Cell, run_dir: Path, seeds_per_run: int) -> tuple[list[Job], l
     cut = [run for run in found if run not in finished and run.is_resumable()]
     for run in sorted(cut, key=lambda run: -run.last_update()["update"]):
         if any(seed in run.seeds for seed in missing):
-            jobs.append(Job(cell, run.seeds, run))
+            if not any(is_taken(seed) for seed in run.seeds):
+                jobs.append(Job(cell, run.seeds, run))
             missing = [seed for seed in missing if seed not in run.seeds]
+    missing = [seed for seed in missing if not is_taken(seed)]
     while missing:  # consecutive seeds side by side in one process
         count = 1
         while count < min(seeds_per_run, len(missing)) and missing[count] == missing[0] + count:
@@ -206,8 +225,8 @@ def steps_per_second(grid: list[Cell], run_dir: Path) -> dict[str, float]:
 
 
 def show(grid: list[Cell], run_dir: Path, args: Any) -> list[Job]:
-    """Print what is done and what is left; the jobs."""
-    rates, everything = steps_per_second(grid, run_dir), []
+    """Print what is done, what is left, who is at it and what is done where; the jobs."""
+    rates, everything, claims = steps_per_second(grid, run_dir), [], Claims(run_dir / CLAIMS)
     width, label_width = max(len(c.task) for c in grid), max(len(c.method.label) for c in grid)
     seconds = 0.0
     for cell in grid:
@@ -216,17 +235,85 @@ def show(grid: list[Cell], run_dir: Path, args: Any) -> list[Job]:
         done = [f"{seeds_text(run.seeds)} done" for run in finished]
         cut = [f"{seeds_text(j.seeds)} at {j.run.last_update()['update'] / j.run.updates:.0%}" for j in jobs if j.run]
         todo = [f"{seeds_text(job.seeds)} to do" for job in jobs if not job.run]
-        say(f"  {cell.task:{width}}  {cell.method.label:{label_width}}  {'; '.join([*done, *cut, *todo])}")
+        left = [seed for job in jobs for seed in job.seeds]
+        holders = {seed: holder for seed in left if (holder := claims.holder(cell.key, seed))}
+        at_it = [
+            f"{', '.join(str(seed) for seed in holders if holders[seed] == holder)} in work by {holder}"
+            for holder in dict.fromkeys(holders.values())
+        ]
+        say(f"  {cell.task:{width}}  {cell.method.label:{label_width}}  {'; '.join([*done, *cut, *todo, *at_it])}")
         rate = rates.get(cell.task, rates.get("", 0.0))
         seconds += sum(job.steps for job in jobs) / rate if rate else 0.0
     if not everything:
         say("All done.")
         return []
     steps = sum(job.steps for job in everything)
-    time_left = f"about {duration(seconds / args.workers)}" if rates else "time unknown until the first has begun"
+    at_a_time = min(len(everything), len(slots_of(args)))
+    time_left = f"about {duration(seconds / at_a_time)}" if rates else "time unknown until the first has begun"
     count = f"{len(everything)} training{'s' * (len(everything) > 1)}"
     say(f"Left: {count}, {steps:,} environment steps, {time_left}")
+    say(f"Here: {at_a_time} at a time on {', '.join(device.name for device in args.places)}")
     return everything
+
+
+def slots_of(args: Any) -> list[Device]:
+    """The device of each of the trainings that run at a time."""
+    return [device for _ in range(args.workers) for device in args.places]
+
+
+class Work:
+    """What is left of a grid, and what of it this command may begin.
+
+    A training is claimed, then looked at anew, as it may have been done or cut by others, then begun. What this command
+    began and did not finish it does not begin again: it would fail again.
+    """
+
+    def __init__(self, grid: list[Cell], args: Any):
+        self.run_dir, self.seeds_per_run = Path(args.run_dir), args.seeds_per_run
+        self.claims = Claims(make_folder(self.run_dir / CLAIMS, "--run-dir"))
+        self.begun: set[tuple[str, int]] = set()
+        self.open = list(grid)  # cells of which something is left
+
+    def look(self) -> int:
+        """Look at the cells that are not done; how many environment steps are left of the grid."""
+        left = {cell.key: jobs_of(cell, self.run_dir, self.seeds_per_run)[0] for cell in self.open}
+        self.open = [cell for cell in self.open if left[cell.key]]
+        return sum(job.steps for jobs in left.values() for job in jobs)
+
+    def next(self) -> tuple[Job, Claim] | None:
+        """A training that nobody is at, and the claim to it; None if there is none now."""
+        for cell in self.open:
+            for job in self._jobs(cell, lambda seed, cell=cell: self.claims.is_taken(cell.key, seed)):
+                claim = self.claims.take(cell.key, job.seeds)
+                if claim is None:
+                    continue
+                again = self._jobs(cell, lambda seed, seeds=job.seeds: seed not in seeds)
+                if again:
+                    self.begun |= {(cell.key, seed) for seed in again[0].seeds}
+                    return again[0], claim
+                claim.release()
+        return None
+
+    def is_waiting(self) -> bool:
+        """Whether others are at what this command has not begun."""
+        return any(
+            self.claims.is_taken(cell.key, seed) or seed in self._trained(cell)
+            for cell in self.open
+            for seed in cell.seeds
+            if (cell.key, seed) not in self.begun
+        )
+
+    def _jobs(self, cell: Cell, is_taken: Callable[[int], bool]) -> list[Job]:
+        trained = self._trained(cell)
+
+        def is_out(seed: int) -> bool:
+            return (cell.key, seed) in self.begun or seed in trained or is_taken(seed)
+
+        return jobs_of(cell, self.run_dir, self.seeds_per_run, is_out)[0]
+
+    def _trained(self, cell: Cell) -> set[int]:
+        """Seeds that some process trains now, whoever started it: also one that saves itself, as its command died."""
+        return {seed for run in cell.runs(self.run_dir) if run.is_training() for seed in run.seeds}
 
 
 # ---- training ----
@@ -235,8 +322,8 @@ def show(grid: list[Cell], run_dir: Path, args: Any) -> list[Job]:
 class Progress:
     """A bar over all steps that are left on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, jobs: list[Job]):
-        self.total = sum(job.steps for job in jobs)
+    def __init__(self, steps: int):
+        self.total = steps
         self.is_terminal = STDERR.isatty()
         self.bar = tqdm(
             total=self.total, disable=not self.is_terminal, dynamic_ncols=True, file=STDERR,
@@ -261,63 +348,118 @@ class Progress:
             say(text)
 
 
-def train(jobs: list[Job], args: Any) -> tuple[list[str], bool]:
-    """Run the jobs, `workers` at a time. What failed, one line each, and whether the user stopped it."""
-    logs = make_folder(Path(args.run_dir) / "logs", "--run-dir")
-    threads = threads_each(args.workers)
-    progress, failures = Progress(jobs), []
-    waiting, running, ended_steps = list(jobs), {}, 0
-    next_look = 0.0
-    with StopSignals() as signals:
-        while running or (waiting and not signals.is_stopping):
-            while waiting and len(running) < args.workers and not signals.is_stopping:
-                job = waiting.pop(0)
-                training = start(job, logs, args, threads)
-                running[training] = (job, job.steps)
-                signals.trainings.append(training)
-                progress.say(f"{'resumed' if job.run else 'started'}: {job}")
-            time.sleep(POLL_SECONDS)
-            for training, (job, steps) in list(running.items()):
-                if training.poll() is None:
-                    continue
-                del running[training]
-                signals.trainings.remove(training)
-                ended_steps += steps
-                if training.poll() == 0:
-                    progress.say(f"done: {job}")
-                elif not signals.is_stopping:
-                    failures.append(f"{job}: {training.last_words()} (log: {training.log})")
-                    progress.say(f"failed: {failures[-1]}")
-            if time.monotonic() > next_look:
-                left = sum(current(job).steps for job, _ in running.values())
-                done = ended_steps + sum(steps for _, steps in running.values()) - left
-                progress.show(
-                    done, ", ".join(f"{job.cell.method.label} on {job.cell.task}" for job, _ in running.values())
-                )
-                next_look = time.monotonic() + LOOK_SECONDS
-    progress.bar.close()
-    return failures, signals.is_stopping
+@dataclass(frozen=True)
+class Running:
+    """A training that this command has begun."""
+
+    job: Job
+    claim: Claim
+    place: Device
+    training: Training
 
 
-def start(job: Job, logs: Path, args: Any, threads: int | None) -> Training:
+class Crew:
+    """The trainings of this command that run now.
+
+    Args:
+        args: the command's.
+        signals: who passes on requests to stop.
+        say: prints a line.
+    """
+
+    def __init__(self, args: Any, signals: StopSignals, say: Callable[[str], None]):
+        self.logs = make_folder(Path(args.run_dir) / "logs", "--run-dir")
+        self.free, self.signals, self.say = slots_of(args), signals, say
+        self.threads = threads_each(len(self.free))
+        self.running: list[Running] = []
+        self.failures: list[str] = []
+
+    def begin(self, job: Job, claim: Claim) -> None:
+        """Start the job on a device that is free."""
+        place = self.free.pop(0)
+        try:
+            training = start(job, self.logs, place, self.threads)
+        except BaseException:
+            claim.release()
+            raise
+        self.running.append(Running(job, claim, place, training))
+        self.signals.trainings.append(training)
+        where = f" on {place.name}" * bool(place.environment)
+        self.say(f"{'resumed' if job.run else 'started'}: {job}{where}")
+
+    def has_ended_some(self) -> bool:
+        """Whether trainings have ended; what became of them is said, and their devices are free."""
+        ended = [one for one in self.running if one.training.poll() is not None]
+        for one in ended:
+            self.running.remove(one)
+            self.signals.trainings.remove(one.training)
+            self.free.append(one.place)
+            one.claim.release()
+            if one.training.poll() == 0:
+                self.say(f"done: {one.job}")
+            elif not self.signals.is_stopping:
+                self.failures.append(f"{one.job}: {one.training.last_words()} (log: {one.training.log})")
+                self.say(f"failed: {self.failures[-1]}")
+        return bool(ended)
+
+    def close(self) -> None:
+        """Give back what is claimed: the locks of the runs go on to say that somebody is at them."""
+        for one in self.running:
+            one.claim.release()
+
+
+def train(grid: list[Cell], args: Any) -> tuple[list[str], bool]:
+    """Train what is left, on every device `workers` at a time, beside others that do the same, until all is done.
+
+    Returns:
+        What failed, one line each, and whether the user stopped it.
+    """
+    work = Work(grid, args)
+    progress = Progress(work.look())
+    next_search, next_look, has_said = 0.0, 0.0, False
+    with StopSignals() as signals, contextlib.closing(progress.bar):
+        crew = Crew(args, signals, progress.say)
+        with contextlib.closing(crew):
+            while crew.running or not signals.is_stopping:
+                if crew.free and not signals.is_stopping and time.monotonic() >= next_search:
+                    begun_at, found = time.monotonic(), work.next()
+                    if found:
+                        crew.begin(*found)
+                        continue
+                    next_search = later(begun_at)
+                    if not crew.running and (args.is_worker or not work.is_waiting()):
+                        break
+                    if not crew.running and not has_said:
+                        progress.say("waiting for others, who train what is left")
+                        has_said = True
+                time.sleep(POLL_SECONDS)
+                if crew.has_ended_some():
+                    next_search = 0.0
+                if time.monotonic() >= next_look:
+                    begun_at, left = time.monotonic(), work.look()
+                    names = [f"{one.job.cell.method.label} on {one.job.cell.task}" for one in crew.running]
+                    progress.show(progress.total - left, ", ".join(names) or "others")
+                    next_look = later(begun_at)
+    return crew.failures, signals.is_stopping
+
+
+def later(begun_at: float) -> float:
+    """When to look again after a look that began then: looking at hundreds of runs shall not be all that is done."""
+    now = time.monotonic()
+    return now + max(LOOK_SECONDS, 20 * (now - begun_at))
+
+
+def start(job: Job, logs: Path, place: Device, threads: int | None) -> Training:
     """A process for the job."""
-    stem = f"{envs.folder_name(job.cell.task)}-{job.cell.method.name}-{job.seeds[0]}-{job.seeds[-1]}"
+    stem = f"{job.cell.key}-{job.seeds[0]}-{job.seeds[-1]}"
     if job.run:
-        arguments = ["--resume", job.run.folder, "--device", args.device]
+        arguments = ["--resume", job.run.folder, "--device", place.device]
     else:
         settings = {**job.cell.given, "seed": job.seeds[0], "num_seeds": len(job.seeds)}
         write_settings(logs / f"{stem}.yaml", settings)
         arguments = ["--config", logs / f"{stem}.yaml"]
-    return Training(job.cell.method, job.cell.typed_task, arguments, logs / f"{stem}.log", threads)
-
-
-def current(job: Job) -> Job:
-    """The job with the run that its training has made by now."""
-    if job.run:
-        return job
-    run_dir = Path(job.cell.given["run_dir"])
-    made = [run for run in job.cell.runs(run_dir) if run.seeds == job.seeds and not run.is_finished()]
-    return Job(job.cell, job.seeds, made[-1]) if made else job
+    log = logs / f"{stem}.log"
+    return Training(job.cell.method, job.cell.typed_task, arguments, log, threads, place.environment)
 
 
 # ---- the command ----
@@ -367,13 +509,15 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--config", type=path_argument, metavar="FILE", help="yaml with settings for all trainings, such as num_envs"
     )
-    parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
+    devices.add_flag(parser)
     parser.add_argument(
         "--seeds-per-run", type=whole(1, 10_000), default=10, metavar="N",
         help="seeds side by side in one process (default 10)",
     )  # fmt: skip
     workers = whole(1, 1000)
-    parser.add_argument("--workers", type=workers, default=1, metavar="N", help="trainings at a time (default 1)")
+    parser.add_argument(
+        "--workers", type=workers, default=1, metavar="N", help="trainings at a time, on each device (default 1)"
+    )
     parser.add_argument(
         "--run-dir", type=path_argument, default="runs", metavar="DIR", help="folder of all runs (default runs)"
     )
@@ -386,13 +530,19 @@ def make_parser() -> Parser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def prepared(argv: Sequence[str] | None) -> tuple[list[Cell], Any]:
+    """The grid that a command line means, and its arguments, checked."""
     args = make_parser().parse_args(argv)
-    args.device = resolve_device(args.device)
-    check_device(args.device)
+    args.places, args.is_worker = devices.chosen(args), False
+    args.device = args.places[0].device
+    return make_grid(args), args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    grid, args = prepared(argv)
+    run_dir = Path(args.run_dir)
     if not (args.no_plot or args.dry_run):
         figures.need_matplotlib()  # before the days of training, not after
-    grid, run_dir = make_grid(args), Path(args.run_dir)
     check_folder(run_dir, "--run-dir")
     if not args.no_plot:
         check_folder(Path(args.out), "--out")
@@ -400,10 +550,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         show(grid, run_dir, args)
         return 0
     make_folder(run_dir, "--run-dir")
-    with only_one(run_dir / ".experiment.lock", str(run_dir)):
-        for run in (run for cell in grid for run in cell.runs(run_dir)):
-            run.wait()  # of an experiment that was killed, or somebody's own
-        failures, is_stopped = train(show(grid, run_dir, args), args)
+    show(grid, run_dir, args)
+    failures, is_stopped = train(grid, args)
     if is_stopped:
         say(f"Stopped and saved. The same command goes on.\n  {command_line('experiment', argv)}")
         return 130

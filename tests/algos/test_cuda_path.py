@@ -146,7 +146,7 @@ class Recorder:
         self.graph, self.fails = None, fails
 
     @contextlib.contextmanager
-    def recording(self, graph, stream):
+    def recording(self, graph, stream, capture_error_mode):
         self.graph = graph
         yield
         if self.fails:

@@ -2,18 +2,22 @@
 
 import dataclasses
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 from made_up_results import FakeTraining, Killed, run_folder
 
 from torch_mars import envs, experiment
-from torch_mars.protocol import methods, saved, trainings
-from torch_mars.run import cli, files
+from torch_mars.protocol import devices, methods, saved, trainings
+from torch_mars.protocol.claims import Claims
+from torch_mars.run import cli, files, metrics
+from torch_mars.run import settings as run_settings
 
 TINY = ["--envs", "paxmen_4a", "--seeds", "2", "--budget", "smoke", "--device", "cpu"]
 
@@ -180,13 +184,78 @@ def test_missing_matplotlib_is_noticed_before_the_training(trained, capsys, monk
     assert experiment.main([*TINY, "--algos", "mars", "--no-plot"]) == 0
 
 
-def test_one_experiment_at_a_time_works_in_a_folder(trained, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(trainings, "LOCK_PATIENCE", 0.0)
-    (tmp_path / "runs").mkdir()
-    with trainings.only_one(tmp_path / "runs" / ".experiment.lock", "runs"):
-        code, said = fails(capsys, *TINY)
-    assert code == 1 and "another process is working on runs" in said and not trained
-    assert experiment.main([*TINY, "--algos", "mars", "--no-plot"]) == 0
+# ---- several experiments on one grid ----
+
+
+def claims_on(cell):
+    return Claims(Path("runs") / experiment.CLAIMS), cell.key
+
+
+@pytest.fixture
+def cell():
+    (cell,) = experiment.prepared([*TINY, "--algos", "mars", "--seeds", "4"])[0]
+    return cell
+
+
+def test_what_another_has_claimed_is_left_to_it(trained, cell, monkeypatch, capsys):
+    """Seeds 11 and 12 are another's, who dies when this experiment has nothing else to do."""
+    claims, key = claims_on(cell)
+    theirs = claims.take(key, [11, 12])
+    assert claims.take(key, [12, 13]) is None and not claims.is_taken(key, 13)  # all or none
+    monkeypatch.setattr(experiment, "LOOK_SECONDS", 0.0)
+    waited = []
+
+    def sleep(seconds):
+        waited.append(what(trained))
+        if len(waited) == 5:
+            theirs.release()
+
+    monkeypatch.setattr(experiment.time, "sleep", sleep)
+    more = ["--algos", "mars", "--seeds", "4", "--no-plot"]
+    experiment.main([*TINY, *more, "--dry-run"])
+    assert f"11, 12 in work by process {os.getpid()} on " in capsys.readouterr().out
+    assert experiment.main([*TINY, *more]) == 0
+    assert waited[4] == [("--config", "mars", 10, 1), ("--config", "mars", 13, 1)]
+    assert what(trained)[2:] == [("--config", "mars", 11, 2)]
+    assert capsys.readouterr().out.count("waiting for others") == 1
+    assert not list(Path("runs/.claims").iterdir())  # no heaps
+
+
+def test_what_another_has_finished_meanwhile_is_not_trained_again(trained, cell, monkeypatch):
+    args = experiment.prepared([*TINY, "--algos", "mars", "--seeds", "4"])[1]
+    work = experiment.Work([cell], args)
+    assert work.look() == 4 * 1024
+    take = work.claims.take
+
+    def late(key, seeds):  # another trains them between our look and our claim
+        experiment.main([*TINY, "--algos", "mars", "--seeds", "4", "--no-plot"])
+        return take(key, seeds)
+
+    monkeypatch.setattr(work.claims, "take", late)
+    assert work.next() is None and not work.is_waiting() and work.look() == 0
+
+
+def test_a_run_that_somebody_trains_is_nobodys_job(trained, cell, tmp_path, monkeypatch):
+    """Such as one that saves itself, as its experiment was killed."""
+    FakeTraining.leave(lambda settings: "cut", monkeypatch)
+    with pytest.raises(Killed):
+        experiment.main([*TINY, "--algos", "mars", "--seeds", "4", "--no-plot"])
+    (folder,) = (path.parent for path in tmp_path.rglob("checkpoint.pt"))
+    lock = files.hold(folder / files.LOCK, "training")
+    work = experiment.Work([cell], experiment.prepared([*TINY, "--algos", "mars", "--seeds", "4"])[1])
+    assert work.next() is None and work.is_waiting()
+    files.let_go(lock)
+    job, claim = work.next()
+    assert job.run.folder == folder.relative_to(tmp_path) and not work.is_waiting()
+    claim.release()
+
+
+def test_a_training_that_fails_is_begun_once(trained, monkeypatch, capsys):
+    FakeTraining.leave(lambda settings: 1, monkeypatch)
+    fails(capsys, *TINY, "--algos", "mars", "--no-plot")
+    assert len(trained) == 1
+    fails(capsys, *TINY, "--algos", "mars", "--no-plot")
+    assert len(trained) == 2  # the same line tries again
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(trained, tmp_path, capsys):
@@ -194,10 +263,62 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(trained, tmp_path, caps
     (tmp_path / "runs" / "logs").touch()  # in the way
     code, said = fails(capsys, *TINY)
     assert code == 2 and "--run-dir: cannot write to runs/logs" in said
-    (tmp_path / "runs" / ".experiment.lock").unlink()
-    (tmp_path / "runs" / ".experiment.lock").mkdir()
+    (tmp_path / "runs" / "logs").unlink()
+    (tmp_path / "runs" / ".claims").rmdir()
+    (tmp_path / "runs" / ".claims").touch()
     code, said = fails(capsys, *TINY)
-    assert code == 1 and "Is a directory: runs/.experiment.lock" in said
+    assert code == 2 and "--run-dir: cannot write to runs/.claims" in said
+
+
+# ---- devices ----
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """A machine with four GPUs, of which this process may see three."""
+    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(devices, "check_device", lambda name: None)
+    monkeypatch.setattr(experiment.report, "plot", lambda *_: [])
+    monkeypatch.setattr(run_settings, "check_device", lambda name: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,GPU-5d")
+
+
+@pytest.mark.parametrize("text, numbers", [("all", ["3", "1", "GPU-5d"]), ("2", ["GPU-5d"]), ("1, 0", ["1", "3"])])
+def test_every_card_has_a_process_of_its_own(cards, text, numbers):
+    _, args = experiment.prepared(["--envs", "paxmen_4a", "--devices", text, "--workers", "2"])
+    slots = [(place.device, place.environment["CUDA_VISIBLE_DEVICES"]) for place in experiment.slots_of(args)]
+    assert slots == [("cuda", number) for number in numbers] * 2 and args.device == "cuda"
+
+
+@pytest.mark.parametrize(
+    "more, problem",
+    [
+        (["--devices", "3"], "--devices is '3'; allowed are all, or each at most once 0 to 2"),
+        (["--devices", "0,0"], "--devices is '0,0'; allowed are all"),
+        (["--devices", "cuda:0"], "--devices is 'cuda:0'; allowed are all"),
+        (["--devices", "0", "--device", "cpu"], "--device is 'cpu' and --devices '0'; give one of them"),
+    ],
+)
+def test_devices_that_are_not_there(cards, more, problem, capsys):
+    assert problem in fails(capsys, "--envs", "paxmen_4a", *more)[1]
+
+
+def test_a_machine_without_cards(capsys, monkeypatch):
+    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 0)
+    for text in ("all", "0"):
+        said = fails(capsys, "--envs", "paxmen_4a", "--devices", text)[1]
+        assert f"--devices is '{text}'; allowed are none, as this PyTorch sees no GPU" in said
+
+
+def test_a_training_sees_its_own_card_and_no_rank(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    seen = {}
+    monkeypatch.setattr(trainings.subprocess, "Popen", lambda command, env, **_: seen.update(env))
+    trainings.Training(methods.named("mars"), "paxmen_5a", [], tmp_path / "log", 3, {"CUDA_VISIBLE_DEVICES": "1"})
+    assert (seen["CUDA_VISIBLE_DEVICES"], seen["OMP_NUM_THREADS"]) == ("1", "3")
+    assert "PATH" in seen and not {"RANK", "WORLD_SIZE"} & seen.keys()
 
 
 @pytest.mark.parametrize("lacks", ["policy", "updates", "absolute metric"])
@@ -295,3 +416,35 @@ def test_workers_train_side_by_side(tmp_path):
     lines = [line.split(":")[0] for line in done.stdout.splitlines() if line.startswith(("started", "done"))]
     assert lines == ["started", "started", "done", "done"]
     assert files.read_yaml(next(tmp_path.rglob("config.yaml")))["num_seeds"] == 1
+
+
+@pytest.mark.slow
+def test_two_experiments_of_which_one_is_killed_ten_times(tmp_path):
+    """Both on one grid; whatever moment one dies, every seed of every method is trained once, and nothing is lost."""
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"checkpoint_every": 1, "eval_every": 2000}))
+    grid = ["--algos", "mars,mappo,maspo", "--seeds", "6", "--seeds-per-run", "1", "--total-steps", "12k"]
+    grid += ["--config", str(tmp_path / "own.yaml"), "--run-dir", str(tmp_path / "runs")]
+
+    def begin(number):
+        log = open(tmp_path / f"said-{number}", "wb")
+        return subprocess.Popen(command(*grid), stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    steady, moments, kills = begin("steady"), random.Random(0), 0
+    while kills < 10:
+        mortal = begin(kills)
+        time.sleep(moments.uniform(2.0, 9.0))
+        assert mortal.poll() is None or kills > 3, "it was done too soon"
+        mortal.kill()
+        mortal.wait()
+        kills += 1
+    assert steady.wait(300) == 0, (tmp_path / "said-steady").read_text()
+    last = subprocess.run(command(*grid), capture_output=True, text=True)
+    assert last.returncode == 0 and "All done." in last.stdout
+    runs = saved.find_runs([tmp_path / "runs"])
+    trained = sorted((run.lesson, seed) for run in runs if run.is_finished() for seed in run.seeds)
+    assert trained == sorted((name, seed) for name in ("mars", "mappo", "maspo") for seed in range(10, 16))
+    for run in runs:
+        if run.is_finished():
+            records = [r for r in metrics.records(run.folder / "metrics.jsonl") if r["kind"] == "update"]
+            assert [r["update"] for r in records] == list(range(1, run.updates + 1))
+    assert not list((tmp_path / "runs" / ".claims").iterdir())

@@ -102,7 +102,7 @@ class FakeTraining:
         """From now on, trainings end with outcome(settings)."""
         monkeypatch.setattr(cls, "outcome", staticmethod(outcome))
 
-    def __init__(self, method, task, arguments, log, threads=None):
+    def __init__(self, method, task, arguments, log, threads=None, environment=None):
         self.log, (how, path) = log, arguments[:2]
         settings = yaml.safe_load((Path(path) / "config.yaml" if how == "--resume" else Path(path)).read_text())
         self.log_of_all.append((how, settings))

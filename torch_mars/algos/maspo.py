@@ -26,10 +26,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv, State, TimeStep
-from torch_mars.nn import inductor, optimizers, speed
+from torch_mars.nn import inductor, optimizers, speed, world
 from torch_mars.nn.diagnostics import of_episodes, of_minibatch, over_minibatches, weights_of
 from torch_mars.nn.distributions import Categorical, Policy, TanhNormal
 from torch_mars.nn.inputs import Inputs, Running, Unchanged
@@ -219,7 +218,8 @@ class Rollout:
     """T steps of all environments, in memory that is used again for every rollout."""
 
     def __init__(self, args: Args, env: BatchedEnv, actor: Actor):
-        P, T, B, N = args.num_seeds, args.rollout_length, args.num_envs, env.num_agents
+        P, T, N = args.num_seeds, args.rollout_length, env.num_agents
+        B = env.num_envs // P  # of several ranks, those of this one
         K = 1 if env.has_shared_reward else N
 
         def zeros(*shape, dtype=torch.float32):
@@ -255,7 +255,7 @@ def act(obs: Tensor, mask: Tensor | None, noise: Tensor, actor: Actor) -> tuple[
 
 def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
     """Fill the rollout with T steps of the environments from where they are."""
-    noise, learner.key = learner.actor.noise(learner.key, *rollout.log_prob.shape[1:])
+    noise, learner.key = learner.actor.noise(learner.key, *rollout.log_prob.shape[1:], axis=1)
     speed.in_shares(partial(collect_share, learner), env, noise, rollout)
 
 
@@ -326,14 +326,14 @@ def advantages(rollout: Rollout, learner: Learner, args: Args) -> tuple[Tensor, 
 
 
 def normalise(advantage: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Zero mean and unit (population) deviation over a minibatch [P, rows, K], for each seed by itself."""
-    if weight is None or advantage.shape[2] == 1:
-        mean = advantage.mean((1, 2), keepdim=True)
-        deviation = advantage.std((1, 2), correction=0, keepdim=True)
-    else:  # those of agents that act
-        mean = (advantage * weight).mean((1, 2), keepdim=True)
-        deviation = ((advantage - mean).square() * weight).mean((1, 2), keepdim=True).sqrt()
-    return (advantage - mean) / (deviation + 1e-8)
+    """Zero mean and unit (population) deviation over a minibatch [P, rows, K], for each seed by itself.
+
+    The minibatch is that of all ranks. `weight` counts where agents have advantages of their own: those that act.
+    """
+    weight = 1.0 if weight is None or advantage.shape[2] == 1 else weight
+    mean = world.mean_((advantage * weight).mean((1, 2), keepdim=True))
+    variance = world.mean_(((advantage - mean).square() * weight).mean((1, 2), keepdim=True))
+    return (advantage - mean) / (variance.sqrt() + 1e-8)
 
 
 # ---- update ----
@@ -383,7 +383,7 @@ def update(
     loss = partial(inductor.compiled(losses, args, "losses and gradients"), whole=whole, learner=learner, args=args)
     parameters, noise, logged = [*learner.actor.parameters(), *learner.critic.parameters()], None, []
     for _ in range(args.epochs):
-        order, learner.key = rng.permutation(learner.key, T * B)
+        order, learner.key = world.drawn(rng.permutation, learner.key, T * B)  # every rank has an order of its own
         for rows in (first + order).chunk(args.minibatches, 1):
             is_active = None if rollout.is_active is None else take(rollout.is_active, rows)
             weight = None if is_active is None else weights_of(is_active)
@@ -444,28 +444,22 @@ def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dic
 
 def main(argv: list[str] | None = None) -> int:
     args = settings.parse(Args, ratio_range, ALGORITHM, argv)
-    with record.Run(args, ALGORITHM, args.rollout_length * args.num_envs) as run:
+    steps = args.rollout_length * args.num_envs
+    with world.World(args, ALGORITHM) as ranks, record.Run(args, ALGORITHM, steps, ranks) as run:
         return train(args, run)
 
 
 def train(args: Args, run: record.Run) -> int:
     """A run from its beginning, or from where it was saved, to its end; the exit code."""
-
-    def seeds_for(*purpose: str | int) -> list[int]:
-        return [rng.derive(seed, *purpose) for seed in run.seeds]
-
-    def make(num_envs: int) -> BatchedEnv:
-        seeds = seeds_for("environment")
-        return envs.make(args.env, args.num_seeds * num_envs, args.device, seeds, **args.env_options)
-
     speed.prepare(args.device, args.matmul_precision)
-    env, eval_env = make(args.num_envs), make(args.eval_episodes)
+    env, eval_env = run.environments(args.num_envs), run.environments(args.eval_episodes)
     inductor.compile_steps(env, args)
     learner = Learner(args, env, run.seeds)
     run.start_from(actor=learner.actor, critic=learner.critic)
     best = record.BestWeights(learner.actor)
     env.reset()
-    run.restore(learner=learner, env=env, best=best)
+    parts = {"learner": learner, "env": run.whole(env), "best": best}
+    run.restore(**parts)
     screen.announce(run, env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
     good = record.GoodWeights(learner.actor, learner.critic)
     rollout = Rollout(args, env, learner.actor)
@@ -480,19 +474,21 @@ def train(args: Args, run: record.Run) -> int:
         run.log_update(number, numbers)
         good.keep(run.is_good)
         if run.should_evaluate(number):
-            episodes = evaluate(eval_env, learner.actor, seeds_for("evaluation", number), args)
+            seeds = run.seeds_for("evaluation", number)
+            episodes = run.of_all_ranks(evaluate(eval_env, learner.actor, seeds, args))
             best.consider(learner.actor, episodes["episode_return"])
             run.log_evaluation(number, episodes)
         run.keep(number, learner.actor, evaluate)
         if run.should_save(number):
-            run.save(number, {"learner": learner.state_dict(), "env": env.state_dict(), "best": best.state_dict()})
+            run.save(number, {name: part.state_dict() for name, part in parts.items()})
 
-    if not run.stop_signal:  # the absolute metric: each seed's best policy, measured again over more episodes
+    if not run.is_stopping:  # the absolute metric: each seed's best policy, measured again over more episodes
         learner.actor.load_state_dict(best.weights)
-        run.log_absolute(evaluate(make(10 * args.eval_episodes), learner.actor, seeds_for("absolute metric"), args))
+        env, seeds = run.environments(10 * args.eval_episodes), run.seeds_for("absolute metric")
+        run.log_absolute(run.of_all_ranks(evaluate(env, learner.actor, seeds, args)))
         run.save_policy({"actor": best.weights, "returns": best.returns})
     screen.summarise(run)
-    return 130 if run.stop_signal else 0
+    return 130 if run.is_stopping else 0
 
 
 if __name__ == "__main__":

@@ -22,12 +22,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from torch_mars import envs
 from torch_mars.algos import mappo, mars, maspo
 from torch_mars.algos.mars import compute_gae, normalise, value_loss
 from torch_mars.envs import pool, rng
 from torch_mars.envs.core import BatchedEnv, State, TimeStep
-from torch_mars.nn import inductor, optimizers, speed
+from torch_mars.nn import inductor, optimizers, speed, world
 from torch_mars.nn.diagnostics import of_episodes, of_minibatch, over_minibatches, weights_of
 from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.nn.inputs import Inputs, Running, Unchanged
@@ -165,10 +164,11 @@ class Rollout(mars.Rollout):
 
     def __init__(self, args: Args, env: BatchedEnv, actor: Actor):
         super().__init__(args, env, actor)
-        P, B, N, C = args.num_seeds, args.num_envs, env.num_agents, args.rollout_length // args.sequence_length
+        P, T, B, N = self.log_prob.shape
+        C = T // args.sequence_length
         self.actor_memory = actor.initial_memory(P, C + 1, B, N)
         self.critic_memory = actor.initial_memory(P, C + 1, B, *([N] if args.independent else []))
-        self.is_start = torch.zeros(P, args.rollout_length + 1, B, dtype=torch.bool, device=env.device)
+        self.is_start = torch.zeros(P, T + 1, B, dtype=torch.bool, device=env.device)
 
     def state_dict(self) -> dict:
         """What is remembered between two rollouts."""
@@ -187,7 +187,7 @@ def act(obs: Tensor, mask: Tensor | None, noise: Tensor, memory: Tensor, actor: 
 
 def collect(rollout: Rollout, env: BatchedEnv, learner: Learner) -> None:
     """Fill the rollout with T steps of the environments from where they are."""
-    noise, learner.key = learner.actor.noise(learner.key, *rollout.log_prob.shape[1:])
+    noise, learner.key = learner.actor.noise(learner.key, *rollout.log_prob.shape[1:], axis=1)
     speed.in_shares(partial(collect_share, learner), env, noise, rollout)
 
 
@@ -324,7 +324,7 @@ def update(
     loss = partial(inductor.compiled(losses, args, "losses and gradients"), whole=whole, learner=learner, args=args)
     parameters, noise, logged = [*learner.actor.parameters(), *learner.critic.parameters()], None, []
     for _ in range(args.epochs):
-        order, learner.key = rng.permutation(learner.key, T // L * B)
+        order, learner.key = world.drawn(rng.permutation, learner.key, T // L * B)  # every rank has its own order
         for sequences in order.chunk(args.minibatches, 1):
             is_active = None if rollout.is_active is None else take(rollout.is_active, sequences, L).flatten(1, 2)
             weight = None if is_active is None else weights_of(is_active)
@@ -390,29 +390,23 @@ def evaluate(env: BatchedEnv, actor: Actor, seeds: list[int], args: Args) -> dic
 def main(argv: list[str] | None = None) -> int:
     algorithm = f"{settings.chosen('method', ARGS, ALGORITHM, argv)}_rnn"
     args = settings.parse(ALGORITHMS[algorithm], ratio_range, algorithm, argv)
-    with record.Run(args, algorithm, args.rollout_length * args.num_envs) as run:
+    steps = args.rollout_length * args.num_envs
+    with world.World(args, algorithm) as ranks, record.Run(args, algorithm, steps, ranks) as run:
         return train(args, run)
 
 
 def train(args: Args, run: record.Run) -> int:
     """A run from its beginning, or from where it was saved, to its end; the exit code."""
-
-    def seeds_for(*purpose: str | int) -> list[int]:
-        return [rng.derive(seed, *purpose) for seed in run.seeds]
-
-    def make(num_envs: int) -> BatchedEnv:
-        seeds = seeds_for("environment")
-        return envs.make(args.env, args.num_seeds * num_envs, args.device, seeds, **args.env_options)
-
     speed.prepare(args.device, args.matmul_precision)
-    env, eval_env = make(args.num_envs), make(args.eval_episodes)
+    env, eval_env = run.environments(args.num_envs), run.environments(args.eval_episodes)
     inductor.compile_steps(env, args)
     learner = Learner(args, env, run.seeds)
     run.start_from(actor=learner.actor, critic=learner.critic)
     best = record.BestWeights(learner.actor)
     env.reset()
     rollout = Rollout(args, env, learner.actor)
-    run.restore(learner=learner, env=env, best=best, memory=rollout)
+    parts = {"learner": learner, "env": run.whole(env), "best": best, "memory": run.whole(rollout, axis=1)}
+    run.restore(**parts)
     screen.announce(run, env, ratio_range(args), {"actor": learner.actor, "critic": learner.critic})
     good = record.GoodWeights(learner.actor, learner.critic)
 
@@ -426,20 +420,21 @@ def train(args: Args, run: record.Run) -> int:
         run.log_update(number, numbers)
         good.keep(run.is_good)
         if run.should_evaluate(number):
-            episodes = evaluate(eval_env, learner.actor, seeds_for("evaluation", number), args)
+            seeds = run.seeds_for("evaluation", number)
+            episodes = run.of_all_ranks(evaluate(eval_env, learner.actor, seeds, args))
             best.consider(learner.actor, episodes["episode_return"])
             run.log_evaluation(number, episodes)
         run.keep(number, learner.actor, evaluate)
         if run.should_save(number):
-            parts = {"learner": learner, "env": env, "best": best, "memory": rollout}
             run.save(number, {name: part.state_dict() for name, part in parts.items()})
 
-    if not run.stop_signal:  # the absolute metric: each seed's best policy, measured again over more episodes
+    if not run.is_stopping:  # the absolute metric: each seed's best policy, measured again over more episodes
         learner.actor.load_state_dict(best.weights)
-        run.log_absolute(evaluate(make(10 * args.eval_episodes), learner.actor, seeds_for("absolute metric"), args))
+        env, seeds = run.environments(10 * args.eval_episodes), run.seeds_for("absolute metric")
+        run.log_absolute(run.of_all_ranks(evaluate(env, learner.actor, seeds, args)))
         run.save_policy({"actor": best.weights, "returns": best.returns})
     screen.summarise(run)
-    return 130 if run.stop_signal else 0
+    return 130 if run.is_stopping else 0
 
 
 if __name__ == "__main__":

@@ -126,6 +126,7 @@ class BatchedEnv(ABC):
         self.observation_size = self.observation_space.shape[0]
         self.state_size = self.state_space.shape[0]
         self._summed = [name for name, kind in self.metrics.items() if kind == "sum"]
+        self._number_in_all, self._rows = self.num_envs, None  # of a share: which of how many environments it has
         self._seed(seed)
         self.state: State | None = None
 
@@ -309,8 +310,9 @@ class BatchedEnv(ABC):
     # ---- some of the environments by themselves ----
 
     def share(self, rows: Tensor) -> "BatchedEnv":
-        """The environments `rows` [B'] from where they are, with a State of their own, until `join`."""
+        """The environments `rows` [B'] from where they are, with a State of their own, until `join` or for good."""
         share = copy.copy(self)
+        share._rows = rows if self._rows is None else self._rows[rows]
         share.num_envs, share._keys, share._action_keys = len(rows), self._keys[rows], self._action_keys[rows]
         share.state = tree_map(lambda field: field[rows], self.state)
         return share
@@ -365,7 +367,9 @@ class BatchedEnv(ABC):
 
     def _seed(self, seed: int | Sequence[int]) -> None:
         """The keys of the first episodes, and those of `sample_actions`, unrelated to them."""
-        self._keys = rng.keys(seed, self.num_envs, self.device)
+        self._keys = rng.keys(seed, self._number_in_all, self.device)
+        if self._rows is not None:
+            self._keys = self._keys[self._rows]
         self._action_keys = rng.mix(self._keys ^ rng.signed(rng.derive(0, "actions at random")))
 
     def _next(self, state: State, actions: Tensor) -> tuple[State, TimeStep]:

@@ -95,6 +95,11 @@ def keys(seed: int | Sequence[int], count: int, device: torch.device | str = "cp
     return mix(starts[:, None] + _multiples(count // len(seeds), device)).flatten()
 
 
+def skipped(key: Tensor, count: int | Tensor) -> Tensor:
+    """Keys moved past `count` numbers, as if they had been drawn."""
+    return key + count * _GOLDEN if isinstance(count, Tensor) else key + signed(count * GOLDEN)
+
+
 def bits(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`count` words of 64 random bits, int64 [..., count], behind keys [...]; and the keys moved past them."""
     behind, key = _behind(key, count)
@@ -103,7 +108,7 @@ def bits(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _behind(key: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """What `mix` makes `count` numbers of, int64 [..., count]; and the keys moved past them."""
-    return key.unsqueeze(-1) + kept(_multiples, count, device=key.device), key + signed(int(count) * GOLDEN)
+    return key.unsqueeze(-1) + kept(_multiples, count, device=key.device), skipped(key, int(count))
 
 
 def _multiples(count: int, device: torch.device | str) -> Tensor:
@@ -181,7 +186,7 @@ def distinct(key: Tensor, count: int, high: int) -> tuple[Tensor, Tensor]:
 
 def in_pieces(draw: Callable[[Tensor, int], tuple[Tensor, Tensor]], key: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`draw(key, count)` piece by piece: the same numbers, and little memory for the wide integers before them."""
-    size, pieces = max(1, PIECE // len(key)), []
+    size, pieces = max(1, PIECE // key.numel()), []
     for first in range(0, count, size):
         piece, key = draw(key, min(size, count - first))
         pieces.append(piece)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.core import may_look
+from torch_mars.nn import world
 
 QUANTILES = {"ratio_q001": 0.001, "ratio_q01": 0.01, "ratio_q50": 0.5, "ratio_q99": 0.99, "ratio_q999": 0.999}
 
@@ -49,9 +50,9 @@ def ratio_diagnostics(
 
 
 def weights_of(is_counted: Tensor) -> Tensor:
-    """Of samples [P, rows, N]: weights with which the mean over all is the mean over those that count."""
+    """Of samples [P, rows, N]: weights with which the mean over all, of all ranks, is that over those that count."""
     weight = is_counted.float()
-    return weight / weight.mean((1, 2), keepdim=True).clamp(min=1e-8)
+    return weight / world.mean_(weight.mean((1, 2), keepdim=True)).clamp(min=1e-8)
 
 
 def _in_order(values: Tensor, ranks: list[int]) -> Tensor:
@@ -62,10 +63,11 @@ def _in_order(values: Tensor, ranks: list[int]) -> Tensor:
 
 
 def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One number per seed [P] from those of all minibatches [epochs * minibatches, P].
+    """One number per seed [P] from those of all minibatches [epochs * minibatches, P], and of all ranks.
 
     Of a quantile of the ratio the geometric mean over minibatches.
     """
+    seen = _over_ranks(seen)
     largest, smallest = seen.pop("log_ratio_max"), seen.pop("log_ratio_min")
     is_skipped = ~(seen["actor_grad_norm"].isfinite() & seen["critic_grad_norm"].isfinite())
     return {
@@ -78,6 +80,16 @@ def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
         "first_max_abs_log_ratio": torch.maximum(largest[0], -smallest[0]),  # before any step: rounding only
         "skipped_steps": is_skipped.sum(0),
     }
+
+
+def _over_ranks(seen: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of extremes the most extreme; of all else, norms of gradients that are alike among it, the mean."""
+    if world.is_alone():
+        return seen
+    table = torch.stack([values.float() for values in seen.values()])
+    of_ranks = world.stacked(table)  # [ranks, names, minibatches, P]
+    extremes = {"log_ratio_max": torch.amax, "log_ratio_min": torch.amin}
+    return {name: extremes.get(name, torch.mean)(of_ranks[:, i], 0) for i, name in enumerate(seen)}
 
 
 def of_minibatch(
@@ -95,12 +107,12 @@ def of_minibatch(
 
 
 def of_episodes(is_done: Tensor, info: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Mean over the episodes that ended in a rollout, for each seed [P]; nan where none did.
+    """Mean over the episodes that ended in a rollout, of all ranks, for each seed [P]; nan where none did.
 
     Args:
         is_done: bool [P, T, B], an episode ended in this step.
         info: [P, T, B] by name, of which count what stands where an episode ended.
     """
-    count = is_done.sum((1, 2))
-    sums = {name: torch.where(is_done, values, 0).sum((1, 2)) for name, values in info.items()}
+    count = world.sum_(is_done.sum((1, 2)))
+    sums = {name: world.sum_(torch.where(is_done, values, 0).sum((1, 2))) for name, values in info.items()}
     return {"episodes": count, **{name: total / count for name, total in sums.items()}}

@@ -3,6 +3,8 @@
 Both take their random numbers from outside (`torch_mars.envs.rng`), so that a draw can be repeated.
 """
 
+from functools import partial
+
 import gymnasium
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch_mars.envs import rng
 from torch_mars.envs.constants import scalar
 from torch_mars.envs.core import may_look
+from torch_mars.nn import world
 
 
 class Categorical:
@@ -156,12 +159,13 @@ class Policy(nn.Module):
         P, d = output.shape[0], output.shape[-1]
         return TanhNormal(output, self.log_std.view(P, *[1] * (output.dim() - 3), -1, d))
 
-    def noise(self, key: Tensor, *shape: int) -> tuple[Tensor, Tensor]:
-        """Random numbers [P, *shape] as `sample` and `entropy` want them, from keys [P]; and the keys moved on."""
-        shape = (*shape, *self.action_shape)
-        draw = rng.uniform if self.is_discrete else rng.normal
-        noise, key = rng.in_pieces(draw, key, torch.Size(shape).numel())
-        return noise.view(len(key), *shape), key
+    def noise(self, key: Tensor, *shape: int, axis: int = 0) -> tuple[Tensor, Tensor]:
+        """Random numbers [P, *shape] as `sample` and `entropy` want them, from keys [P]; and the keys moved on.
+
+        Of several ranks each has a block along `axis` of what all draw.
+        """
+        draw = partial(rng.in_pieces, rng.uniform if self.is_discrete else rng.normal)
+        return world.drawn(draw, key, *shape, *self.action_shape, axis=axis)
 
     def to_env(self, action: Tensor) -> Tensor:
         """[P, B, N, ...] -> [P * B, N, ...], in the bounds of the environment."""

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_mars.nn import world
+
 LIMIT = 10.0  # of a normalised input: what was nearly constant so far must not blow up when it moves
 
 
@@ -24,10 +26,13 @@ class Running(nn.Module):
 
     @torch.no_grad()
     def learn(self, x: Tensor) -> None:
-        """Take in x [P, ..., size], or [P, ...] where size is 1."""
+        """Take in x [P, ..., size], or [P, ...] where size is 1, of this rank and all others."""
         x = x[..., None] if self.mean.shape[1] == 1 else x
         variance, mean = torch.var_mean(x, list(range(1, x.dim() - 1)), correction=0)
-        count = x[0].numel() // x.shape[-1]
+        count = x[0].numel() // x.shape[-1] * world.size()
+        if not world.is_alone():
+            of_all = world.mean_(mean.clone())
+            variance, mean = world.mean_(variance + (mean - of_all).square()), of_all
         total = self.count + count
         new, off = (count / total).to(mean.dtype), mean - self.mean
         variance = torch.lerp(self.variance, variance, new) + off.square() * new * (1 - new)

@@ -9,6 +9,7 @@ from torch.optim.adam import adam
 
 from torch_mars.envs.constants import scalar
 from torch_mars.envs.core import may_look
+from torch_mars.nn import world
 
 BETAS = (0.9, 0.999)
 
@@ -35,8 +36,11 @@ class Adam:
 
     @torch.no_grad()
     def apply_gradients(self, max_norm: float) -> Tensor:
-        """Clip each seed's gradient to `max_norm` and step; the norms [P]. Where one is not finite, no weight moves."""
-        gradient = self._vector([p.grad for p in self.parameters])
+        """Clip each seed's gradient, the mean over all ranks, to `max_norm` and step; the norms [P].
+
+        Where one is not finite, no weight moves.
+        """
+        gradient = world.mean_(self._vector([p.grad for p in self.parameters]))
         norm = torch.linalg.vector_norm(gradient, dim=1)
         is_finite = (norm < torch.inf)[:, None]
         clipped = gradient * (max_norm / norm).clamp(max=1.0)[:, None]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from torch_mars.envs import pool
 from torch_mars.envs.core import BatchedEnv, tree_map
+from torch_mars.nn import world
 from torch_mars.run import screen
 from torch_mars.run.cli import RunError
 from torch_mars.run.memory import PORTION
@@ -216,7 +217,9 @@ class CudaGraph:
         self.carry = tree_map(torch.clone, carry)
         self.graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(self.graph, stream=self.stream):
+            # where there are ranks, a thread of theirs looks at the device now and then
+            mode = "global" if world.is_alone() else "thread_local"
+            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode=mode):
                 after, self.result = self.function(self.carry)
                 tree_map(_copy_to, self.carry, after)
         except torch.OutOfMemoryError:

@@ -12,8 +12,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -35,6 +36,8 @@ QUICK = 20
 SMOKE = {"num_envs": 4, "rollout_length": 32, "hidden_size": 16, "eval_episodes": 2, "total_steps": 1024}
 
 LOCK_PATIENCE = 60.0  # seconds: as long as a training may take to save itself after its command was killed
+# what tells a process which rank it is: a training that is started by one of them is a run of its own
+OF_A_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
@@ -106,12 +109,13 @@ class Process:
         environment: variables besides those of this process.
     """
 
-    def __init__(self, command: Sequence[Any], log: Path, environment: dict[str, str] | None = None):
+    def __init__(self, command: Sequence[Any], log: Path, environment: Mapping[str, str] = MappingProxyType({})):
         self.log = log
+        inherited = {name: value for name, value in os.environ.items() if name not in OF_A_LAUNCHER}
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, *map(str, command)], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
+                env={**inherited, **environment},
                 start_new_session=True,  # Ctrl-C is for the command, which passes it on once
                 preexec_fn=_stop_with_parent if _LIBC else None,
             )  # fmt: skip
@@ -142,11 +146,15 @@ class Training(Process):
         arguments: its command line besides.
         log: file that gets what it prints.
         threads: of PyTorch on the CPU; None: as many as the user says, or all.
+        environment: variables of its process, besides those of this one.
     """
 
-    def __init__(self, method: Method, task: str, arguments: Sequence[Any], log: Path, threads: int | None = None):
+    def __init__(
+        self, method: Method, task: str, arguments: Sequence[Any], log: Path, threads: int | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ):  # fmt: skip
         own = ["--env", task] if ":" in task else []
-        environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        environment = {**environment, **({} if threads is None else {"OMP_NUM_THREADS": str(threads)})}
         super().__init__([*lesson_command(method.module), *arguments, *own], log, environment)
 
 

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,7 @@ from torch_mars import envs
 from torch_mars.envs.core import unfit
 from torch_mars.envs.options import allowed, shown
 from torch_mars.envs.workers import ForeignError
+from torch_mars.run import ranks
 
 _LESSONS = Path(__file__).resolve().parents[1] / "algos"
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -32,6 +34,7 @@ _WHOLE = re.compile(r"([-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]+)?(?:[eE][-+
 _NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 LARGEST_SEED = 2**63 - 1
 LONGEST_WORD, LONGEST_SENTENCE = 300, 4000  # characters
+PATIENCE_OF_RANKS = 3.0  # s
 LONGEST_PATH = 4096  # bytes
 LONGEST_NAME = 230  # bytes: a file's name may have 255, and while it is written it has more
 
@@ -55,6 +58,7 @@ class Parser(argparse.ArgumentParser):
     """argparse that answers a mistake with one sentence and exit code 2. What is given may not be empty."""
 
     def error(self, message: str) -> NoReturn:
+        _let_the_first_speak()
         self.exit(2, one_line(f"{self.prog}: {message}") + "\n")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
@@ -134,9 +138,16 @@ def guarded(main: Any, program: str) -> NoReturn:
 
 
 def _complain(program: str, sentence: Any, code: int) -> int:
+    _let_the_first_speak()
     with contextlib.suppress(OSError, ValueError):  # there may be nobody to complain to
         print(f"{program}: {sentence}", file=sys.stderr, flush=True)
     return code
+
+
+def _let_the_first_speak() -> None:
+    """On another rank than the first, wait: what is wrong on all, the first says, and its end ends the others."""
+    if not ranks.is_first():
+        time.sleep(PATIENCE_OF_RANKS)
 
 
 def _silence_lost_output() -> None:
@@ -194,6 +205,8 @@ def command_line(command: str, argv: Sequence[str] | None) -> str:
 
 def note(text: str) -> None:
     """Something the user should know that stops nothing."""
+    if not ranks.is_first():
+        return
     with contextlib.suppress(OSError, ValueError):  # there may be nobody to tell
         print(f"note: {one_line(text)}", file=sys.stderr, flush=True)
 

@@ -121,6 +121,10 @@ def _lock(descriptor: int) -> bool | None:
     return True
 
 
+class Held(RunError):
+    """Another process has the lock."""
+
+
 def hold(path: Path, what: str, patience: float = 0.0) -> "BaseFileLock":
     """A lock file, ours until it is released or this process ends, however that happens.
 
@@ -129,7 +133,8 @@ def hold(path: Path, what: str, patience: float = 0.0) -> "BaseFileLock":
         patience: seconds to wait for it.
 
     Raises:
-        RunError: another process keeps it, or there can be no lock.
+        Held: another process keeps it.
+        RunError: there can be no lock.
     """
     import filelock
 
@@ -144,7 +149,7 @@ def hold(path: Path, what: str, patience: float = 0.0) -> "BaseFileLock":
             return lock
         except filelock.Timeout:
             if time.monotonic() >= deadline:
-                raise RunError(f"another process is {what}; wait for it or stop it") from None
+                raise Held(f"another process is {what}; wait for it or stop it") from None
         except (OSError, NotImplementedError) as error:  # the second: older versions, where a system has no locks
             reason = getattr(error, "strerror", None) or error
             raise RunError(f"no lock can be had: {reason}: {path}") from None

@@ -49,10 +49,10 @@ def needed(args: Any) -> int:
     return rollout + minibatch + memories + weights + environments
 
 
-def check(args: Any) -> None:
-    """UsageError if the memory of the device cannot hold a training with these settings."""
+def check(args: Any, processes: int = 1) -> None:
+    """UsageError if the memory of the device cannot hold a training with these settings, or several on one machine."""
     free = available() if args.device.startswith("cpu") else available_on_gpu(args.device)
-    need = needed(args)
+    need = needed(args) * (processes if args.device.startswith("cpu") else 1)
     if free is not None and 0.6 * need > free:  # by then also of the most that the estimate is too high
         raise UsageError(f"this training needs about {need // _MB:,} MB, and {free // _MB:,} MB are free; {LESS}")
 

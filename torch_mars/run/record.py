@@ -29,6 +29,8 @@ import torch
 import yaml
 
 from torch_mars import envs
+from torch_mars.envs import rng
+from torch_mars.envs.core import BatchedEnv
 from torch_mars.run import keeping, memory, screen, trackers
 from torch_mars.run.cli import RunError, UsageError, duration, is_out_of_memory, short
 from torch_mars.run.files import (
@@ -48,6 +50,7 @@ from torch_mars.run.files import (
     write_whole,
 )
 from torch_mars.run.metrics import METRICS, Log, Past, encoded, parse
+from torch_mars.run.ranks import MARK, Ranks, Whole, launch, place
 from torch_mars.run.reading import read_bytes
 from torch_mars.run.settings import ROUNDED, RunArgs
 from torch_mars.run.tracker import About
@@ -68,8 +71,11 @@ class Run:
         args: resolved settings of the lesson, `args.resume` included.
         algorithm: the lesson's name, such as "mars".
         steps_per_update: environment steps (per seed) of one update.
+        ranks: the processes that train it, of which the first alone writes.
 
     Attributes:
+        own_args: `args` with this rank's share of the environments.
+        is_stopping: whether the user asked to stop, as all ranks know since the latest `should_save`.
         diverged: seed -> the update in which it ended, as its losses were no numbers any more.
         rounds_anew: settings by name in which a resumed run computes in another way than before, so that it is not
             exactly what it would have been; and what they were.
@@ -78,9 +84,21 @@ class Run:
         UsageError: another process trains this run, or it cannot be gone on with.
     """
 
-    def __init__(self, args: Any, algorithm: str, steps_per_update: int):
-        memory.check(args)
-        self.args, self.algorithm, self.steps_per_update = args, algorithm, steps_per_update
+    def __init__(self, args: Any, algorithm: str, steps_per_update: int, ranks: Ranks | None = None):
+        if ranks is None and (launched := place()) and launched.size > 1:
+            raise UsageError(
+                f"lesson {algorithm} knows nothing of ranks, see main in mars.py; start it without torchrun"
+            )
+        self.args, self.algorithm, self.steps_per_update, self.ranks = (
+            args,
+            algorithm,
+            steps_per_update,
+            ranks or Ranks(),
+        )
+        size = self.ranks.place.size
+        shares = {"num_envs": args.num_envs // size, "eval_episodes": args.eval_episodes // size}
+        self.own_args = dataclasses.replace(args, **shares) if size > 1 else args
+        memory.check(self.own_args, self.ranks.place.local_size)
         self.seeds = [args.seed + p for p in range(args.num_seeds)]
         self.first_update, self.seconds_before, self.checkpoint = 1, 0.0, None
         self.diverged: dict[int, int] = {}
@@ -95,20 +113,24 @@ class Run:
         self.stop_signal: int | None = None
         self.is_stopping = False
         self.handlers: dict[int, Any] = {}  # of signals, before this run
+        self.lock, self.made = None, []
         if args.resume:
             self.folder = run_folder(args.resume)
-            try:
-                self.lock = hold(self.folder / LOCK, f"training {self.folder}")
-            except RunError as error:
-                raise UsageError(f"--resume: {error}") from None
+            if self.ranks.is_first:
+                try:
+                    self.lock = hold(self.folder / LOCK, f"training {self.folder}")
+                except RunError as error:
+                    raise UsageError(f"--resume: {error}") from None
             try:
                 self._read(load_checkpoint(args.resume))
             except BaseException:
-                let_go(self.lock)
+                self._let_go()
                 raise
         else:
-            self.folder, self.made = _new_folder(args, algorithm)
-            self.lock = hold(self.folder / LOCK, f"training {self.folder}")
+            if self.ranks.is_first:
+                self.folder, self.made = _new_folder(args, algorithm)
+                self.lock = hold(self.folder / LOCK, f"training {self.folder}")
+            self.folder = self.ranks.collected(getattr(self, "folder", None))[0]
         self.last_update = max(args.total_steps // steps_per_update, self.first_update - 1)
         self.started = self.update_started = self.saved_at = time.monotonic()
         self.update_seconds: float | None = None  # of the latest update
@@ -122,6 +144,8 @@ class Run:
         self.checkpoint = checkpoint
         self.first_update, self.seconds_before = checkpoint["update"] + 1, checkpoint["seconds"]
         self.diverged = {seed: update for seed, update in checkpoint.get("diverged", {}).items() if seed in self.seeds}
+        if checkpoint.get("ranks", 1) != self.ranks.place.size:
+            self.rounds_anew["ranks"] = checkpoint.get("ranks", 1)
         before = read_yaml(self.folder / CONFIG)
         for field in dataclasses.fields(self.args):
             was = before.get(field.name, field.default)
@@ -165,6 +189,8 @@ class Run:
         self.close()
         if kind is None:
             return
+        if not self.ranks.is_first:
+            return
         if not self.args.resume and (self.is_refused or self.log is None or not self.log.mark["lines"]):
             _remove(self.folder, self.made)
         elif (self.folder / CHECKPOINT).exists():
@@ -173,7 +199,9 @@ class Run:
             raise RunError(memory.shortage(self.args)) from None
 
     def _begin(self) -> None:
-        """Open the files of the run."""
+        """Open the files of the run, on the rank that writes them."""
+        if not self.ranks.is_first:
+            return
         resumed_at = self.step(self.first_update) if self.args.resume else None
         try:
             if self.args.resume:
@@ -185,6 +213,8 @@ class Run:
                 self._tell_of_damage(aside, len(lost))
             else:
                 self.log, _ = Past(self.folder / METRICS, 0, None).begin([])
+            if name := launch():
+                write_whole(self.folder / MARK, name.encode())
             write_whole(self.folder / CONFIG, yaml.safe_dump(self._config(), sort_keys=False).encode())
         except (OSError, RunError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -248,6 +278,27 @@ class Run:
         """Training time so far, over all sessions of the run."""
         return self.seconds_before + time.monotonic() - self.started
 
+    # ---- what it is made of ----
+
+    def seeds_for(self, *purpose: str | int) -> list[int]:
+        """A seed for some purpose from each of the run's, unrelated to those for others."""
+        return [rng.derive(seed, *purpose) for seed in self.seeds]
+
+    def environments(self, count: int) -> BatchedEnv:
+        """`count` for each seed; of several ranks, those that are this one's."""
+        P, args = len(self.seeds), self.args
+        env = envs.make(args.env, P * count, args.device, self.seeds_for("environment"), **args.env_options)
+        return env if self.ranks.place.size == 1 else env.share(self.ranks.rows(P, count).to(env.device))
+
+    def whole(self, part: Any, axis: int = 0) -> Whole:
+        """What is saved of a part of which every rank has some environments, along an axis (see `Whole`)."""
+        return Whole(part, self.ranks, len(self.seeds), axis)
+
+    def of_all_ranks(self, episodes: dict[str, list[list[float]]]) -> dict[str, list[list[float]]]:
+        """The episodes of an evaluation that the ranks have shared out: for each metric, P lists."""
+        of_ranks = self.ranks.collected(episodes)
+        return {name: [sum(lists, []) for lists in zip(*(own[name] for own in of_ranks))] for name in episodes}
+
     # ---- the loop of updates ----
 
     def updates(self) -> Iterator[int]:
@@ -268,6 +319,7 @@ class Run:
                 self.progress.advance()
                 if self.is_stopping:
                     return
+            self.is_stopping, *_ = self.ranks.agreed(bool(self.stop_signal))
         finally:
             self.progress.close()
             self._unwatch_signals()
@@ -288,9 +340,10 @@ class Run:
 
     def should_save(self, update: int) -> bool:
         """Whether a checkpoint is due after this update."""
-        self.is_stopping = bool(self.stop_signal)  # a signal from now on gets one more update, and is saved then
         every = self.args.checkpoint_every
         is_due = time.monotonic() - self.saved_at >= BETWEEN_SAVES if every is None else update % every == 0
+        # a signal from now on gets one more update, and is saved then; the first rank's clock counts
+        self.is_stopping, is_due = self.ranks.agreed(bool(self.stop_signal), is_due and self.ranks.is_first)
         return self.is_stopping or update == self.last_update or is_due
 
     def should_evaluate(self, update: int) -> bool:
@@ -367,6 +420,8 @@ class Run:
             evaluate: the lesson's, which plays what is filmed.
         """
         self.keeps = True
+        if not self.ranks.is_first:
+            return
         if self._is_due(self.args.keep_every, update):
             self._save_actor(keeping.policy_file(self.folder, self.step(update)), dict(actor.state_dict()), update)
         if self._is_due(self.args.film_every, update):
@@ -392,13 +447,17 @@ class Run:
 
     def save(self, update: int, content: dict[str, Any]) -> None:
         """Replace the checkpoint by one of after this update."""
+        self.saved_at = time.monotonic()
+        if not self.ranks.is_first:
+            return
         try:
             mark = self.log.sync()
         except OSError as error:
             raise self._cannot_write(error) from None
         self.trackers.flush()
         head = {"algorithm": self.algorithm, "task": self.args.env, "update": update, "seconds": self.seconds}
-        save_checkpoint(self.folder / CHECKPOINT, {**head, "metrics": mark, "diverged": self.diverged, **content})
+        about = {"metrics": mark, "diverged": self.diverged, "ranks": self.ranks.place.size}
+        save_checkpoint(self.folder / CHECKPOINT, {**head, **about, **content})
         self.saved_at = time.monotonic()
 
     def say(self, sentence: str) -> None:
@@ -409,6 +468,8 @@ class Run:
         self._save(self.folder / POLICY, content)
 
     def _save(self, path: Path, content: dict[str, Any]) -> None:
+        if not self.ranks.is_first:
+            return
         settings = {k: v for k, v in dataclasses.asdict(self.args).items() if k not in ("resume", "config")}
         head = {"algorithm": self.algorithm, "task": self.args.env, "settings": settings}
         save_checkpoint(path, {**head, **content})
@@ -421,7 +482,11 @@ class Run:
                 self.log.close()
         if self.trackers is not None:
             self.trackers.close()
-        let_go(self.lock)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self.lock is not None:
+            let_go(self.lock)
 
     def _head(self, kind: str, seed: int, update: int) -> dict[str, Any]:
         seconds = round(self.seconds, 3)
@@ -438,10 +503,14 @@ class Run:
         return record
 
     def _show(self, kind: str, seed: int, values: dict[str, Any], step: int) -> None:
+        if not self.ranks.is_first:
+            return
         means = {name: statistics.fmean(value) if isinstance(value, list) else value for name, value in values.items()}
         self.trackers.add(seed, {f"{kind}/{name}": mean for name, mean in means.items()}, step)
 
     def _write(self, record: dict[str, Any]) -> None:
+        if not self.ranks.is_first:
+            return
         try:
             self.log.append(record)
         except OSError as error:
@@ -452,6 +521,8 @@ class Run:
 
     def _write_evaluations(self) -> None:
         """All evaluations in marl-eval's nesting: environment, task, algorithm, run_<seed>, step_<i>."""
+        if not self.ranks.is_first:
+            return
         runs = {}
         for seed in self.seeds:
             run = {}

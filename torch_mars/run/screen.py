@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from torch_mars import envs
 from torch_mars.envs import pool
-from torch_mars.run import memory
+from torch_mars.run import memory, ranks
 from torch_mars.run.cli import lesson_command, quoted
 from torch_mars.run.files import POLICY
 
@@ -40,6 +40,8 @@ class Stream:
         self.name, self.encoding = name, "utf-8"
 
     def write(self, text: str) -> None:
+        if not ranks.is_first():  # of several processes that train one run, one speaks
+            return
         stream = getattr(sys, self.name)
         try:
             stream.write(text)
@@ -62,7 +64,7 @@ class Stream:
 
     def isatty(self) -> bool:
         try:
-            return getattr(sys, self.name).isatty()
+            return ranks.is_first() and getattr(sys, self.name).isatty()
         except (OSError, ValueError, AttributeError):
             return False
 
@@ -163,7 +165,7 @@ def result(returns: list[float], wins: list[float]) -> str:
 
 def announce(run: Any, env: Any, ratio_range: tuple[float, float], networks: dict[str, torch.nn.Module]) -> None:
     """What is being trained, on what, how large, and where it is stored."""
-    args = run.args
+    args, size = run.args, run.ranks.place.size
     actions = getattr(env.action_space, "n", None)
     kind = f"{actions} actions" if actions else f"actions in {env.action_space.shape[0]} dimensions"
     seeds = f"seed {run.seeds[0]}" if len(run.seeds) == 1 else f"seeds {run.seeds[0]} to {run.seeds[-1]}"
@@ -176,24 +178,33 @@ def announce(run: Any, env: Any, ratio_range: tuple[float, float], networks: dic
         "training": f"{args.total_steps:,} steps per seed in {run.last_update} updates of "
         f"{args.num_envs} environments x {args.rollout_length} steps; {seeds}",
         "parameters": f"{counts} (per seed)",
-        "device": args.device + (f", {pool.num_threads()} threads" if args.device == "cpu" else ""),
-        "memory": f"about {memory.needed(args) // 2**20:,} MB, besides PyTorch",
+        "device": ", ".join([args.device, *_ranks_and_threads(run)]),
+        "memory": f"about {memory.needed(run.own_args) // 2**20:,} MB{' a rank' * (size > 1)}, besides PyTorch",
         "run": str(run.folder) + (f", resumed after update {run.first_update - 1}" if args.resume else ""),
     }
     if run.started_from:
         lines["starts from"] = run.started_from
     if run.rounds_anew:
-        changed = ", ".join(f"--{name.replace('_', '-')} was {value}" for name, value in run.rounds_anew.items())
-        lines["no longer exact"] = f"{changed}: numbers are rounded in another way from here"
+        flags = {name: name if name == "ranks" else "--" + name.replace("_", "-") for name in run.rounds_anew}
+        changed = ", ".join(f"{flags[name]} was {value}" for name, value in run.rounds_anew.items())
+        lines["no longer exact"] = f"{changed}: numbers are rounded in another way from here" + (
+            ", and minibatches made of other rows" * ("ranks" in run.rounds_anew)
+        )
     if args.resume and env.resume_note:
         lines["episodes"] = env.resume_note
     for name, text in lines.items():
         say(f"{name:>20}  {text}")
 
 
+def _ranks_and_threads(run: Any) -> list[str]:
+    size, threads = run.ranks.place.size, pool.num_threads()
+    parts = [f"{size} ranks with {run.own_args.num_envs} environments each"] if size > 1 else []
+    return parts + [f"{threads} thread{'s' * (threads > 1)}" + " each" * (size > 1)] * (run.args.device == "cpu")
+
+
 def summarise(run: Any) -> None:
     """Final and best evaluation and the next commands, or how to resume a run that was stopped."""
-    if run.stop_signal:
+    if run.is_stopping:
         say(f"\nStopped and saved. To go on:\n  {resume_command(run)}")
         return
     own = _own_task(run)
@@ -227,8 +238,10 @@ def summarise(run: Any) -> None:
 
 def resume_command(run: Any, *more: Any) -> str:
     """What to type to go on with a run."""
-    lesson = lesson_command(inspect.getmodule(type(run.args)))
-    return quoted(["python", *lesson, "--resume", run.folder, *_own_task(run), *more])
+    lesson, place = lesson_command(inspect.getmodule(type(run.args))), run.ranks.place
+    nodes = ["--nnodes", place.size // place.local_size] if place.size > place.local_size else []
+    program = ["python"] if place.size == 1 else ["torchrun", *nodes, "--nproc-per-node", place.local_size]
+    return quoted([*program, *lesson, "--resume", run.folder, *_own_task(run), *more])
 
 
 def _own_task(run: Any) -> list[str]:

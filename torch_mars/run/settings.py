@@ -32,7 +32,7 @@ import numpy as np
 
 from torch_mars import envs
 from torch_mars.envs.options import allowed, make_options
-from torch_mars.run import trackers
+from torch_mars.run import ranks, trackers
 from torch_mars.run.cli import (
     LARGEST_SEED,
     LONGEST_PATH,
@@ -214,6 +214,7 @@ def parse(args_type: type, check_method: Callable[[Any], Any], algorithm: str, a
     parser = make_parser(args_type, algorithm)
     try:
         given = _given(parser, args_type, argv)
+        given = _restarted(args_type, algorithm, given)
         if given.get("resume"):
             args = _resumed(args_type, saved_settings(given["resume"], algorithm), given)
             check(args)
@@ -453,6 +454,17 @@ CHANGEABLE = (
     *("device", "cuda_graphs", "matmul_precision", "compile"),
 )
 ROUNDED = ("device", "matmul_precision", "compile")  # after a change of one, numbers are rounded in another way
+
+
+def _restarted(args_type: type, algorithm: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What was given; where torchrun has started its processes again, with the run that the first ones began."""
+    if given.get("resume"):
+        return given
+    said = {**_said_in({"resume": None, "config": given.get("config")}), **given}
+    folder = ranks.restarted(said.get("run_dir", args_type.run_dir), said.get("env", args_type.env), algorithm)
+    if folder is None:
+        return given
+    return {name: value for name, value in given.items() if name in CHANGEABLE} | {"resume": str(folder)}
 
 
 def _resumed(args_type: type, saved: dict[str, Any], given: dict[str, Any]) -> Any:
