@@ -15,6 +15,7 @@ the trial's last checkpoint where they can see its files.
 import contextlib
 import csv
 import dataclasses
+import importlib.util
 import io
 import math
 import numbers
@@ -86,6 +87,7 @@ SMOKE_TRIALS, SMOKE_SEEDS = 3, 2
 ALIVE_SECONDS, DEAD_SECONDS = 60.0, 300.0  # between signs of life of a worker; without any it is given up
 POLL_SECONDS, LOOK_SECONDS = 0.1, 2.0  # between looks at processes, and at what a study has found
 CONNECT_SECONDS = 10  # to a database, unless its URL says otherwise
+POSTGRESQL_DRIVERS = ("psycopg2", "psycopg")  # the first is in the extra [cluster]
 OPENINGS = 5  # of a database whose tables another worker is making just now
 OF_THE_FIRST = ("--workers", "--device", "--devices", "--launcher", "--slurm")  # flags that its workers do not get
 
@@ -268,13 +270,17 @@ def _open_database(address: str) -> "BaseStorage":
     from sqlalchemy.exc import SQLAlchemyError
 
     url = make_url(address)
+    if url.drivername == "postgresql":  # SQLAlchemy's default is another one from version to version
+        found = [name for name in POSTGRESQL_DRIVERS if importlib.util.find_spec(name)]
+        url = url.set(drivername=f"postgresql+{(*found, POSTGRESQL_DRIVERS[0])[0]}")
     settings: dict[str, Any] = {}
     if url.get_backend_name() in ("postgresql", "mysql", "mariadb"):
         is_said = "connect_timeout" in url.query
         settings = {"pool_pre_ping": True, "connect_args": {} if is_said else {"connect_timeout": CONNECT_SECONDS}}
+    typed = url.render_as_string(hide_password=False)
     for opening in range(OPENINGS):
         try:
-            return optuna.storages.get_storage(optuna.storages.RDBStorage(address, engine_kwargs=settings))
+            return optuna.storages.get_storage(optuna.storages.RDBStorage(typed, engine_kwargs=settings))
         except SQLAlchemyError as error:
             words = str(error).lower()
             if opening == OPENINGS - 1 or not ("already exists" in words or "duplicate" in words):
@@ -282,7 +288,7 @@ def _open_database(address: str) -> "BaseStorage":
             time.sleep(1 + np.random.default_rng().uniform())  # another worker is making the same tables
         except ImportError as error:
             driver = getattr(error.__cause__, "name", None) or getattr(error, "name", None) or url.get_driver_name()
-            extra = "'torch_mars[cluster]'" if driver == "psycopg2" else driver
+            extra = "'torch_mars[cluster]'" if driver == POSTGRESQL_DRIVERS[0] else driver
             place = short(without_password(address))
             raise UsageError(f"--storage is {place!r}, which needs {driver}: pip install {extra}") from None
     raise AssertionError
