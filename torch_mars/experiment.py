@@ -480,29 +480,28 @@ def launch(grid: list[Cell], args: Any, argv: Sequence[str] | None) -> tuple[lis
     command = ["-m", "torch_mars.experiment", *launchers.without_flags(argv, OF_LAUNCHING), "--no-plot", "--as-worker"]
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     logs = [folder / f"{stem}-{number}.log" for number in range(count)]
-    jobs = launchers.submit(executor, [launchers.Work(launchers.python, command, log) for log in logs])
-    ids = ", ".join(job.job_id for job in jobs)
-    say(f"jobs of {args.launcher}: {ids}; what they say: {folder / stem}-*.log")
+    submitted = launchers.submit(executor, [launchers.Work(launchers.python, command, log) for log in logs])
+    jobs, ids = [launchers.Running(job) for job in submitted], [job.job_id for job in submitted]
+    say(f"jobs of {args.launcher}: {', '.join(ids)}; what they say: {folder / stem}-*.log")
     next_look = 0.0
     with contextlib.closing(progress.bar):
         try:
-            while not all(launchers.is_done(job) for job in jobs):
+            while running := sum(job.poll() is None for job in jobs):
                 time.sleep(POLL_SECONDS)
                 if time.monotonic() >= next_look:
                     begun_at, left = time.monotonic(), work.look()
-                    running = sum(not launchers.is_done(job) for job in jobs)
                     progress.show(progress.total - left, f"{running} jobs are not done")
                     next_look = later(begun_at)
         except KeyboardInterrupt:
             if args.launcher == "local":
                 progress.say("stopping: trainings are being saved")
-                launchers.stop(jobs)
-                while not all(launchers.is_done(job) for job in jobs):
+                launchers.stop(submitted)
+                while any(job.poll() is None for job in jobs):
                     time.sleep(POLL_SECONDS)
             else:
-                progress.say(f"The jobs go on. To end them, each saved: scancel {' '.join(job.job_id for job in jobs)}")
+                progress.say(f"The jobs go on. To end them, each saved: scancel {' '.join(ids)}")
             return [], True
-    return [f"job {job.job_id}: {reason}" for job in jobs if (reason := launchers.failure(job))], False
+    return [f"job {number}: {job.last_words()}" for number, job in zip(ids, jobs) if job.poll()], False
 
 
 def start(job: Job, logs: Path, place: Device, threads: int | None) -> Training:

@@ -7,20 +7,24 @@ A trial trains a few fixed seeds one after another. A seed's score is its mean r
 evaluations; after each seed the median pruner sees the mean so far and may end the trial; the mean over all seeds is
 what is maximised. A seed that crashes or diverges scores minus infinity and ends its trial.
 
-Any number of workers, on one machine or many, may share a study: start the same command again. A worker that dies
-leaves its trial to the others, who go on from the trial's last checkpoint where they can see its files.
+Any number of workers, on one machine or many, may share a study: `--workers`, `--devices` and `--launcher slurm` start
+several, and the same command again is a further one. A worker that dies leaves its trial to the others, who go on from
+the trial's last checkpoint where they can see its files.
 """
 
+import contextlib
 import csv
 import dataclasses
+import importlib.util
 import io
 import math
 import numbers
 import os
+import re
 import statistics
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +32,14 @@ import numpy as np
 
 from torch_mars import envs
 from torch_mars.envs.options import allowed
-from torch_mars.protocol import figures, gather, intervals, methods, saved
+from torch_mars.protocol import devices, figures, gather, intervals, launchers, methods, saved
+from torch_mars.protocol.devices import Device
 from torch_mars.protocol.methods import Method
 from torch_mars.protocol.saved import SavedRun
 from torch_mars.protocol.trainings import (
     BUDGETS,
     TUNING_STEPS,
+    Process,
     StopSignals,
     Training,
     add_preset,
@@ -43,6 +49,7 @@ from torch_mars.protocol.trainings import (
     resolve,
     settings_file,
     startable,
+    threads_each,
     write_settings,
 )
 from torch_mars.run.cli import (
@@ -50,7 +57,6 @@ from torch_mars.run.cli import (
     RunError,
     UsageError,
     add_list_tasks,
-    check_device,
     check_folder,
     check_name,
     command_line,
@@ -59,7 +65,6 @@ from torch_mars.run.cli import (
     make_folder,
     path_argument,
     quoted,
-    resolve_device,
     short,
     shown,
     whole_number,
@@ -80,7 +85,11 @@ SEEDS = 5
 SPACES = ("matched", "paper")
 SMOKE_TRIALS, SMOKE_SEEDS = 3, 2
 ALIVE_SECONDS, DEAD_SECONDS = 60.0, 300.0  # between signs of life of a worker; without any it is given up
-POLL_SECONDS = 0.1
+POLL_SECONDS, LOOK_SECONDS = 0.1, 2.0  # between looks at processes, and at what a study has found
+CONNECT_SECONDS = 10  # to a database, unless its URL says otherwise
+POSTGRESQL_DRIVERS = ("psycopg2", "psycopg")  # the first is in the extra [cluster]
+OPENINGS = 5  # of a database whose tables another worker is making just now
+OF_THE_FIRST = ("--workers", "--device", "--devices", "--launcher", "--slurm")  # flags that its workers do not get
 
 
 class Stopped(Exception):
@@ -165,7 +174,7 @@ class Plan:
         own = self.method.untuned(self.preset)
         self.fixed = {"env": self.task, "name": self.method.name, "preset": self.preset, **own, **budget, **given}
         self.kept = {name: value for name, value in self.fixed.items() if name != "total_steps" or name in given}
-        self.device = args.device
+        self.device = args.device or "auto"
         self.check()
         untuned = resolve(self.method, {**self.fixed, "device": self.device})
         self.defaults: dict[str, float] | None = defaults_in(self.space, untuned)  # of trial 0
@@ -196,6 +205,11 @@ class Plan:
         return given
 
     @property
+    def place(self) -> str:
+        """Where the study lies, for the screen."""
+        return without_password(self.storage)
+
+    @property
     def terms(self) -> dict[str, Any]:
         """What all workers of a study must agree on; lists, as storages turn tuples into them."""
         return {"seeds": self.seeds, "space": {k: list(v) for k, v in self.space.items()}, "fixed": self.fixed}
@@ -212,6 +226,12 @@ class Plan:
 # ---- the study ----
 
 
+def without_password(text: str) -> str:
+    """A text in which the password of every database's URL is ***."""
+    text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"([?&]password=)[^&\s'\"]+", r"\1***", text)
+
+
 def open_storage(address: str, flag: str = "--storage") -> "BaseStorage":
     """A file of Optuna's journal, which processes and machines may share, or any of Optuna's storage URLs.
 
@@ -224,7 +244,7 @@ def open_storage(address: str, flag: str = "--storage") -> "BaseStorage":
     optuna = need_optuna()
     try:
         if "://" in address:
-            return optuna.storages.get_storage(address)
+            return _open_database(address)
         check_folder(Path(address).parent, flag)
         check_name(Path(address), flag)
         if os.path.exists(address) and not os.path.isfile(address):
@@ -235,8 +255,73 @@ def open_storage(address: str, flag: str = "--storage") -> "BaseStorage":
     except UsageError:
         raise
     except Exception as error:  # each kind of storage has exceptions of its own
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"--storage is {short(address)!r}: cannot be opened as Optuna storage ({reason})") from None
+        place = short(without_password(address))
+        raise UsageError(f"--storage is {place!r}: cannot be opened as Optuna storage ({_reason(error)})") from None
+
+
+def _open_database(address: str) -> "BaseStorage":
+    """A database that answers within seconds or not at all, and is asked whether it is still there before it is used.
+
+    Raises:
+        UsageError: its driver is not installed. Whatever the driver raises.
+    """
+    optuna = need_optuna()
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    url = make_url(address)
+    if url.drivername == "postgresql":  # SQLAlchemy's default is another one from version to version
+        found = [name for name in POSTGRESQL_DRIVERS if importlib.util.find_spec(name)]
+        url = url.set(drivername=f"postgresql+{(*found, POSTGRESQL_DRIVERS[0])[0]}")
+    settings: dict[str, Any] = {}
+    if url.get_backend_name() in ("postgresql", "mysql", "mariadb"):
+        is_said = "connect_timeout" in url.query
+        settings = {"pool_pre_ping": True, "connect_args": {} if is_said else {"connect_timeout": CONNECT_SECONDS}}
+    typed = url.render_as_string(hide_password=False)
+    for opening in range(OPENINGS):
+        try:
+            return optuna.storages.get_storage(optuna.storages.RDBStorage(typed, engine_kwargs=settings))
+        except SQLAlchemyError as error:
+            words = str(error).lower()
+            if opening == OPENINGS - 1 or not ("already exists" in words or "duplicate" in words):
+                raise
+            time.sleep(1 + np.random.default_rng().uniform())  # another worker is making the same tables
+        except ImportError as error:
+            driver = getattr(error.__cause__, "name", None) or getattr(error, "name", None) or url.get_driver_name()
+            extra = "'torch_mars[cluster]'" if driver == POSTGRESQL_DRIVERS[0] else driver
+            place = short(without_password(address))
+            raise UsageError(f"--storage is {place!r}, which needs {driver}: pip install {extra}") from None
+    raise AssertionError
+
+
+def _reason(error: BaseException) -> str:
+    """What a storage complains of, on one line, without passwords and addresses of manuals."""
+    for cause in (error, error.__cause__, error.__context__):
+        told = getattr(cause, "orig", None)  # what the driver says, inside what SQLAlchemy makes of it
+        if told is not None:
+            error = told
+            break
+    return without_password(" ".join(str(error).split()))[:200]
+
+
+def storage_errors() -> tuple[type[Exception], ...]:
+    """What a storage raises that was there and is gone."""
+    optuna = need_optuna()
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return SQLAlchemyError, optuna.exceptions.StorageInternalError
+
+
+@contextlib.contextmanager
+def needing_storage(plan: Plan) -> Iterator[None]:
+    """RunError if the study's storage goes away within the block."""
+    try:
+        yield
+    except storage_errors() as error:
+        raise RunError(
+            f"the study's storage {plan.place} does not answer ({_reason(error)}); what was trained is saved, and the "
+            "same command goes on"
+        ) from None
 
 
 def _cut_torn_line(journal: Path) -> None:
@@ -278,7 +363,7 @@ def open_study(plan: Plan) -> "Study":
     elif terms != plan.terms:
         name = next(name for name in plan.terms if terms.get(name) != plan.terms[name])
         raise UsageError(
-            f"the study {plan.name!r} in {plan.storage} was begun with other {name} ({terms.get(name)}, now "
+            f"the study {plan.name!r} in {plan.place} was begun with other {name} ({terms.get(name)}, now "
             f"{plan.terms[name]}); use the same, or another --out or --storage"
         )
     return study
@@ -310,11 +395,18 @@ def give_back_abandoned(study: "Study") -> None:
 
     for trial in kept_trials(study):
         if trial.state == TrialState.RUNNING and _is_abandoned(trial):
-            try:
-                study.tell(trial.number, state=TrialState.FAIL)
-            except (RuntimeError, ValueError):  # another worker was faster
-                continue
-            study.enqueue_trial(trial.params, user_attrs={"folder": trial.user_attrs.get("folder", trial.number)})
+            give_back(study, trial)
+
+
+def give_back(study: "Study", trial: "FrozenTrial | Trial") -> None:
+    """Let a trial be run again, under another number, from where it was cut."""
+    from optuna.trial import TrialState
+
+    try:
+        study.tell(trial.number, state=TrialState.FAIL)
+    except (RuntimeError, ValueError):  # another worker was faster
+        return
+    study.enqueue_trial(trial.params, user_attrs={"folder": trial.user_attrs.get("folder", trial.number)})
 
 
 def _is_abandoned(trial: "FrozenTrial") -> bool:
@@ -377,7 +469,7 @@ def run_trial(study: "Study", trial: "Trial", parameters: dict[str, Any], plan: 
     """Train the trial's seeds until all are done or it is pruned; what became of it, for the user.
 
     Raises:
-        Stopped: the user stopped it; it stays open, to be gone on with.
+        Stopped: the user stopped it; it is not over, and can be gone on with.
         UsageError: the settings cannot be trained with, whatever the parameters.
     """
     from optuna.trial import TrialState
@@ -428,7 +520,8 @@ def train_seed(
         told = 0.0
         while training.poll() is None:
             if time.monotonic() - told > ALIVE_SECONDS:
-                trial.set_user_attr("alive", time.time())
+                with contextlib.suppress(*storage_errors()):  # it may be back when the training has ended
+                    trial.set_user_attr("alive", time.time())
                 told = time.monotonic()
             time.sleep(POLL_SECONDS)
         signals.trainings.remove(training)
@@ -452,6 +545,135 @@ def run_of_seed(folder: Path, seed: int) -> SavedRun | None:
     """The run of a seed in a trial's folder that got furthest."""
     found = saved.runs_among(folder.glob("*/*/*/config.yaml"))
     return max((r for r in found if seed in r.seeds), key=lambda r: r.last_update()["update"], default=None)
+
+
+# ---- workers ----
+
+
+def work(study: "Study", plan: Plan) -> bool:
+    """Run trials in this process, one after another, until there are enough; whether the user stopped it."""
+    from optuna.trial import TrialState
+
+    with StopSignals() as signals:
+        while not signals.is_stopping and (asked := next_trial(study, plan)):
+            trial, parameters = asked
+            try:
+                outcome = run_trial(study, trial, parameters, plan, signals)
+            except Stopped:
+                with contextlib.suppress(*storage_errors()):  # then others find out that this worker is gone
+                    give_back(study, trial)
+                break
+            except UsageError:
+                study.tell(trial, state=TrialState.FAIL)
+                raise
+            write_results(study, plan)
+            best = best_trial(study)
+            say(f"trial {trial.number}: {outcome}" + (f"; best {best.value:.3f}" if best else ""))
+    return signals.is_stopping
+
+
+def places_of(args: Any) -> list[Device]:
+    """The devices of this machine that workers get; with a launcher, where their settings are looked through.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if args.launcher is None or args.show:
+        return devices.chosen(args)
+    if args.devices is not None:
+        raise UsageError(
+            f"--devices is {shown(args.devices)}, GPUs of this machine; a job of --launcher gets its own: "
+            "--slurm gpus_per_node=1"
+        )
+    return [Device("cpu", "cpu")]
+
+
+def start_workers(plan: Plan, args: Any, argv: Sequence[str] | None, places: list[Device]) -> list[Process]:
+    """`--workers` processes of this command on every device."""
+    threads = threads_each(len(places) * args.workers)
+    shared = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    logs, workers = _logs(plan), []
+    for place in places:
+        for _ in range(args.workers):
+            log = logs / f"{_own_name()}-{len(workers)}.log"
+            workers.append(Process(_worker(argv, place.device), log, {**shared, **place.environment}))
+    say(f"{'workers':>16}  {args.workers} on {', '.join(place.name for place in places)}; they write to {logs}")
+    return workers
+
+
+def start_jobs(plan: Plan, args: Any, argv: Sequence[str] | None, device: str) -> list[Any]:
+    """`--workers` jobs, each with this command as its work. UsageError if the cluster takes no such job."""
+    logs = _logs(plan)
+    made = launchers.executor(args, logs / "jobs", f"tune-{plan.stem}")
+    pieces = [
+        launchers.Work(launchers.python, _worker(argv, device), logs.absolute() / f"{_own_name()}-{number}.log")
+        for number in range(args.workers)
+    ]
+    jobs = launchers.submit(made, pieces)
+    say(f"{'jobs':>16}  {len(jobs)}; they write to {logs}")
+    return jobs
+
+
+def _worker(argv: Sequence[str] | None, device: str) -> list[str]:
+    return ["-m", "torch_mars.tune", *launchers.without_flags(argv, OF_THE_FIRST), "--device", device]
+
+
+def _logs(plan: Plan) -> Path:
+    return make_folder(plan.folder / "logs", "--out")
+
+
+def _own_name() -> str:
+    """Of this process's workers: others of the study may write to the same folder."""
+    return f"worker-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}"
+
+
+def follow(study: "Study", plan: Plan, workers: "Sequence[Process | launchers.Running]") -> bool:
+    """Wait for workers and say what they find; whether the user stopped them.
+
+    Raises:
+        UsageError: a worker could not begin, whose reason is that of all.
+        RunError: they are gone, and trials are left.
+    """
+    told = {trial.number for trial in finished_trials(study)}
+    lost: list[str] = []
+    wrong: str | None = None
+    next_look = 0.0
+    with StopSignals() as signals:
+        signals.trainings = list(workers)
+        while signals.trainings:
+            time.sleep(POLL_SECONDS)
+            for worker in [worker for worker in signals.trainings if worker.poll() is not None]:
+                signals.trainings.remove(worker)
+                if worker.poll() == 0 or signals.is_stopping or wrong:
+                    continue
+                if worker.poll() == 2:
+                    wrong = worker.last_words().removeprefix("tune: ")
+                    for other in signals.trainings:
+                        other.stop()
+                else:
+                    lost.append(f"{worker.last_words()} (log: {worker.log})")
+                    say(f"a worker is gone: {lost[-1]}")
+            if time.monotonic() > next_look or not signals.trainings:
+                with contextlib.suppress(*storage_errors()):  # theirs to say
+                    _tell_news(study, told)
+                next_look = time.monotonic() + LOOK_SECONDS
+    if wrong:
+        raise UsageError(wrong)
+    left = plan.trials - len(finished_trials(study))
+    if lost and left > 0 and not signals.is_stopping:
+        raise RunError(f"{left} trials are left, as workers are gone; the first: {lost[0]}. The same command goes on")
+    return signals.is_stopping
+
+
+def _tell_news(study: "Study", told: set[int]) -> None:
+    """Say which trials have finished since the last time, and remember it in `told`."""
+    for trial in finished_trials(study):
+        if trial.number not in told:
+            told.add(trial.number)
+            ending = f", {trial.state.name.lower()}" * (trial.state.name != "COMPLETE")
+            best = best_trial(study)
+            outcome = trial.user_attrs.get("crash") or f"{_objective(trial):.3f}{ending}"
+            say(f"trial {trial.number}: {outcome}" + (f"; best {best.value:.3f}" if best else ""))
 
 
 # ---- what comes out ----
@@ -520,7 +742,7 @@ def report(study: "Study", plan: Plan) -> None:
     """
     finished, best = finished_trials(study), best_trial(study)
     if not finished:
-        raise UsageError(f"the study {plan.name!r} in {plan.storage} is empty: no trial is finished")
+        raise UsageError(f"the study {plan.name!r} in {plan.place} is empty: no trial is finished")
     write_results(study, plan)
     import matplotlib
 
@@ -588,11 +810,17 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--config", type=path_argument, metavar="FILE", help="yaml with settings that stay fixed, such as num_envs"
     )
-    parser.add_argument("--device", default="auto", metavar="TEXT", help="auto, cpu, cuda, cuda:0, ... (default auto)")
+    devices.add_flag(parser)
     parser.add_argument(
-        "--storage", type=path_argument, metavar="FILE_OR_URL",
-        help="where workers share the study: a file, or a URL that Optuna knows, such as sqlite:///study.db "
-        "(default: study.journal in the study's folder)",
+        "--workers", type=whole(1, 1000), default=1, metavar="N",
+        help="trials at a time: on each device, or with --launcher in as many jobs (default 1)",
+    )  # fmt: skip
+    launchers.add_flags(parser)
+    parser.add_argument(
+        "--storage", type=_storage_argument, metavar="FILE_OR_URL",
+        help="where workers share the study: a file, or a URL that Optuna knows, such as sqlite:///study.db or "
+        "postgresql://user@host/tuning, whose password may be in PGPASSWORD (default: study.journal in the study's "
+        "folder)",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=path_argument, default="tuned", metavar="DIR", help="folder of all studies (default tuned)"
@@ -601,48 +829,50 @@ def make_parser() -> Parser:
     return parser
 
 
+def _storage_argument(text: str) -> str:
+    return text if "://" in text else path_argument(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     need_optuna()
     figures.need_matplotlib()
-    args.device = resolve_device(args.device)
-    check_device(args.device)
+    launchers.check_flags(args)
+    typed_device, places = args.device or "auto", places_of(args)
+    args.device = places[0].device
     plan = Plan(args)
     check_folder(plan.folder, "--out")
     if args.show and "://" not in plan.storage and not os.path.exists(plan.storage):
         raise UsageError(f"there is no study yet: {plan.storage} does not exist")
     study = open_study(plan)
-    if args.show:
+    with needing_storage(plan):
+        if args.show:
+            report(study, plan)
+            return 0
+        make_folder(plan.folder, "--out")
+        steps = f"{plan.fixed['total_steps']:,} environment steps each"
+        say(f"{plan.method.label} on {plan.task}: {plan.trials} trials of {len(plan.seeds)} seeds, {steps}")
+        say(f"{'study':>16}  {plan.place}")
+        for name, values in plan.space.items():
+            say(f"{name:>16}  {', '.join(f'{value:.4g}' for value in values)}")
+        if args.launcher:
+            jobs = start_jobs(plan, args, argv, typed_device)
+            if args.launcher == "slurm":
+                say(f"{len(jobs)} jobs are in the queue: {', '.join(job.job_id for job in jobs)}. What they found:")
+                say(f"  {without_password(command_line('tune', launchers.without_flags(argv, OF_THE_FIRST)))} --show")
+                return 0
+            is_stopped = follow(study, plan, [launchers.Running(job) for job in jobs])
+        elif len(places) * args.workers > 1 or places[0].environment:
+            is_stopped = follow(study, plan, start_workers(plan, args, argv, places))
+        else:
+            is_stopped = work(study, plan)
+        if is_stopped:
+            say(f"Stopped. The same command goes on.\n  {without_password(command_line('tune', argv))}")
+            return 130
+        running = len(kept_trials(study)) - len(finished_trials(study))
+        if running:
+            say(f"{running} more are being run by other workers")
         report(study, plan)
-        return 0
-    make_folder(plan.folder, "--out")
-    steps = f"{plan.fixed['total_steps']:,} environment steps each"
-    say(f"{plan.method.label} on {plan.task}: {plan.trials} trials of {len(plan.seeds)} seeds, {steps}")
-    say(f"{'study':>16}  {plan.storage}")
-    for name, values in plan.space.items():
-        say(f"{name:>16}  {', '.join(f'{value:.4g}' for value in values)}")
-    with StopSignals() as signals:
-        while not signals.is_stopping and (asked := next_trial(study, plan)):
-            trial, parameters = asked
-            try:
-                outcome = run_trial(study, trial, parameters, plan, signals)
-            except Stopped:
-                break
-            except UsageError:
-                from optuna.trial import TrialState
-
-                study.tell(trial, state=TrialState.FAIL)
-                raise
-            write_results(study, plan)
-            best = best_trial(study)
-            say(f"trial {trial.number}: {outcome}" + (f"; best {best.value:.3f}" if best else ""))
-    if signals.is_stopping:
-        say(f"Stopped. The same command goes on.\n  {command_line('tune', argv)}")
-        return 130
-    running = len(kept_trials(study)) - len(finished_trials(study))
-    if running:
-        say(f"{running} more are being run by other workers")
-    report(study, plan)
     return 0
 
 

@@ -173,7 +173,7 @@ def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(tmp_path):
         time.sleep(0.2)
         os.kill(task_of(job), signal.SIGUSR2)
         until((tmp_path / f"saved_{number}").exists)
-    until(lambda: launchers.is_done(job))
+    until(job.done)
     assert (tmp_path / "ended").exists() and launchers.failure(job) is None
 
 
@@ -183,7 +183,7 @@ def test_a_job_that_is_stopped_is_saved_and_not_queued_again(tmp_path):
     until((tmp_path / "begun_0").exists)
     time.sleep(0.2)
     launchers.stop([job])
-    until(lambda: launchers.is_done(job))
+    until(job.done)
     assert (tmp_path / "saved_0").exists() and not (tmp_path / "begun_1").exists()
     assert "ended without a result" in launchers.failure(job)
 
@@ -191,5 +191,5 @@ def test_a_job_that_is_stopped_is_saved_and_not_queued_again(tmp_path):
 @pytest.mark.slow
 def test_what_failed_in_a_job_is_said(tmp_path):
     (job,) = local(tmp_path, launchers.Work(launchers.python, ["-c", FAIL], tmp_path / "log"))
-    until(lambda: launchers.is_done(job))
+    until(job.done)
     assert launchers.failure(job) == "the reason"

@@ -238,9 +238,30 @@ def _deaf() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def is_done(job: "Job[None]") -> bool:
-    """Whether it has ended, well or not. Of Slurm's jobs the state is asked for now and then only."""
-    return job.done()
+class Running:
+    """A job as a `Process`: a command can wait for both alike.
+
+    Attributes:
+        log: what submitit says about it.
+    """
+
+    def __init__(self, job: "Job[None]"):
+        self.job, self.log = job, job.paths.stderr
+        self.reason: str | None = None
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        """None while it runs or waits, 0 if it went well, else 1. Slurm is asked now and then only."""
+        if self.code is None and self.job.done():
+            self.reason = failure(self.job)
+            self.code = 0 if self.reason is None else 1
+        return self.code
+
+    def stop(self) -> None:
+        stop([self.job])
+
+    def last_words(self) -> str:
+        return self.reason or ""
 
 
 def stop(jobs: "Sequence[Job[None]]") -> None:

@@ -146,7 +146,7 @@ class Training(Process):
         arguments: its command line besides.
         log: file that gets what it prints.
         threads: of PyTorch on the CPU; None: as many as the user says, or all.
-        environment: as above.
+        environment: variables of its process, besides those of this one.
     """
 
     def __init__(
