@@ -599,7 +599,10 @@ def prepared(argv: Sequence[str] | None) -> tuple[list[Cell], Any]:
         raise UsageError(
             f"--jobs is {args.jobs}, but there are jobs with --launcher only; --workers is for this machine"
         )
-    args.places = devices.chosen(args)
+    if args.launcher:  # jobs look at their own machines
+        args.places = [Device(f"GPUs {args.devices}" if args.devices else args.device or "auto", "cpu")]
+    else:
+        args.places = devices.chosen(args)
     args.device = args.places[0].device
     return make_grid(args), args
 

@@ -476,6 +476,12 @@ def test_jobs_need_a_launcher(trained, capsys):
     assert "none without --launcher slurm" in fails(capsys, *TINY, "--slurm", "partition=gpu")[1]
 
 
+def test_devices_of_jobs_are_looked_for_in_the_jobs(trained, capsys):
+    more = ["--algos", "mars", "--devices", "all", "--launcher", "local", "--jobs", "4", "--dry-run"]
+    assert experiment.main(["--envs", "paxmen_4a", "--budget", "smoke", *more]) == 0
+    assert "By local: 1 job; in each 1 at a time on GPUs all" in capsys.readouterr().out
+
+
 def test_a_launcher_has_nothing_to_do_for_what_is_done(trained, tmp_path, capsys):
     experiment.main([*TINY, "--algos", "mars", "--no-plot"])
     assert experiment.main([*TINY, "--algos", "mars", "--launcher", "local", "--out", "figures"]) == 0
