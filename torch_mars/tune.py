@@ -844,8 +844,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_folder(plan.folder, "--out")
     if args.show and "://" not in plan.storage and not os.path.exists(plan.storage):
         raise UsageError(f"there is no study yet: {plan.storage} does not exist")
-    study = open_study(plan)
     with needing_storage(plan):
+        study = open_study(plan)
         if args.show:
             report(study, plan)
             return 0

@@ -249,15 +249,20 @@ class Running:
         self.job, self.log = job, job.paths.stderr
         self.reason: str | None = None
         self.code: int | None = None
+        self.is_stopping = False
 
     def poll(self) -> int | None:
-        """None while it runs or waits, 0 if it went well, else 1. Slurm is asked now and then only."""
+        """None while it runs or waits, 0 if it went well, else 1 or, stopped, 143. Slurm is asked now and then only."""
         if self.code is None and self.job.done():
+            if self.is_stopping:  # it leaves no result, for which submitit would wait
+                self.code = STOPPED
+                return self.code
             self.reason = failure(self.job)
             self.code = 0 if self.reason is None else 1
         return self.code
 
     def stop(self) -> None:
+        self.is_stopping = True
         stop([self.job])
 
     def last_words(self) -> str:
