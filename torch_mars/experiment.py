@@ -137,7 +137,8 @@ def make_grid(args: Any) -> list[Cell]:
                 )
             if args.total_steps is not None:
                 given["total_steps"] = args.total_steps
-            given |= {"env": task, "name": method.name, "run_dir": args.run_dir, "device": args.device}
+            given |= {"env": task, "name": method.name, "run_dir": args.run_dir}
+            given["device"] = args.device or "auto"
             resolved = dataclasses.asdict(resolve(method, given))
             settings = {k: v for k, v in resolved.items() if k not in (*gather.MAY_DIFFER, "config", "resume")}
             for other in grid:

@@ -601,7 +601,7 @@ def start_workers(plan: Plan, args: Any, argv: Sequence[str] | None, places: lis
     return workers
 
 
-def start_jobs(plan: Plan, args: Any, argv: Sequence[str] | None, device: str) -> list[Any]:
+def start_jobs(plan: Plan, args: Any, argv: Sequence[str] | None, device: str) -> list[launchers.Running]:
     """`--workers` jobs, each with this command as its work. UsageError if the cluster takes no such job."""
     logs = _logs(plan)
     made = launchers.executor(args, logs / "jobs", f"tune-{plan.stem}")
@@ -611,7 +611,7 @@ def start_jobs(plan: Plan, args: Any, argv: Sequence[str] | None, device: str) -
     ]
     jobs = launchers.submit(made, pieces)
     say(f"{'jobs':>16}  {len(jobs)}; they write to {logs}")
-    return jobs
+    return [launchers.Running(job) for job in jobs]
 
 
 def _worker(argv: Sequence[str] | None, device: str) -> list[str]:
@@ -844,8 +844,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_folder(plan.folder, "--out")
     if args.show and "://" not in plan.storage and not os.path.exists(plan.storage):
         raise UsageError(f"there is no study yet: {plan.storage} does not exist")
-    study = open_study(plan)
     with needing_storage(plan):
+        study = open_study(plan)
         if args.show:
             report(study, plan)
             return 0
@@ -856,12 +856,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, values in plan.space.items():
             say(f"{name:>16}  {', '.join(f'{value:.4g}' for value in values)}")
         if args.launcher:
-            jobs = start_jobs(plan, args, argv, typed_device)
+            workers = start_jobs(plan, args, argv, typed_device)
             if args.launcher == "slurm":
-                say(f"{len(jobs)} jobs are in the queue: {', '.join(job.job_id for job in jobs)}. What they found:")
+                names = ", ".join(worker.name for worker in workers)
+                say(f"{len(workers)} jobs are in the queue: {names}. What they found:")
                 say(f"  {without_password(command_line('tune', launchers.without_flags(argv, OF_THE_FIRST)))} --show")
                 return 0
-            is_stopped = follow(study, plan, [launchers.Running(job) for job in jobs])
+            is_stopped = follow(study, plan, workers)
         elif len(places) * args.workers > 1 or places[0].environment:
             is_stopped = follow(study, plan, start_workers(plan, args, argv, places))
         else:

@@ -242,23 +242,30 @@ class Running:
     """A job as a `Process`: a command can wait for both alike.
 
     Attributes:
+        name: its number in the queue.
         log: what submitit says about it.
     """
 
     def __init__(self, job: "Job[None]"):
-        self.job, self.log = job, job.paths.stderr
+        self.job: Job[None] | None = job
+        self.name, self.log = job.job_id, job.paths.stderr
         self.reason: str | None = None
         self.code: int | None = None
+        self.is_stopping = False
 
     def poll(self) -> int | None:
-        """None while it runs or waits, 0 if it went well, else 1. Slurm is asked now and then only."""
-        if self.code is None and self.job.done():
-            self.reason = failure(self.job)
-            self.code = 0 if self.reason is None else 1
+        """None while it runs or waits, 0 if it went well, else 1 or, stopped, 143. Slurm is asked now and then only."""
+        if self.job is not None and self.job.done():
+            # one that was stopped leaves no result, and submitit would wait for it
+            self.reason = None if self.is_stopping else failure(self.job)
+            self.code = STOPPED if self.is_stopping else 0 if self.reason is None else 1
+            self.job = None  # submitit's complain if they live until Python ends
         return self.code
 
     def stop(self) -> None:
-        stop([self.job])
+        self.is_stopping = True
+        if self.job is not None:
+            stop([self.job])
 
     def last_words(self) -> str:
         return self.reason or ""
@@ -276,7 +283,7 @@ def stop(jobs: "Sequence[Job[None]]") -> None:
 
 
 def failure(job: "Job[None]") -> str | None:
-    """Of a job that is done, one sentence on what went wrong; None if nothing did."""
+    """Of a job that is done, what went wrong; None if nothing did. The whole story is in `job.paths.stderr`."""
     try:
         error = job.exception()
     except Exception as unknown:  # submitit's, of a job that was killed and left nothing
@@ -285,7 +292,7 @@ def failure(job: "Job[None]") -> str | None:
         return None
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -=")]
     told = [line for line in lines if line.startswith(f"{RunError.__module__}.{RunError.__name__}: ")]
-    return told[-1].partition(": ")[2] if told else f"the job ended without a result (log: {job.paths.stderr})"
+    return told[-1].partition(": ")[2] if told else "the job ended without a result"
 
 
 def python(command: Sequence[Any], log: Path) -> Process:
