@@ -6,32 +6,16 @@ import optuna
 import pytest
 import yaml
 from made_up_results import FakeTraining, Killed
+from studies import NARROW, fails, study_of
 
 from torch_mars import tune
 from torch_mars.protocol import methods
-from torch_mars.run import cli, settings
-
-NARROW = ["--algo", "mars", "--env", "paxmen_4a", "--budget", "smoke"]
+from torch_mars.run import settings
 
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
     return FakeTraining.replace_in(tune, monkeypatch, tmp_path)
-
-
-def study_of(*argv):
-    plan = tune.Plan(tune.make_parser().parse_args([*NARROW, *argv]))
-    plan.device = "cpu"
-    return tune.open_study(plan), plan
-
-
-def fails(capsys, *argv):
-    """The one sentence with which `tune` refuses, and its exit code."""
-    with pytest.raises(SystemExit) as stopped:
-        cli.guarded(lambda: tune.main([str(arg) for arg in argv]), "tune")
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("tune: ") and "\n" not in said, said
-    return stopped.value.code, said
 
 
 # ---- what is searched ----

@@ -10,33 +10,18 @@ import optuna
 import pytest
 import tune_processes
 from made_up_results import FakeTraining
+from studies import NARROW, fails, study_of
 
 from torch_mars import tune
 from torch_mars.protocol.devices import Device
 from torch_mars.run import cli
 
-NARROW = ["--algo", "mars", "--env", "paxmen_4a", "--budget", "smoke"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
     return FakeTraining.replace_in(tune, monkeypatch, tmp_path)
-
-
-def study_of(*argv):
-    plan = tune.Plan(tune.make_parser().parse_args([*NARROW, *argv]))
-    plan.device = "cpu"
-    return tune.open_study(plan), plan
-
-
-def fails(capsys, *argv):
-    """The one sentence with which `tune` refuses, and its exit code."""
-    with pytest.raises(SystemExit) as stopped:
-        cli.guarded(lambda: tune.main([str(arg) for arg in argv]), "tune")
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("tune: ") and "\n" not in said, said
-    return stopped.value.code, said
 
 
 # ---- several at a time ----

@@ -89,12 +89,8 @@ class Run:
             raise UsageError(
                 f"lesson {algorithm} knows nothing of ranks, see main in mars.py; start it without torchrun"
             )
-        self.args, self.algorithm, self.steps_per_update, self.ranks = (
-            args,
-            algorithm,
-            steps_per_update,
-            ranks or Ranks(),
-        )
+        self.args, self.algorithm, self.steps_per_update = args, algorithm, steps_per_update
+        self.ranks = ranks or Ranks()
         size = self.ranks.place.size
         shares = {"num_envs": args.num_envs // size, "eval_episodes": args.eval_episodes // size}
         self.own_args = dataclasses.replace(args, **shares) if size > 1 else args
@@ -189,14 +185,13 @@ class Run:
         self.close()
         if kind is None:
             return
-        if not self.ranks.is_first:
-            return
-        if not self.args.resume and (self.is_refused or self.log is None or not self.log.mark["lines"]):
+        has_begun = self.log is not None and self.log.mark["lines"] and not self.is_refused
+        if self.ranks.is_first and not (self.args.resume or has_begun):
             _remove(self.folder, self.made)
         elif (self.folder / CHECKPOINT).exists():
             screen.say(f"What is saved can be gone on with:\n  {screen.resume_command(self)}")
         if is_out_of_memory(error):
-            raise RunError(memory.shortage(self.args)) from None
+            raise RunError(memory.shortage(self.own_args)) from None
 
     def _begin(self) -> None:
         """Open the files of the run, on the rank that writes them."""
