@@ -290,8 +290,10 @@ def test_a_restart_finds_its_own_run_alone(two_ranks, monkeypatch, tmp_path):
     assert ranks.restarted(*found) is None  # the first start
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert ranks.restarted(*found) == folders[1]
-    (folders[1] / files.CHECKPOINT).unlink()  # it was not saved yet
-    assert ranks.restarted(*found) == folders[0]
+    (folders[2] / ranks.MARK).write_bytes(b"\xff")  # another's, damaged
+    assert ranks.restarted(*found) == folders[1]
+    (folders[1] / files.CHECKPOINT).unlink()  # not saved yet; the first is of a launch before, of the same name
+    assert ranks.restarted(*found) is None
 
 
 def test_settings_of_ranks_are_those_of_all(both):

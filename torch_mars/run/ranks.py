@@ -63,8 +63,17 @@ def restarted(run_dir: str, task: str, algorithm: str) -> Path | None:
     if name is None or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
     marks = (Path(run_dir) / envs.folder_name(task) / algorithm).glob(f"*/{MARK}")
-    found = [mark.parent for mark in marks if mark.read_text() == name and (mark.parent / "checkpoint.pt").exists()]
-    return max(found, default=None)  # names begin with the time
+    # the latest alone, as a name that the user chose may have been that of launches before; names begin with the time
+    latest = max((mark.parent for mark in marks if _says(mark, name)), default=None)
+    return latest if latest and (latest / "checkpoint.pt").exists() else None
+
+
+def _says(mark: Path, name: str) -> bool:
+    """Whether a launch of that name left the mark, which may be damaged, or gone by now."""
+    try:
+        return mark.read_bytes() == name.encode()
+    except OSError:
+        return False
 
 
 # ---- the ranks of a run ----
