@@ -16,6 +16,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from torch_mars.run import settings
 from torch_mars.run.cli import RunError, UsageError, shown
 from torch_mars.run.ranks import Ranks, place
 
+PATIENCE = timedelta(minutes=5)  # for the ranks to find each other
 TOLD = "told"  # in the store that the ranks share: how many have seen a failure
 
 
@@ -191,7 +193,7 @@ class World(Ranks):
 
         rank, size = self.place.rank, self.place.size
         try:
-            store, *_ = next(rendezvous("env://", rank, size))
+            store, *_ = next(rendezvous("env://", rank, size, timeout=PATIENCE))
             # torchrun's restarts find the store as those before them left it
             attempt = f"torch_mars/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{size}"
             self.store = dist.PrefixStore(attempt, store)
