@@ -1,13 +1,22 @@
 """Write the part of mars.py that all lessons share into the other lessons, so that an edit is made once.
 
-python tests/helpers/share_lessons.py     # writes torch_mars/algos/mappo.py and maspo.py
+python tests/helpers/share_lessons.py     # writes torch_mars/algos/mappo.py and maspo.py, examples/mechanism/tails.py
 """
 
 import re
 from pathlib import Path
 
-LESSONS = Path(__file__).parents[2] / "torch_mars" / "algos"
-SOURCE, OTHERS = "mars", ("mappo", "maspo")
+ROOT = Path(__file__).parents[2]
+LESSONS = ROOT / "torch_mars" / "algos"
+SOURCE = LESSONS / "mars.py"
+# lesson -> what it imports in another way
+OTHERS = {
+    LESSONS / "mappo.py": (),
+    LESSONS / "maspo.py": (),
+    ROOT / "examples" / "mechanism" / "tails.py": (
+        ("from dataclasses import dataclass, field\n", "import math\nfrom dataclasses import dataclass\n"),
+    ),
+}
 # In every lesson, text of its own and shared text take turns, parted by these lines, which belong to the latter.
 BORDERS = (
     r'^ALGORITHM = "\w+"\n',
@@ -35,17 +44,19 @@ def shared(text: str) -> str:
     return "".join(part for _, part in parted(text))
 
 
-def with_shared_part_of(source: str, own: str) -> str:
-    """The lesson `own` with the shared text of `source`."""
-    return "".join(mine + common for (mine, _), (_, common) in zip(parted(own), parted(source)))
+def with_shared_part_of(source: str, own: str, imports: tuple[tuple[str, str], ...] = ()) -> str:
+    """The lesson `own` with the shared text of `source`, but for some imports."""
+    text = "".join(mine + common for (mine, _), (_, common) in zip(parted(own), parted(source)))
+    for theirs, ours in imports:
+        text = text.replace(theirs, ours, 1)
+    return text
 
 
 def main() -> None:
-    source = (LESSONS / f"{SOURCE}.py").read_text()
-    for name in OTHERS:
-        path = LESSONS / f"{name}.py"
+    source = SOURCE.read_text()
+    for path, imports in OTHERS.items():
         text = path.read_text()
-        new = with_shared_part_of(source, text)
+        new = with_shared_part_of(source, text, imports)
         path.write_text(new)
         print(f"{path}: {'written' if new != text else 'unchanged'}")
 
