@@ -36,8 +36,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 # ---- one side, in processes of its own ----
 
 
-def side(args: argparse.Namespace) -> None:
-    """Train for some seconds and write what was measured to `args.out`."""
+def side(args: argparse.Namespace) -> int:
+    """Train for some seconds and write what was measured to `args.out`; the exit code."""
     import torch
 
     from torch_mars.algos import mappo
@@ -90,6 +90,7 @@ def side(args: argparse.Namespace) -> None:
         }
         if ranks.is_first:
             Path(args.out).write_text(json.dumps(found))
+    return 0
 
 
 def launch(args: argparse.Namespace, ranks: int, num_envs: int, folder: str) -> dict:
@@ -196,7 +197,9 @@ def main() -> None:
     parser.add_argument("--out", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
-        side(args)
+        from torch_mars.run.cli import guarded
+
+        guarded(lambda: side(args), "scaling")
     elif args.model:
         print_rows(list(model()))
     else:

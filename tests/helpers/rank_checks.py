@@ -21,6 +21,7 @@ from torch_mars.algos import mappo, mars, maspo, recurrent
 from torch_mars.envs import rng
 from torch_mars.nn import inputs, optimizers, world
 from torch_mars.run import settings
+from torch_mars.run.cli import guarded
 from torch_mars.run.ranks import Ranks, Whole
 
 CHECKS = {}
@@ -245,3 +246,4 @@ if __name__ == "__main__":
     with world.World(started, "rank_checks") as WORLD:
         RANKS: Ranks = WORLD
         main()
+    guarded(lambda: 0, "rank_checks")  # which ends a rank as a lesson's
