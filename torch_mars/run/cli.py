@@ -137,7 +137,7 @@ def guarded(main: Any, program: str) -> NoReturn:
         code = ended.code
     _silence_lost_output()
     if ranks.place() is not None:
-        # a thread of gloo's may still hold a tensor of Python's last exchange, and lets go of it while Python ends: that
+        # a thread of gloo's may still hold a tensor of the last exchange, and let go of it while Python ends: that
         # aborts the process (PyTorch 2.13, once in fifty)
         os._exit(code if isinstance(code, int) else 0 if code is None else 1)
     sys.exit(code)
