@@ -169,8 +169,9 @@ class World(Ranks):
             near = " and ".join(str(n) for n in (below, below + ranks) if n)
             reason = f"{ranks} ranks cannot share them equally; the nearest that they can are {near}"
             settings.require(args, name, count % ranks == 0, reason)
-        steps = args.rollout_length * args.num_envs // ranks
-        settings.require_divisor(args, "minibatches", steps, f"the {steps} environment steps of a rank's rollout")
+        length = getattr(args, "sequence_length", 1)
+        rows, what = args.rollout_length // length * args.num_envs // ranks, "sequences" if length > 1 else "steps"
+        settings.require_divisor(args, "minibatches", rows, f"the {rows} environment {what} of a rank's rollout")
 
     def _backend(self) -> str:
         """How ranks talk: tensors on a CPU by gloo, those on cards by NCCL, of which every rank has one for itself."""
