@@ -11,7 +11,7 @@ import pytest
 import yaml
 from launched import LESSONS, Launch
 
-from torch_mars.algos import mars
+from torch_mars.algos import mars, recurrent
 from torch_mars.nn import world
 from torch_mars.protocol import saved
 from torch_mars.run import files, ranks, record
@@ -242,6 +242,15 @@ def test_refused(two_ranks, given, sentence, monkeypatch):
     monkeypatch.setattr(world.torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UsageError, match=sentence):
         world.World(settings_of(**given), "mars").__enter__()
+
+
+def test_sequences_are_shared_out_as_well(two_ranks):
+    """Four for each of two ranks cannot be eight minibatches, though eight of one process can."""
+    given = {"num_envs": 8, "rollout_length": 16, "sequence_length": 16, "minibatches": 8, "eval_episodes": 2}
+    args = recurrent.Args(device="cpu", **given)
+    recurrent.ratio_range(args)
+    with pytest.raises(UsageError, match="--minibatches is 8, which does not divide the 4 environment sequences of a"):
+        world.World(args, "mars_rnn").__enter__()
 
 
 @pytest.mark.parametrize("device, name, missing", [("cpu", "gloo", "gloo"), ("cuda", "nccl", "NCCL")])
