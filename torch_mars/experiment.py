@@ -142,7 +142,8 @@ def make_grid(args: Any) -> list[Cell]:
             resolved = dataclasses.asdict(resolve(method, given))
             settings = {k: v for k, v in resolved.items() if k not in (*gather.MAY_DIFFER, "config", "resume")}
             for other in grid:
-                if other.task == task and other.settings == settings:
+                is_same = (other.task, other.method.lesson) == (task, method.lesson)
+                if is_same and other.settings == settings:
                     note(f"{other.method.label} and {method.label} are the same training on {task} until tuned")
             others = {cell.settings["preset"]: cell.method.label for cell in grid if cell.task == task}
             if others and settings["preset"] not in others:

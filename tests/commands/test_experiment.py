@@ -122,6 +122,13 @@ def test_methods_that_are_the_same_training_until_tuned_are_noted(capsys):
     assert "MARS and MARS, r* and 1/r* are the same training on paxmen_4a until tuned" in capsys.readouterr().err
 
 
+def test_two_lessons_with_the_same_settings_are_not_the_same_training(tmp_path, capsys):
+    path = tmp_path / "clip.yaml"
+    path.write_text("clip: 0.3\n")
+    experiment.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mappo,maspo", "--config", str(path)]))
+    assert "same training" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "task, budget, final, tuning",
     [("paxmen_5a", "paper", 80e6, 40e6), ("aerojax_8v8", "paper", 240e6, 120e6), ("aerojax_2v2", "quick", 12e6, 6e6)],

@@ -1,0 +1,130 @@
+"""Many seeds of objectives that differ in one thing: their tails, or their strength and learning rate.
+
+    python examples/mechanism/grid.py tails --envs paxmen_5a --seeds 10 --total-steps 3M --out figures/tails
+    python examples/mechanism/grid.py strengths --envs paxmen_5a --seeds 5 --total-steps 1M --out figures/strengths
+
+What stands behind `tails` or `strengths` is what `torch-mars experiment` takes: --workers, --devices, --dry-run, and so
+on; the same line again goes on, and several of it share the work. `--algos` names some of the arms. `runs.json` in the
+folder `--out` says of every seed that is done how it ended, what its updates were like, and its curve.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torch_mars import experiment
+from torch_mars.protocol import gather, methods, trainings
+from torch_mars.protocol.methods import Method
+from torch_mars.run.cli import UsageError, guarded, make_folder
+from torch_mars.run.files import to_json, write_whole
+
+TAILS = Path(__file__).with_name("tails.py")
+STRENGTH = 0.4
+# Ratios between which 98% of the samples of an update lie that MASPO made with this strength, by fork.py
+BANDS = {"paxmen_5a": (0.96, 1.04)}
+# arm -> core, lower and upper tail
+ARMS = {
+    "maspo_mars": ("maspo", "mars", "mars"),
+    "mars_maspo": ("mars", "maspo", "maspo"),
+    "mars_low": ("mars", "mars", "none"),
+    "mars_none": ("mars", "none", "none"),
+    "mappo_mars": ("mappo", "mars", "mars"),
+    "linear": ("linear", "linear", "linear"),
+    "mars_whole": ("mars", "mars", "mars"),
+    "maspo_whole": ("maspo", "maspo", "maspo"),
+}
+STRENGTHS, RATES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9), (1.0, 0.5)
+LOGGED = ("approx_kl", "ratio_min", "ratio_q01", "ratio_q99", "ratio_max", "frac_no_force")
+
+
+def arm(name: str, lesson: str, settings: dict[str, Any], source: str | None = None) -> None:
+    """Make a lesson with some settings a method, of which `experiment` trains many seeds."""
+    methods.register(
+        Method(
+            name,
+            name,
+            lesson,
+            settings,
+            source=source,
+            is_of=lambda said: all(said.get(setting) == value for setting, value in settings.items()),
+        )  # fmt: skip
+    )
+
+
+def tails(task: str) -> list[str]:
+    """One method's core with another's tails, all of one strength."""
+    if task not in BANDS:
+        raise UsageError(f"--envs: the band of {task} is not known; find it with fork.py and write it into BANDS")
+    low, high = BANDS[task]
+    for name, (core, below, above) in ARMS.items():
+        pieces = {"core": core, "tail_low": below, "tail_high": above}
+        arm(name, "tails", {**pieces, "strength": STRENGTH, "band_low": low, "band_high": high}, str(TAILS))
+    return list(ARMS)
+
+
+def strengths(task: str) -> list[str]:
+    """Three methods at matched strengths, with the task's learning rates and lower ones."""
+    usual = {lesson: trainings.resolve(methods.named(lesson), {"env": task}) for lesson in methods.MAIN}
+    names = []
+    for rate in RATES:
+        for strength in STRENGTHS:
+            matched = methods.matched(strength)
+            for lesson, setting in (("mappo", "clip"), ("maspo", "clip"), ("mars", "expand")):
+                rates = {name: rate * getattr(usual[lesson], name) for name in ("actor_lr", "critic_lr")}
+                names.append(f"{lesson}_s{strength}_lr{rate}")
+                arm(names[-1], lesson, {setting: matched[setting], **rates})
+    return names
+
+
+GRIDS = {"tails": tails, "strengths": strengths}
+
+
+def told(cell: experiment.Cell, run_dir: Path) -> list[dict[str, Any]]:
+    """Of every seed that is done: how it ended, means over its updates, and its curve."""
+    found = []
+    for run in (run for run in cell.runs(run_dir) if run.is_finished()):
+        evaluations, updates = run.evaluations(), run.updates_of(LOGGED)
+        ends = dict(zip(evaluations, gather.curves(evaluations).final))
+        for seed in (seed for seed in run.seeds if seed in cell.seeds):
+            steps, returns = gather.evaluation_means(evaluations[f"run_{seed}"])
+            means = dict(zip(LOGGED, np.median(updates[seed][:, 1:], 0).tolist()))
+            found.append(
+                {
+                    "task": cell.task, "arm": cell.method.name, "seed": seed, "total_steps": run.settings["total_steps"],
+                    "final": ends[f"run_{seed}"], "median_of_updates": means,
+                    "seconds": run.last_update()["seconds"] / len(run.seeds),
+                    "curve": {"step": steps.tolist(), "return": returns.tolist()},
+                }
+            )  # fmt: skip
+    return found
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: rounded(x) for name, x in value.items()}
+    if isinstance(value, list):
+        return [rounded(x) for x in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] not in GRIDS:
+        raise UsageError(f"say which grid: {' or '.join(GRIDS)}, then what torch-mars experiment takes; see {__file__}")
+    names, rest = GRIDS[argv[0]], argv[1:]
+    asked = experiment.make_parser().parse_args(rest)
+    line = ["--algos", ",".join(names(asked.envs)), "--no-plot", *rest]
+    code = experiment.main(line)
+    grid, args = experiment.prepared(line)
+    found = [one for cell in grid for one in told(cell, Path(args.run_dir))]
+    if found and not args.dry_run:
+        path = make_folder(Path(args.out), "--out") / "runs.json"
+        write_whole(path, to_json(rounded(found)).encode())
+        print(path)
+    return code
+
+
+if __name__ == "__main__":
+    guarded(main, "grid")
