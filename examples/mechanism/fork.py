@@ -221,7 +221,7 @@ def quantiles(log_ratio: Tensor) -> list[float]:
 
 @dataclasses.dataclass
 class Drift:
-    """Samples that MAPPO left without force, each from the first minibatch in which it did, by epoch: [epochs, R, N]."""
+    """Samples that MAPPO left without force, since the first minibatch in which it did, by epoch: [epochs, R, N]."""
 
     is_lost: Tensor
     then: Tensor  # log r of every sample in each epoch, before the minibatch that it was in

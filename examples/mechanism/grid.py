@@ -22,9 +22,9 @@ from torch_mars.run.files import to_json, write_whole
 
 TAILS = Path(__file__).with_name("tails.py")
 STRENGTH = 0.4
-# Ratios between which 98% of the samples of an update lie that MASPO made with this strength, by fork.py
-BANDS = {"paxmen_5a": (0.96, 1.04)}
-# arm -> core, lower and upper tail
+# Ratios between which 98% of the samples of an update by MASPO of this strength lie, the median of five by fork.py
+BANDS = {"paxmen_5a": (0.97, 1.03)}
+# arm -> core, lower and upper tail; whole methods are the lessons themselves
 ARMS = {
     "maspo_mars": ("maspo", "mars", "mars"),
     "mars_maspo": ("mars", "maspo", "maspo"),
@@ -32,9 +32,8 @@ ARMS = {
     "mars_none": ("mars", "none", "none"),
     "mappo_mars": ("mappo", "mars", "mars"),
     "linear": ("linear", "linear", "linear"),
-    "mars_whole": ("mars", "mars", "mars"),
-    "maspo_whole": ("maspo", "maspo", "maspo"),
 }
+LESSONS = {"mappo": "clip", "maspo": "clip", "mars": "expand"}  # and their setting of the trust region
 STRENGTHS, RATES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9), (1.0, 0.5)
 LOGGED = ("approx_kl", "ratio_min", "ratio_q01", "ratio_q99", "ratio_max", "frac_no_force")
 
@@ -54,14 +53,18 @@ def arm(name: str, lesson: str, settings: dict[str, Any], source: str | None = N
 
 
 def tails(task: str) -> list[str]:
-    """One method's core with another's tails, all of one strength."""
+    """One method's core with another's tails, and two whole methods, all of one strength."""
     if task not in BANDS:
         raise UsageError(f"--envs: the band of {task} is not known; find it with fork.py and write it into BANDS")
     low, high = BANDS[task]
     for name, (core, below, above) in ARMS.items():
         pieces = {"core": core, "tail_low": below, "tail_high": above}
         arm(name, "tails", {**pieces, "strength": STRENGTH, "band_low": low, "band_high": high}, str(TAILS))
-    return list(ARMS)
+    whole = {f"{lesson}_whole": lesson for lesson in ("mars", "maspo")}
+    for name, lesson in whole.items():
+        setting = LESSONS[lesson]
+        arm(name, lesson, {setting: methods.matched(STRENGTH)[setting]})
+    return [*ARMS, *whole]
 
 
 def strengths(task: str) -> list[str]:
@@ -71,7 +74,7 @@ def strengths(task: str) -> list[str]:
     for rate in RATES:
         for strength in STRENGTHS:
             matched = methods.matched(strength)
-            for lesson, setting in (("mappo", "clip"), ("maspo", "clip"), ("mars", "expand")):
+            for lesson, setting in LESSONS.items():
                 rates = {name: rate * getattr(usual[lesson], name) for name in ("actor_lr", "critic_lr")}
                 names.append(f"{lesson}_s{strength}_lr{rate}")
                 arm(names[-1], lesson, {setting: matched[setting], **rates})
@@ -92,7 +95,8 @@ def told(cell: experiment.Cell, run_dir: Path) -> list[dict[str, Any]]:
             means = dict(zip(LOGGED, np.median(updates[seed][:, 1:], 0).tolist()))
             found.append(
                 {
-                    "task": cell.task, "arm": cell.method.name, "seed": seed, "total_steps": run.settings["total_steps"],
+                    "task": cell.task, "arm": cell.method.name, "seed": seed,
+                    "total_steps": run.settings["total_steps"],
                     "final": ends[f"run_{seed}"], "median_of_updates": means,
                     "seconds": run.last_update()["seconds"] / len(run.seeds),
                     "curve": {"step": steps.tolist(), "return": returns.tolist()},

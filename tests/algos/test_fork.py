@@ -1,4 +1,4 @@
-"""`examples/mechanism/fork.py`: a fork is the lesson's own update, its objectives have one strength, its plays one luck."""
+"""`examples/mechanism/fork.py`: a fork is the lesson's own update, objectives have one strength, plays one luck."""
 
 import importlib.util
 import json
