@@ -1,0 +1,414 @@
+"""Draw the figures and tables of this folder again from its JSON.
+
+    python results/mechanism/draw.py
+
+`forks.jsonl` is A, by `examples/mechanism/fork.py`; `tails.json` and `strengths.json` are `runs.json` of B and C, by
+`examples/mechanism/grid.py`. What is not there yet is left out.
+
+All intervals are 95%: Student's t over the 16 groups of episodes of a fork, or over seeds. p is exact: over all 2^16
+signs of the groups' differences, or over all exchanges of seeds.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from torch_mars.protocol import figures, intervals
+from torch_mars.run.files import write_whole
+
+HERE = Path(__file__).parent
+Line = dict[str, Any]  # of a fork, or of a seed
+LOOKS = {  # colour and dashes
+    "mappo": ("MAPPO", "#D55E00", (5, 1.5)),
+    "maspo": ("MASPO", "#009E73", (1, 1.2)),
+    "mars": ("MARS", "#0072B2", ()),
+    "mappo_asymmetric": ("MAPPO, asymmetric", "#E69F00", (5, 1.5, 1, 1.5)),
+    "maspo_asymmetric": ("MASPO, asymmetric", "#333333", (1, 1.2, 1, 3)),
+    "mars_additive": ("MARS, additive", "#CC79A7", (9, 2, 2, 2)),
+    "linear": ("linear force", "#882255", (3, 1)),
+}
+ARMS = {
+    "mars_whole": "MARS",
+    "maspo_whole": "MASPO",
+    "maspo_mars": "MASPO core, MARS tails",
+    "mars_maspo": "MARS core, MASPO tails",
+    "mars_low": "MARS core, lower MARS tail",
+    "mars_none": "MARS core, no tails",
+    "mappo_mars": "MAPPO core, MARS tails",
+    "linear": "linear force",
+}
+SIGNS = 1.0 - 2.0 * ((np.arange(2**16)[:, None] >> np.arange(16)) & 1)  # every choice of 16
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def with_interval(values: np.ndarray, digits: int = 3) -> str:
+    """Mean +- half the width of its interval."""
+    mean, half = intervals.mean_and_interval(values.tolist())
+    return f"{mean:.{digits}f} +- {half:.{digits}f}"
+
+
+# ---- A ----
+
+
+def sign_p(differences: np.ndarray) -> float:
+    """Two-sided p of "the 16 groups' differences have either sign with the same chance", by all signs."""
+    sums = SIGNS @ differences
+    return float((np.abs(sums) >= abs(differences.sum()) - 1e-12).mean())
+
+
+def path_of(line: Line) -> tuple[np.ndarray, np.ndarray]:
+    """Of a fork, from its start on: roots of the KL [points], and the gain of every group then [points, 16]."""
+    kl = [line["course"]["kl"][number - 1] for number in line["played"]]
+    return np.sqrt([0.0, *kl]), np.array([[0.0] * 16, *line["gained"]])
+
+
+def gain_at(line: Line, kl: float) -> np.ndarray | None:
+    """What a fork had gained [16] when its KL was first this large, between plays by its root; None if it never was."""
+    roots, gained = path_of(line)
+    for i in range(1, len(roots)):
+        if roots[i] >= np.sqrt(kl) > roots[i - 1]:
+            share = (np.sqrt(kl) - roots[i - 1]) / (roots[i] - roots[i - 1])
+            return (1 - share) * gained[i - 1] + share * gained[i]
+    return None
+
+
+def end_of(line: Line) -> np.ndarray:
+    return np.array(line["gained"][-1])
+
+
+def starts_of(lines: list[Line]) -> list[int]:
+    return sorted({line["steps"] for line in lines})
+
+
+def found(lines: list[Line], **asked: Any) -> dict[tuple[str, float], Line]:
+    """Forks with these properties, by objective and strength."""
+    return {
+        (line["objective"], line["strength"]): line
+        for line in lines
+        if all(line[name] == value for name, value in asked.items())
+    }
+
+
+def forks_figure(lines: list[Line], noises: list[tuple[float, str]]) -> Any:
+    """Improvement against KL: a column for every start, a row for every noise, a line for every objective."""
+    from matplotlib.figure import Figure
+
+    starts = starts_of(lines)
+    figure = Figure(figsize=(figures.WIDTH, 1.7 * len(noises) + 0.6), dpi=figures.DPI, layout="constrained")
+    axes = figure.subplots(len(noises), len(starts), squeeze=False, sharex=True)
+    for row, (sigma, noise) in zip(axes, noises):
+        for axis, steps in zip(row, starts):
+            here = found(lines, steps=steps, sigma=sigma, noise=noise)
+            for name, (label, colour, dashes) in LOOKS.items():
+                ends = [line for (objective, _), line in sorted(here.items()) if objective == name]
+                points = sorted((line["kl"], line["improvement"], line["error"]) for line in ends)
+                if name == "mappo" and ends:  # its way to the largest strength's end, as KL is far from the others'
+                    widest = max(ends, key=lambda line: line["strength"])
+                    roots, gained = path_of(widest)
+                    errors = gained.std(1, ddof=1) / 4
+                    points = sorted({*points, *zip((roots**2)[1:], gained.mean(1)[1:], errors[1:])})
+                if not points:
+                    continue
+                kl, gain, error = map(np.array, zip(*points))
+                style = {"color": colour, "linestyle": (0, dashes) if dashes else "-"}
+                axis.errorbar(kl, gain, 1.96 * error, label=label, elinewidth=0.5, linewidth=1.0, **style)
+            axis.set_xscale("log")
+            axis.set_title(f"{steps / 1e6:.2g}M steps" if row is axes[0] else "")
+        row[0].set_ylabel(f"improvement, sigma {sigma:g}" + (f"\n({noise})" if sigma else ""))
+    for axis in axes[-1]:
+        axis.set_xlabel("KL")
+    figures.add_legend(figure, axes.flatten().tolist())
+    return figure
+
+
+def no_force_table(lines: list[Line], sigmas: list[tuple[float, str]]) -> str:
+    """A1, A2: MAPPO's share without force, and what became of those samples, in it and in others."""
+    rows = []
+    for sigma, noise in sigmas:
+        for strength in sorted({line["strength"] for line in lines}):
+            by_start = [found(lines, steps=steps, sigma=sigma, noise=noise) for steps in starts_of(lines)]
+            mappo = [here["mappo", strength] for here in by_start if ("mappo", strength) in here]
+            if not mappo:
+                continue
+            most = [max(line["course"]["no_force"]) for line in mappo]
+            last = [line["course"]["no_force"][-1] for line in mappo]
+            cells = [
+                f"{sigma:g} {noise if sigma else ''}".strip(),
+                f"{strength:g}",
+                span(most, ".2%"),
+                span(last, ".2%"),
+            ]
+            for name in ("mappo", "maspo", "mars"):
+                same = [here[name, strength] for here in by_start if (name, strength) in here]
+                moved = [line for line in same if line["lost"]]
+                away, drift = [line["away"] for line in moved], [line["drift"][1] for line in moved]
+                cells.append(f"{span(away, '.0%')}; {span(drift, '+.3f')}" if moved else "")
+            rows.append(cells)
+    head = ["noise", "s", "most in a minibatch", "in the last", "MAPPO: away; drift", "MASPO", "MARS"]
+    return table(head, rows)
+
+
+def span(values: list[float], form: str) -> str:
+    """The median over starts, and the extremes."""
+    if not values:
+        return ""
+    low, middle, high = min(values), float(np.median(values)), max(values)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+def equal_kl_table(lines: list[Line], noises: list[tuple[float, str]]) -> str:
+    """A5: what each objective gained by its update, less what MAPPO had gained when its KL was the same."""
+    rows = []
+    for sigma, noise in noises:
+        for steps in starts_of(lines):
+            here = found(lines, steps=steps, sigma=sigma, noise=noise)
+            strengths = sorted({s for _, s in here})
+            cells = [f"{sigma:g} {noise if sigma else ''}".strip(), f"{steps / 1e6:.2g}M"]
+            for name in ("maspo", "mars", "linear"):
+                differences = []
+                for strength in strengths:
+                    line, mappo = here.get((name, strength)), here.get(("mappo", strength))
+                    before = line and mappo and gain_at(mappo, line["kl"])
+                    if before is not None:
+                        differences.append(end_of(line) - before)
+                cells.append(of_groups(differences))
+            both = [s for s in strengths if ("mars", s) in here and ("maspo", s) in here]
+            cells.append(of_groups([end_of(here["mars", s]) - end_of(here["maspo", s]) for s in both]))
+            rows.append(cells)
+    return table(["noise", "start", "MASPO - MAPPO", "MARS - MAPPO", "linear - MAPPO", "MARS - MASPO"], rows)
+
+
+def of_groups(differences: list[np.ndarray]) -> str:
+    """The mean over strengths of differences by group, its interval and p."""
+    if not differences:
+        return ""
+    mean = np.mean(differences, 0)
+    return f"{with_interval(mean)}, p = {sign_p(mean):.2g}"
+
+
+def shapes_table(lines: list[Line], noises: list[tuple[float, str]]) -> str:
+    """A3, A4: MARS beside MASPO at equal strength: KL, quantiles of the ratio, and the smallest."""
+    rows = []
+    for sigma, noise in noises:
+        for strength in sorted({line["strength"] for line in lines}):
+            by_start = [found(lines, steps=steps, sigma=sigma, noise=noise) for steps in starts_of(lines)]
+            pairs = [
+                [here[name, strength] for name in ("mappo", "maspo", "mars")]
+                for here in by_start
+                if all((name, strength) in here for name in ("mappo", "maspo", "mars"))
+            ]
+            if not pairs:
+                continue
+            ratio = [mars["kl"] / maspo["kl"] for _, maspo, mars in pairs]
+            apart = [
+                max(abs(np.log(a / b)) for a, b in zip(maspo["quantiles"][2:7], mars["quantiles"][2:7]))
+                for _, maspo, mars in pairs
+            ]
+            least = [span([three[i]["quantiles"][0] for three in pairs], ".3f") for i in range(3)]
+            own = [
+                max(abs(np.log(a / b)) for a, b in zip(maspo["quantiles"][2:7], maspo["quantiles_others"][2:7]))
+                for _, maspo, _ in pairs
+            ]
+            name = f"{sigma:g} {noise if sigma else ''}".strip()
+            rows.append([name, f"{strength:g}", span(ratio, ".2f"), span(apart, ".4f"), *least, span(own, ".4f")])
+    head = ["noise", "s", "KL of MARS / MASPO", "furthest quantile", "least: MAPPO", "MASPO", "MARS", "held out"]
+    return table(head, rows)
+
+
+def gains_table(lines: list[Line], noises: list[tuple[float, str]]) -> str:
+    """A6: KL and improvement of every objective at the end of its update, means over starts and strengths."""
+    rows = []
+    strengths = sorted({line["strength"] for line in lines if line["sigma"]} or {line["strength"] for line in lines})
+    for name, (label, *_) in LOOKS.items():
+        cells = [label]
+        for sigma, noise in noises:
+            here = [
+                line
+                for line in lines
+                if (line["objective"], line["sigma"], line["noise"]) == (name, sigma, noise)
+                and line["strength"] in strengths
+            ]
+            if not here:
+                cells.append("")
+                continue
+            kl, gain = np.mean([line["kl"] for line in here]), np.mean([line["improvement"] for line in here])
+            cells.append(f"{gain:.3f} at {kl:.2g}")
+        rows.append(cells)
+    chosen = ", ".join(f"{s:g}" for s in strengths)
+    return f"Strengths {chosen}.\n\n" + table(["", *(f"{s:g} {n if s else ''}".strip() for s, n in noises)], rows)
+
+
+def forks_report(lines: list[Line]) -> str:
+    text = ""
+    for task in sorted({line["task"] for line in lines}):
+        here = [line for line in lines if line["task"] == task]
+        noises = sorted(
+            {(line["sigma"], line["noise"]) for line in here}, key=lambda pair: (pair[0], pair[1] != "joint")
+        )
+        shown = [pair for pair in noises if pair[0] in (0, max(sigma for sigma, _ in noises))]
+        save(f"forks_{task}", forks_figure(here, shown))
+        minutes = sum(line["seconds"] for line in here) / 60
+        text += f"# {task}\n\n{len(here)} forks of {len(starts_of(here))} starts, {minutes:.0f} core-minutes.\n\n"
+        for title, body in (
+            ("Samples without force, and where they went", no_force_table),
+            ("MARS beside MASPO at equal strength", shapes_table),
+            ("Gains at equal KL", equal_kl_table),
+            ("Improvement and KL of the whole update", gains_table),
+        ):
+            text += f"## {title}\n\n{body(here, noises)}\n"
+    return text
+
+
+# ---- B and C ----
+
+
+def finals(runs: list[Line], of: Callable[[Line], Any]) -> dict[Any, np.ndarray]:
+    """Final returns by what `of` says of a seed, in the order of seeds."""
+    ordered = sorted(runs, key=lambda run: run["seed"])
+    return {key: np.array([run["final"] for run in ordered if of(run) == key]) for key in dict.fromkeys(map(of, runs))}
+
+
+def tails_report(runs: list[Line]) -> str:
+    text = ""
+    for task, total in sorted({(run["task"], run["total_steps"]) for run in runs}):
+        here = [run for run in runs if (run["task"], run["total_steps"]) == (task, total)]
+        ends = finals(here, lambda run: run["arm"])
+        rows = []
+        for arm in (arm for arm in ARMS if arm in ends):
+            logged = [run["median_of_updates"] for run in here if run["arm"] == arm]
+            middle = {name: np.median([one[name] for one in logged]) for name in logged[0]}
+            cells = [ARMS[arm], str(len(ends[arm])), with_interval(ends[arm], 2), f"{np.median(ends[arm]):.2f}"]
+            for whole in ("mars_whole", "maspo_whole"):
+                known = whole in ends and whole != arm
+                cells.append(against(ends[arm], ends[whole]) if known else "")
+            ratios = f"{middle['ratio_min']:.2f}, {middle['ratio_q01']:.3f} to {middle['ratio_q99']:.3f}"
+            rows.append([*cells, f"{middle['approx_kl']:.2g}", ratios])
+        head = ["arm", "seeds", "final return", "median", "beside MARS", "beside MASPO", "KL", "ratio: least, 1%, 99%"]
+        minutes = sum(run["seconds"] for run in here) / 60
+        text += f"# {task}, {total / 1e6:g}M steps\n\n{minutes:.0f} core-minutes.\n\n{table(head, rows)}\n"
+        save(f"tails_{task}_{total // 10**6}M", curves_figure(here))
+    return text
+
+
+def against(x: np.ndarray, y: np.ndarray) -> str:
+    """Share of pairs in which x is above y, and p of the permutation test."""
+    share = intervals.probability_of_improvement([x], [y])
+    return f"{share:.2f}, p = {intervals.permutation_p([x], [y]):.2g}"
+
+
+def curves_figure(runs: list[Line]) -> Any:
+    """Mean return of every arm over steps."""
+    figure, (axis,) = figures.panels(1, 3.0)
+    colours = matplotlib.colormaps["tab10"].colors
+    arms = [arm for arm in ARMS if any(run["arm"] == arm for run in runs)]
+    for arm, colour in zip(arms, colours):
+        lines = [run["curve"] for run in runs if run["arm"] == arm]
+        steps = np.array(min((line["step"] for line in lines), key=len))
+        returns = np.array([np.interp(steps, line["step"], line["return"]) for line in lines])
+        low, high = intervals.mean_interval(returns)
+        axis.plot(steps, returns.mean(0), label=ARMS[arm], color=colour)
+        axis.fill_between(steps, low, high, color=colour, alpha=0.1, linewidth=0)
+    figures.count_steps(axis)
+    axis.set_ylabel("return")
+    figures.add_legend(figure, [axis])
+    return figure
+
+
+def cell_of(run: Line) -> tuple[str, float, float]:
+    """Method, strength and share of the learning rate, as `grid.py` names them."""
+    method, strength, rate = run["arm"].split("_")
+    return method, float(strength[1:]), float(rate[2:])
+
+
+def best_of(means: list[float], trials: int) -> float:
+    """Expected best of so many different settings of these, drawn at random."""
+    ordered = sorted(means)
+    chosen = list(itertools.combinations(range(len(ordered)), trials))
+    return float(np.mean([ordered[max(one)] for one in chosen]))
+
+
+def strengths_report(runs: list[Line]) -> str:
+    text = ""
+    for task in sorted({run["task"] for run in runs}):
+        here = [run for run in runs if run["task"] == task]
+        ends, logged = finals(here, cell_of), {}
+        for run in here:
+            logged.setdefault(cell_of(run), []).append(run["median_of_updates"]["approx_kl"])
+        rows = []
+        for rate, strength in sorted({(r, s) for _, s, r in ends}, key=lambda pair: (-pair[0], pair[1])):
+            cells = [f"{strength:g}", f"{rate:g}"]
+            for name in ("mappo", "maspo", "mars"):
+                cell = (name, strength, rate)
+                known = cell in ends
+                cells.append(f"{with_interval(ends[cell], 2)} at {np.median(logged[cell]):.2g}" if known else "")
+            pair = ("mars", strength, rate), ("maspo", strength, rate)
+            cells.append(against(ends[pair[0]], ends[pair[1]]) if all(cell in ends for cell in pair) else "")
+            rows.append(cells)
+        minutes = sum(run["seconds"] for run in here) / 60
+        seeds = sorted({len(values) for values in ends.values()})
+        text += f"# {task}, {here[0]['total_steps'] / 1e6:g}M steps\n\n"
+        text += f"{', '.join(map(str, seeds))} seeds; {minutes:.0f} core-minutes.\n\n"
+        text += table(["s", "learning rate", "MAPPO: return at KL", "MASPO", "MARS", "MARS over MASPO"], rows) + "\n"
+        shared = set.intersection(*({(s, r) for n, s, r in ends if n == name} for name in ("mappo", "maspo", "mars")))
+        if len(shared) > 1:
+            rows = []
+            for name in ("mappo", "maspo", "mars"):
+                means = [float(ends[name, s, r].mean()) for s, r in shared]
+                rows.append([LOOKS[name][0], *(f"{best_of(means, k):.2f}" for k in range(1, len(shared) + 1))])
+            head = ["expected best of", *map(str, range(1, len(shared) + 1))]
+            text += f"Settings that all three have: {len(shared)}.\n\n{table(head, rows)}\n"
+        save(f"strengths_{task}", strengths_figure(ends, logged))
+    return text
+
+
+def strengths_figure(ends: dict, logged: dict) -> Any:
+    """Return over strength, and over KL."""
+    figure, (left, right) = figures.panels(2, 2.4)
+    for name in ("mappo", "maspo", "mars"):
+        label, colour, dashes = LOOKS[name]
+        for rate in sorted({r for n, _, r in ends if n == name}, reverse=True):
+            cells = sorted(cell for cell in ends if cell[0] == name and cell[2] == rate)
+            means, halves = zip(*(intervals.mean_and_interval(ends[cell].tolist()) for cell in cells))
+            style = {"color": colour, "linestyle": (0, dashes) if dashes else "-", "alpha": 1.0 if rate == 1 else 0.5}
+            label_here = label if rate == 1 else f"{label}, learning rate x {rate:g}"
+            left.errorbar([s for _, s, _ in cells], means, halves, label=label_here, elinewidth=0.7, **style)
+            kls = [float(np.median(logged[cell])) for cell in cells]
+            right.errorbar(*zip(*sorted(zip(kls, means, halves))), elinewidth=0.7, marker="o", markersize=3, **style)
+    left.set_xlabel("strength")
+    left.set_ylabel("final return")
+    right.set_xlabel("KL of an update, median")
+    right.set_xscale("log")
+    figures.add_legend(figure, [left])
+    return figure
+
+
+# ---- all ----
+
+
+def save(name: str, figure: Any) -> None:
+    figure.savefig(HERE / f"{name}.png", metadata={"Software": None})
+
+
+def main() -> None:
+    with matplotlib.rc_context(figures.STYLE):
+        path = HERE / "forks.jsonl"
+        if path.exists():
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            write_whole(HERE / "forks.md", forks_report(lines).encode())
+        for name, report in (("tails", tails_report), ("strengths", strengths_report)):
+            path = HERE / f"{name}.json"
+            if path.exists():
+                write_whole(HERE / f"{name}.md", report(json.loads(path.read_text())).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""`results/mechanism/draw.py`: its own statistics, by hand, and that what is there is drawn."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PATH = Path(__file__).parents[2] / "results" / "mechanism" / "draw.py"
+
+
+@pytest.fixture(scope="module")
+def drawing():
+    spec = importlib.util.spec_from_file_location("draw_mechanism", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_all_groups_alike_is_rare_and_none_is_certain(drawing):
+    assert drawing.sign_p(np.ones(16)) == 2 / 2**16
+    assert drawing.sign_p(np.zeros(16)) == 1
+    assert drawing.sign_p(np.array([1.0, -1.0] * 8)) == 1
+    one_off = np.array([1.0] * 15 + [-1.0])  # as extreme: none off, or any one, either way
+    assert drawing.sign_p(one_off) == 2 * 17 / 2**16
+
+
+def fork_of(kls: list[float], gains: list[float], played: list[int]) -> dict:
+    return {"played": played, "course": {"kl": kls}, "gained": [[gain] * 16 for gain in gains]}
+
+
+def test_gain_at_equal_kl_lies_between_two_plays_by_the_root(drawing):
+    line = fork_of([1e-4, 4e-4, 5e-4, 16e-4], [1.0, 2.0, 8.0], [1, 2, 4])
+    assert drawing.gain_at(line, 4e-4) == pytest.approx(2.0)
+    assert drawing.gain_at(line, 9e-4) == pytest.approx(5.0)  # root 3 of 2 and 4
+    assert drawing.gain_at(line, 0.25e-4) == pytest.approx(0.5)  # half way from the start
+    assert drawing.gain_at(line, 17e-4) is None
+
+
+def test_gain_at_is_of_the_first_time(drawing):
+    line = fork_of([4e-4, 1e-4], [3.0, 9.0], [1, 2])
+    assert drawing.gain_at(line, 1e-4) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("trials, expected", [(1, 2.0), (2, 8 / 3), (3, 3.0)])
+def test_best_of_some_settings(drawing, trials, expected):
+    assert drawing.best_of([1.0, 3.0, 2.0], trials) == pytest.approx(expected)
+
+
+def test_cells_are_told_by_their_names(drawing):
+    assert drawing.cell_of({"arm": "maspo_s0.4_lr0.5"}) == ("maspo", 0.4, 0.5)
+
+
+def seed_of(arm: str, seed: int, final: float) -> dict:
+    logged = dict.fromkeys(("approx_kl", "ratio_min", "ratio_q01", "ratio_q99", "ratio_max"), 0.5)
+    curve = {"step": [1, 2], "return": [0.0, final]}
+    return {
+        "task": "gather", "arm": arm, "seed": seed, "total_steps": 10**6, "final": final, "median_of_updates": logged,
+        "seconds": 60.0, "curve": curve,
+    }  # fmt: skip
+
+
+def test_reports(drawing, monkeypatch, tmp_path):
+    monkeypatch.setattr(drawing, "HERE", tmp_path)
+    tails = [seed_of(arm, s, s + shift) for arm, shift in (("mars_whole", 9.0), ("linear", 0.0)) for s in range(5)]
+    text = drawing.tails_report(tails)
+    assert "| linear force | 5 | 2.00 +- 1.96 | 2.00 | 0.00, p = 0.0079 |  | 0.5 |" in text
+    assert (tmp_path / "tails_gather_1M.png").exists()
+    arms = [f"{method}_s{s}_lr1.0" for method in ("mappo", "maspo", "mars") for s in (0.2, 0.4)]
+    text = drawing.strengths_report([seed_of(arm, s, float(i)) for i, arm in enumerate(arms) for s in range(2)])
+    assert "| 0.2 | 1 | 0.00 +- 0.00 at 0.5 | 2.00 +- 0.00 at 0.5 | 4.00 +- 0.00 at 0.5 | 1.00, p = 0.33 |" in text
+    assert "| MARS | 4.50 | 5.00 |" in text
