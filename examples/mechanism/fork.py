@@ -18,10 +18,11 @@ belong to the machine that wrote them: elsewhere float32 rounds differently, and
 
 import copy
 import dataclasses
+import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -294,24 +295,23 @@ def rounded(value: Any) -> Any:
     return {name: rounded(x) for name, x in value.items()} if isinstance(value, dict) else value
 
 
-def forks_of(start: Start, names: list[str], strengths: list[float], noises: list[tuple[float, str]], done: Callable):
-    """Lines for the file, of the forks that are not `done`."""
-    place = {"task": start.settings["env"], "steps": start.steps, "episodes": start.episodes}
-    for sigma, noise in noises:
-        advantage = start.noisy(sigma, noise)
-        for strength in strengths:
-            lost = None
-            for name in ["mappo", *(name for name in names if name != "mappo")]:  # the others need what MAPPO lost
-                line = {**place, "objective": name, "strength": strength, "sigma": sigma, "noise": noise}
-                if (found := objective(name, strength)) is None or all(done({**line, "objective": n}) for n in names):
-                    continue
-                if name in names and done(line) and name != "mappo":
-                    continue
-                began = time.monotonic()
-                result, own = fork(start, *found, advantage, lost)
-                lost = own if name == "mappo" else lost
-                if name in names and not done(line):
-                    yield rounded({**line, **result, "seconds": time.monotonic() - began})
+def forks_of(
+    start: Start, names: list[str], strengths: list[float], noises: list[tuple[float, str]], there: set[tuple]
+) -> Iterator[dict[str, Any]]:
+    """Lines for the file, of all forks that are not `there`."""
+    about = {"task": start.settings["env"], "steps": start.steps, "episodes": start.episodes}
+    for (sigma, noise), strength in itertools.product(noises, strengths):
+        lines = {
+            name: {**about, "objective": name, "strength": strength, "sigma": sigma, "noise": noise} for name in names
+        }
+        missing = [name for name in names if objective(name, strength) and identity(lines[name]) not in there]
+        advantage, lost = start.noisy(sigma, noise), None
+        for name in dict.fromkeys(("mappo", *missing)) if missing else ():  # all others need what MAPPO lost
+            began = time.monotonic()
+            result, own = fork(start, *objective(name, strength), advantage, lost)
+            lost = own if name == "mappo" else lost
+            if name in missing:
+                yield rounded({**lines[name], **result, "seconds": time.monotonic() - began})
 
 
 def identity(line: dict[str, Any]) -> tuple:
@@ -350,7 +350,7 @@ def main(argv: list[str] | None = None) -> int:
     for folder in args.runs:
         start = Start(folder, args.rows, args.episodes, args.seed)
         print(f"{folder}: after {start.steps:,} steps, return {start.returns.mean():.3f}", flush=True)
-        for line in forks_of(start, names, args.strengths, noises, lambda line: identity(line) in there):
+        for line in forks_of(start, names, args.strengths, noises, there):
             lines.append(json.dumps(line))
             write_whole(args.out, "".join(f"{line}\n" for line in lines).encode())
             about = " ".join(f"{line[name]}" for name in ("objective", "strength", "sigma", "noise"))
