@@ -1,9 +1,10 @@
-"""Many seeds of objectives that differ in one thing: their tails, or their strength and learning rate.
+"""Many seeds of objectives that differ in one thing: their tails, or their strength and learning rates.
 
     python examples/mechanism/grid.py tails --envs paxmen_5a --seeds 10 --total-steps 3M --out figures/tails
     python examples/mechanism/grid.py strengths --envs paxmen_5a --seeds 5 --total-steps 1M --out figures/strengths
+    python examples/mechanism/grid.py slow --envs paxmen_5a --seeds 5 --total-steps 1M --out figures/slow
 
-What stands behind `tails` or `strengths` is what `torch-mars experiment` takes: --workers, --devices, --dry-run, and so
+What stands behind the grid's name is what `torch-mars experiment` takes: --workers, --devices, --dry-run, and so
 on; the same line again goes on, and several of it share the work. `--algos` names some of the arms. `runs.json` in the
 folder `--out` says of every seed that is done how it ended, what its updates were like, and its curve.
 """
@@ -34,7 +35,8 @@ ARMS = {
     "linear": ("linear", "linear", "linear"),
 }
 LESSONS = {"mappo": "clip", "maspo": "clip", "mars": "expand"}  # and their setting of the trust region
-STRENGTHS, RATES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9), (1.0, 0.5)
+STRENGTHS, RATES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9), (1.0, 0.5)  # and shares of both learning rates
+SLOW = (0.2,)  # shares of the actor's
 LOGGED = ("approx_kl", "ratio_min", "ratio_q01", "ratio_q99", "ratio_max", "frac_no_force")
 
 
@@ -81,7 +83,16 @@ def strengths(task: str) -> list[str]:
     return names
 
 
-GRIDS = {"tails": tails, "strengths": strengths}
+def slow(task: str) -> list[str]:
+    """MAPPO with an actor that learns so slowly that its updates go as far, in KL, as MARS's and MASPO's."""
+    usual = trainings.resolve(methods.named("mappo"), {"env": task})
+    names = [f"mappo_s{STRENGTH}_actor{rate}" for rate in SLOW]
+    for name, rate in zip(names, SLOW):
+        arm(name, "mappo", {"clip": STRENGTH, "actor_lr": rate * usual.actor_lr})
+    return names
+
+
+GRIDS = {"tails": tails, "strengths": strengths, "slow": slow}
 
 
 def told(cell: experiment.Cell, run_dir: Path) -> list[dict[str, Any]]:
@@ -116,7 +127,9 @@ def rounded(value: Any) -> Any:
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] not in GRIDS:
-        raise UsageError(f"say which grid: {' or '.join(GRIDS)}, then what torch-mars experiment takes; see {__file__}")
+        raise UsageError(
+            f"say which grid: tails, strengths or slow, then what torch-mars experiment takes; see {__file__}"
+        )
     names, rest = GRIDS[argv[0]], argv[1:]
     asked = experiment.make_parser().parse_args(rest)
     line = ["--algos", ",".join(names(asked.envs)), "--no-plot", *rest]

@@ -42,6 +42,7 @@ ARMS = {
     "mappo_mars": "MAPPO core, MARS tails",
     "linear": "linear force",
 }
+RATES = {"lr1.0": "usual", "lr0.5": "half", "actor0.2": "actor's a fifth"}
 SIGNS = 1.0 - 2.0 * ((np.arange(2**16)[:, None] >> np.arange(16)) & 1)  # every choice of 16
 
 
@@ -323,10 +324,10 @@ def curves_figure(runs: list[Line]) -> Any:
     return figure
 
 
-def cell_of(run: Line) -> tuple[str, float, float]:
-    """Method, strength and share of the learning rate, as `grid.py` names them."""
-    method, strength, rate = run["arm"].split("_")
-    return method, float(strength[1:]), float(rate[2:])
+def cell_of(run: Line) -> tuple[str, float, str]:
+    """Method, strength, and which learning rates are what share of the usual ones, as `grid.py` names them."""
+    method, strength, rates = run["arm"].split("_")
+    return method, float(strength[1:]), RATES[rates]
 
 
 def best_of(means: list[float], trials: int) -> float:
@@ -343,9 +344,9 @@ def strengths_report(runs: list[Line]) -> str:
         ends, logged = finals(here, cell_of), {}
         for run in here:
             logged.setdefault(cell_of(run), []).append(run["median_of_updates"]["approx_kl"])
-        rows = []
-        for rate, strength in sorted({(r, s) for _, s, r in ends}, key=lambda pair: (-pair[0], pair[1])):
-            cells = [f"{strength:g}", f"{rate:g}"]
+        rows, order = [], list(RATES.values())
+        for rate, strength in sorted({(r, s) for _, s, r in ends}, key=lambda pair: (order.index(pair[0]), pair[1])):
+            cells = [f"{strength:g}", rate]
             for name in ("mappo", "maspo", "mars"):
                 cell = (name, strength, rate)
                 known = cell in ends
@@ -357,7 +358,7 @@ def strengths_report(runs: list[Line]) -> str:
         seeds = sorted({len(values) for values in ends.values()})
         text += f"# {task}, {here[0]['total_steps'] / 1e6:g}M steps\n\n"
         text += f"{', '.join(map(str, seeds))} seeds; {minutes:.0f} core-minutes.\n\n"
-        text += table(["s", "learning rate", "MAPPO: return at KL", "MASPO", "MARS", "MARS over MASPO"], rows) + "\n"
+        text += table(["s", "learning rates", "MAPPO: return at KL", "MASPO", "MARS", "MARS over MASPO"], rows) + "\n"
         shared = set.intersection(*({(s, r) for n, s, r in ends if n == name} for name in ("mappo", "maspo", "mars")))
         if len(shared) > 1:
             rows = []
@@ -375,14 +376,23 @@ def strengths_figure(ends: dict, logged: dict) -> Any:
     figure, (left, right) = figures.panels(2, 2.4)
     for name in ("mappo", "maspo", "mars"):
         label, colour, dashes = LOOKS[name]
-        for rate in sorted({r for n, _, r in ends if n == name}, reverse=True):
+        for number, rate in enumerate(
+            rate for rate in RATES.values() if any((name, rate) == (n, r) for n, _, r in ends)
+        ):
             cells = sorted(cell for cell in ends if cell[0] == name and cell[2] == rate)
             means, halves = zip(*(intervals.mean_and_interval(ends[cell].tolist()) for cell in cells))
-            style = {"color": colour, "linestyle": (0, dashes) if dashes else "-", "alpha": 1.0 if rate == 1 else 0.5}
-            label_here = label if rate == 1 else f"{label}, learning rate x {rate:g}"
-            left.errorbar([s for _, s, _ in cells], means, halves, label=label_here, elinewidth=0.7, **style)
+            style = {
+                "color": colour,
+                "linestyle": (0, dashes) if dashes else "-",
+                "alpha": 1.0 if rate == "usual" else 0.5,
+            }
+            style["marker"] = "oDs"[number]
+            label_here = label if rate == "usual" else f"{label}, learning rates: {rate}"
+            left.errorbar(
+                [s for _, s, _ in cells], means, halves, label=label_here, elinewidth=0.7, markersize=3, **style
+            )
             kls = [float(np.median(logged[cell])) for cell in cells]
-            right.errorbar(*zip(*sorted(zip(kls, means, halves))), elinewidth=0.7, marker="o", markersize=3, **style)
+            right.errorbar(*zip(*sorted(zip(kls, means, halves))), elinewidth=0.7, markersize=3, **style)
     left.set_xlabel("strength")
     left.set_ylabel("final return")
     right.set_xlabel("KL of an update, median")

@@ -32,7 +32,7 @@ def cells(grids, kind: str, *more: str) -> list[experiment.Cell]:
     return experiment.prepared(line)[0]
 
 
-@pytest.mark.parametrize("kind, count", [("tails", 8), ("strengths", 36)])
+@pytest.mark.parametrize("kind, count", [("tails", 8), ("strengths", 36), ("slow", 1)])
 def test_every_arm_is_a_training_of_its_own(grids, kind, count, capsys):
     grid = cells(grids, kind)
     assert len(grid) == len({cell.key for cell in grid}) == count
@@ -49,6 +49,8 @@ def test_arms_are_what_their_names_say(grids):
     slow, usual = by_name["mars_s0.8_lr0.5"], by_name["mars_s0.8_lr1.0"]
     assert methods.strength(slow["expand"]) == pytest.approx(0.8) and slow["contract"] is None
     assert slow["actor_lr"] == usual["actor_lr"] / 2 and slow["critic_lr"] == usual["critic_lr"] / 2
+    (slowest,) = cells(grids, "slow")
+    assert slowest.settings["actor_lr"] == usual["actor_lr"] / 5 and slowest.settings["critic_lr"] == usual["critic_lr"]
     assert by_name["mappo_s0.8_lr0.5"]["clip"] == by_name["maspo_s0.8_lr0.5"]["clip"] == 0.8
 
 
@@ -58,7 +60,7 @@ def test_a_task_without_a_band_is_refused(grids):
 
 
 def test_a_grid_must_be_named(grids):
-    with pytest.raises(UsageError, match="say which grid: tails or strengths"):
+    with pytest.raises(UsageError, match="say which grid: tails, strengths or slow"):
         grids.main(["tail"])
 
 

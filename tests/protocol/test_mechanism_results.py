@@ -48,7 +48,7 @@ def test_best_of_some_settings(drawing, trials, expected):
 
 
 def test_cells_are_told_by_their_names(drawing):
-    assert drawing.cell_of({"arm": "maspo_s0.4_lr0.5"}) == ("maspo", 0.4, 0.5)
+    assert drawing.cell_of({"arm": "maspo_s0.4_lr0.5"}) == ("maspo", 0.4, "half")
 
 
 def seed_of(arm: str, seed: int, final: float) -> dict:
@@ -68,5 +68,5 @@ def test_reports(drawing, monkeypatch, tmp_path):
     assert (tmp_path / "tails_gather_1M.png").exists()
     arms = [f"{method}_s{s}_lr1.0" for method in ("mappo", "maspo", "mars") for s in (0.2, 0.4)]
     text = drawing.strengths_report([seed_of(arm, s, float(i)) for i, arm in enumerate(arms) for s in range(2)])
-    assert "| 0.2 | 1 | 0.00 +- 0.00 at 0.5 | 2.00 +- 0.00 at 0.5 | 4.00 +- 0.00 at 0.5 | 1.00, p = 0.33 |" in text
+    assert "| 0.2 | usual | 0.00 +- 0.00 at 0.5 | 2.00 +- 0.00 at 0.5 | 4.00 +- 0.00 at 0.5 | 1.00, p = 0.33 |" in text
     assert "| MARS | 4.50 | 5.00 |" in text
