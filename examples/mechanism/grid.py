@@ -10,14 +10,16 @@ folder `--out` says of every seed that is done how it ended, what its updates we
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from torch_mars import experiment
-from torch_mars.protocol import gather, methods, trainings
+from torch_mars.protocol import gather, methods
 from torch_mars.protocol.methods import Method
+from torch_mars.run import settings
 from torch_mars.run.cli import UsageError, guarded, make_folder
 from torch_mars.run.files import to_json, write_whole
 
@@ -40,18 +42,20 @@ SLOW = (0.2,)  # shares of the actor's
 LOGGED = ("approx_kl", "ratio_min", "ratio_q01", "ratio_q99", "ratio_max", "frac_no_force")
 
 
-def arm(name: str, lesson: str, settings: dict[str, Any], source: str | None = None) -> None:
+def arm(name: str, lesson: str, given: dict[str, Any], source: str | None = None) -> None:
     """Make a lesson with some settings a method, of which `experiment` trains many seeds."""
-    methods.register(
-        Method(
-            name,
-            name,
-            lesson,
-            settings,
-            source=source,
-            is_of=lambda said: all(said.get(setting) == value for setting, value in settings.items()),
-        )  # fmt: skip
-    )
+
+    def is_of(said: Mapping[str, Any]) -> bool:
+        return all(said.get(name) == value for name, value in given.items())
+
+    methods.register(Method(name, name, lesson, given, is_of=is_of, source=source))
+
+
+def usual(lesson: str, task: str, setting: str) -> float:
+    """What a lesson is trained with on a task."""
+    method = methods.named(lesson)
+    args = settings.resolve(method.args, method.module.ratio_range, lesson, {"env": task})
+    return getattr(args, setting)
 
 
 def tails(task: str) -> list[str]:
@@ -71,13 +75,12 @@ def tails(task: str) -> list[str]:
 
 def strengths(task: str) -> list[str]:
     """Three methods at matched strengths, with the task's learning rates and lower ones."""
-    usual = {lesson: trainings.resolve(methods.named(lesson), {"env": task}) for lesson in methods.MAIN}
     names = []
     for rate in RATES:
         for strength in STRENGTHS:
             matched = methods.matched(strength)
             for lesson, setting in LESSONS.items():
-                rates = {name: rate * getattr(usual[lesson], name) for name in ("actor_lr", "critic_lr")}
+                rates = {name: rate * usual(lesson, task, name) for name in ("actor_lr", "critic_lr")}
                 names.append(f"{lesson}_s{strength}_lr{rate}")
                 arm(names[-1], lesson, {setting: matched[setting], **rates})
     return names
@@ -85,10 +88,9 @@ def strengths(task: str) -> list[str]:
 
 def slow(task: str) -> list[str]:
     """MAPPO with an actor that learns so slowly that its updates go as far, in KL, as MARS's and MASPO's."""
-    usual = trainings.resolve(methods.named("mappo"), {"env": task})
     names = [f"mappo_s{STRENGTH}_actor{rate}" for rate in SLOW]
     for name, rate in zip(names, SLOW):
-        arm(name, "mappo", {"clip": STRENGTH, "actor_lr": rate * usual.actor_lr})
+        arm(name, "mappo", {"clip": STRENGTH, "actor_lr": rate * usual("mappo", task, "actor_lr")})
     return names
 
 
@@ -124,15 +126,19 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
+def line_of(argv: list[str]) -> list[str]:
+    """What `experiment` is told. What was typed stands last, so that it counts."""
+    if not argv or argv[0] not in GRIDS:
+        problem = f"say which grid: {', '.join(GRIDS)}; then what torch-mars experiment takes, see {__file__}"
+        raise UsageError(problem)
+    typed = argv[1:]
+    names = GRIDS[argv[0]](experiment.make_parser().parse_args(typed).envs)
+    return ["--algos", ",".join(names), "--preset", "ours", "--no-plot", *typed]
+
+
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] not in GRIDS:
-        raise UsageError(
-            f"say which grid: tails, strengths or slow, then what torch-mars experiment takes; see {__file__}"
-        )
-    names, rest = GRIDS[argv[0]], argv[1:]
-    asked = experiment.make_parser().parse_args(rest)
-    line = ["--algos", ",".join(names(asked.envs)), "--no-plot", *rest]
+    line = line_of(argv)
     code = experiment.main(line)
     grid, args = experiment.prepared(line)
     found = [one for cell in grid for one in told(cell, Path(args.run_dir))]
