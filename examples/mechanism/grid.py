@@ -38,7 +38,7 @@ ARMS = {
 }
 LESSONS = {"mappo": "clip", "maspo": "clip", "mars": "expand"}  # and their setting of the trust region
 STRENGTHS, RATES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9), (1.0, 0.5)  # and shares of both learning rates
-SLOW = (0.2,)  # shares of the actor's
+SLOW = (0.2, 0.1)  # shares of the actor's
 LOGGED = ("approx_kl", "ratio_min", "ratio_q01", "ratio_q99", "ratio_max", "frac_no_force")
 
 

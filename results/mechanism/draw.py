@@ -42,7 +42,7 @@ ARMS = {
     "mappo_mars": "MAPPO core, MARS tails",
     "linear": "linear force",
 }
-RATES = {"lr1.0": "usual", "lr0.5": "half", "actor0.2": "actor's a fifth"}
+RATES = {"lr1.0": "usual", "lr0.5": "half", "actor0.2": "actor's a fifth", "actor0.1": "actor's a tenth"}
 SIGNS = 1.0 - 2.0 * ((np.arange(2**16)[:, None] >> np.arange(16)) & 1)  # every choice of 16
 
 

@@ -30,7 +30,7 @@ def cells(grids, kind: str, *more: str) -> list[experiment.Cell]:
     return experiment.prepared(grids.line_of([kind, "--envs", "paxmen_5a", "--device", "cpu", *more]))[0]
 
 
-@pytest.mark.parametrize("kind, count", [("tails", 8), ("strengths", 36), ("slow", 1)])
+@pytest.mark.parametrize("kind, count", [("tails", 8), ("strengths", 36), ("slow", 2)])
 def test_every_arm_is_a_training_of_its_own(grids, kind, count, capsys):
     grid = cells(grids, kind)
     assert len(grid) == len({cell.key for cell in grid}) == count
@@ -47,7 +47,7 @@ def test_arms_are_what_their_names_say(grids):
     slow, usual = by_name["mars_s0.8_lr0.5"], by_name["mars_s0.8_lr1.0"]
     assert methods.strength(slow["expand"]) == pytest.approx(0.8) and slow["contract"] is None
     assert slow["actor_lr"] == usual["actor_lr"] / 2 and slow["critic_lr"] == usual["critic_lr"] / 2
-    (slowest,) = cells(grids, "slow")
+    slowest, _ = cells(grids, "slow")
     assert (
         slowest.settings["actor_lr"] == pytest.approx(usual["actor_lr"] / 5)
         and slowest.settings["critic_lr"] == usual["critic_lr"]
