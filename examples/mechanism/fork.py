@@ -299,7 +299,7 @@ def forks_of(
     start: Start, names: list[str], strengths: list[float], noises: list[tuple[float, str]], there: set[tuple]
 ) -> Iterator[dict[str, Any]]:
     """Lines for the file, of all forks that are not `there`."""
-    about = {"task": start.settings["env"], "steps": start.steps, "episodes": start.episodes}
+    about = {"task": start.settings["env"], "steps": start.steps, "seed": start.seed, "episodes": start.episodes}
     for (sigma, noise), strength in itertools.product(noises, strengths):
         lines = {
             name: {**about, "objective": name, "strength": strength, "sigma": sigma, "noise": noise} for name in names
@@ -315,7 +315,7 @@ def forks_of(
 
 
 def identity(line: dict[str, Any]) -> tuple:
-    return tuple(line[name] for name in ("task", "steps", "objective", "strength", "sigma", "noise"))
+    return tuple(line[name] for name in ("task", "steps", "seed", "objective", "strength", "sigma", "noise"))
 
 
 def numbers(text: str) -> list[float]:

@@ -106,6 +106,8 @@ def forks_figure(lines: list[Line], noises: list[tuple[float, str]]) -> Any:
     starts = starts_of(lines)
     figure = Figure(figsize=(figures.WIDTH, 1.7 * len(noises) + 0.6), dpi=figures.DPI, layout="constrained")
     axes = figure.subplots(len(noises), len(starts), squeeze=False, sharex=True)
+    for axis, steps in zip(axes[0], starts):
+        axis.set_title(f"{steps / 1e6:.2g}M steps")
     for row, (sigma, noise) in zip(axes, noises):
         for axis, steps in zip(row, starts):
             here = found(lines, steps=steps, sigma=sigma, noise=noise)
@@ -123,12 +125,32 @@ def forks_figure(lines: list[Line], noises: list[tuple[float, str]]) -> Any:
                 style = {"color": colour, "linestyle": (0, dashes) if dashes else "-"}
                 axis.errorbar(kl, gain, 1.96 * error, label=label, elinewidth=0.5, linewidth=1.0, **style)
             axis.set_xscale("log")
-            axis.set_title(f"{steps / 1e6:.2g}M steps" if row is axes[0] else "")
         row[0].set_ylabel(f"improvement, sigma {sigma:g}" + (f"\n({noise})" if sigma else ""))
     for axis in axes[-1]:
         axis.set_xlabel("KL")
     figures.add_legend(figure, axes.flatten().tolist())
     return figure
+
+
+def again_table(lines: list[Line]) -> str:
+    """Starts that were forked with other seeds, too: another rollout, and minibatches in another order."""
+    rows = []
+    seeds = sorted({line["seed"] for line in lines})
+    again = {(line["steps"], line["strength"]) for line in lines if line["seed"] == seeds[-1]}
+    for steps, strength in sorted(again):
+        for name in LOOKS:
+            same = found_by_seed(lines, steps=steps, strength=strength, objective=name, sigma=0.0)
+            if not same:
+                continue
+            cells = [f"{steps / 1e6:.2g}M", f"{strength:g}", LOOKS[name][0]]
+            cells += [f"{line['improvement']:+.3f} at {line['kl']:.2g}, {line['quantiles'][0]:.2f}" for line in same]
+            rows.append(cells)
+    return table(["start", "s", "objective", *(f"seed {seed}: gain at KL, least" for seed in seeds)], rows)
+
+
+def found_by_seed(lines: list[Line], **asked: Any) -> list[Line]:
+    chosen = [line for line in lines if all(line[name] == value for name, value in asked.items())]
+    return sorted(chosen, key=lambda line: line["seed"])
 
 
 def no_force_table(lines: list[Line], sigmas: list[tuple[float, str]]) -> str:
@@ -251,14 +273,15 @@ def gains_table(lines: list[Line], noises: list[tuple[float, str]]) -> str:
 def forks_report(lines: list[Line]) -> str:
     text = ""
     for task in sorted({line["task"] for line in lines}):
-        here = [line for line in lines if line["task"] == task]
+        of_task = [line for line in lines if line["task"] == task]
+        here = [line for line in of_task if line["seed"] == 0]
         noises = sorted(
             {(line["sigma"], line["noise"]) for line in here}, key=lambda pair: (pair[0], pair[1] != "joint")
         )
         shown = [pair for pair in noises if pair[0] in (0, max(sigma for sigma, _ in noises))]
         save(f"forks_{task}", forks_figure(here, shown))
-        minutes = sum(line["seconds"] for line in here) / 60
-        text += f"# {task}\n\n{len(here)} forks of {len(starts_of(here))} starts, {minutes:.0f} core-minutes.\n\n"
+        minutes = sum(line["seconds"] for line in of_task) / 60
+        text += f"# {task}\n\n{len(of_task)} forks of {len(starts_of(here))} starts, {minutes:.0f} core-minutes.\n\n"
         for title, body in (
             ("Samples without force, and where they went", no_force_table),
             ("MARS beside MASPO at equal strength", shapes_table),
@@ -266,6 +289,8 @@ def forks_report(lines: list[Line]) -> str:
             ("Improvement and KL of the whole update", gains_table),
         ):
             text += f"## {title}\n\n{body(here, noises)}\n"
+        if len(of_task) > len(here):
+            text += f"## Once more, with other rollouts\n\n{again_table(of_task)}\n"
     return text
 
 
