@@ -42,6 +42,7 @@ ARMS = {
     "mappo_mars": "MAPPO core, MARS tails",
     "linear": "linear force",
 }
+REFERENCES = ("mars_whole", "maspo_whole", "mars_none")
 RATES = {"lr1.0": "usual", "lr0.5": "half", "actor0.2": "actor's a fifth", "actor0.1": "actor's a tenth"}
 SIGNS = 1.0 - 2.0 * ((np.arange(2**16)[:, None] >> np.arange(16)) & 1)  # every choice of 16
 
@@ -313,12 +314,13 @@ def tails_report(runs: list[Line]) -> str:
             logged = [run["median_of_updates"] for run in here if run["arm"] == arm]
             middle = {name: np.median([one[name] for one in logged]) for name in logged[0]}
             cells = [ARMS[arm], str(len(ends[arm])), with_interval(ends[arm], 2), f"{np.median(ends[arm]):.2f}"]
-            for whole in ("mars_whole", "maspo_whole"):
+            for whole in REFERENCES:
                 known = whole in ends and whole != arm
                 cells.append(against(ends[arm], ends[whole]) if known else "")
             ratios = f"{middle['ratio_min']:.2f}, {middle['ratio_q01']:.3f} to {middle['ratio_q99']:.3f}"
             rows.append([*cells, f"{middle['approx_kl']:.2g}", ratios])
-        head = ["arm", "seeds", "final return", "median", "beside MARS", "beside MASPO", "KL", "ratio: least, 1%, 99%"]
+        beside = [f"beside {ARMS[other]}" for other in REFERENCES]
+        head = ["arm", "seeds", "final return", "median", *beside, "KL", "ratio: least, 1%, 99%"]
         minutes = sum(run["seconds"] for run in here) / 60
         text += f"# {task}, {total / 1e6:g}M steps\n\n{minutes:.0f} core-minutes.\n\n{table(head, rows)}\n"
         save(f"tails_{task}_{total // 10**6}M", curves_figure(here))

@@ -64,7 +64,7 @@ def test_reports(drawing, monkeypatch, tmp_path):
     monkeypatch.setattr(drawing, "HERE", tmp_path)
     tails = [seed_of(arm, s, s + shift) for arm, shift in (("mars_whole", 9.0), ("linear", 0.0)) for s in range(5)]
     text = drawing.tails_report(tails)
-    assert "| linear force | 5 | 2.00 +- 1.96 | 2.00 | 0.00, p = 0.0079 |  | 0.5 |" in text
+    assert "| linear force | 5 | 2.00 +- 1.96 | 2.00 | 0.00, p = 0.0079 |  |  | 0.5 |" in text
     assert (tmp_path / "tails_gather_1M.png").exists()
     arms = [f"{method}_s{s}_lr1.0" for method in ("mappo", "maspo", "mars") for s in (0.2, 0.4)]
     text = drawing.strengths_report([seed_of(arm, s, float(i)) for i, arm in enumerate(arms) for s in range(2)])
