@@ -41,6 +41,7 @@ ARMS = {
     "mars_none": "MARS core, no tails",
     "mappo_mars": "MAPPO core, MARS tails",
     "linear": "linear force",
+    "mappo_s0.4_actor0.2": "MAPPO, actor's rate a fifth",
 }
 REFERENCES = ("mars_whole", "maspo_whole", "mars_none")
 RATES = {"lr1.0": "usual", "lr0.5": "half", "actor0.2": "actor's a fifth", "actor0.1": "actor's a tenth"}
