@@ -110,20 +110,12 @@ def told(cell: experiment.Cell, run_dir: Path) -> list[dict[str, Any]]:
                 {
                     "task": cell.task, "arm": cell.method.name, "seed": seed,
                     "total_steps": run.settings["total_steps"],
-                    "final": ends[f"run_{seed}"], "median_of_updates": means,
+                    "final": float(ends[f"run_{seed}"]), "median_of_updates": means,
                     "seconds": run.last_update()["seconds"] / len(run.seeds),
-                    "curve": {"step": steps.tolist(), "return": returns.tolist()},
+                    "curve": {"step": steps.tolist(), "return": returns.round(3).tolist()},
                 }
             )  # fmt: skip
     return found
-
-
-def rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: rounded(x) for name, x in value.items()}
-    if isinstance(value, list):
-        return [rounded(x) for x in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def line_of(argv: list[str]) -> list[str]:
@@ -144,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     found = [one for cell in grid for one in told(cell, Path(args.run_dir))]
     if found and not args.dry_run:
         path = make_folder(Path(args.out), "--out") / "runs.json"
-        write_whole(path, to_json(rounded(found)).encode())
+        write_whole(path, to_json(found).encode())
         print(path)
     return code
 

@@ -1,12 +1,11 @@
 """`examples/mechanism/fork.py`: a fork is the lesson's own update, objectives have one strength, plays one luck."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from loaded_scripts import loaded
 from torch import Tensor
 
 from torch_mars.algos import maspo
@@ -18,12 +17,8 @@ TRAINED = "--env paxmen_4a --num-envs 4 --rollout-length 8 --hidden-size 8 --eva
 
 @pytest.fixture(scope="module")
 def forks():
-    spec = importlib.util.spec_from_file_location("fork_under_test", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with loaded(PATH) as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,10 @@
 """`examples/mechanism/grid.py`: arms are methods of their own, each trained once, told seed by seed."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from loaded_scripts import loaded
 
 from torch_mars import experiment
 from torch_mars.protocol import methods
@@ -18,12 +17,8 @@ SMALL = {"num_envs": 4, "rollout_length": 8, "hidden_size": 8, "eval_episodes": 
 @pytest.fixture
 def grids(monkeypatch):
     monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
-    spec = importlib.util.spec_from_file_location("grid_under_test", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with loaded(PATH) as module:
+        yield module
 
 
 def cells(grids, kind: str, *more: str) -> list[experiment.Cell]:

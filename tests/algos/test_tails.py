@@ -1,12 +1,11 @@
 """`examples/mechanism/tails.py`: pieces of objectives, against the lessons that they are of, and where they meet."""
 
-import importlib.util
 import math
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from loaded_scripts import loaded
 from share_lessons import OTHERS, SOURCE, with_shared_part_of
 
 from torch_mars.algos import mappo, mars, maspo
@@ -25,12 +24,8 @@ LESSONS = {
 
 @pytest.fixture(scope="module")
 def tails():
-    spec = importlib.util.spec_from_file_location("tails_under_test", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with loaded(PATH) as module:
+        yield module
 
 
 def of(objective, advantage, args):

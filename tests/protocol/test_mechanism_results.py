@@ -1,20 +1,18 @@
 """`results/mechanism/draw.py`: its own statistics, by hand, and that what is there is drawn."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+from loaded_scripts import loaded
 
 PATH = Path(__file__).parents[2] / "results" / "mechanism" / "draw.py"
 
 
 @pytest.fixture(scope="module")
 def drawing():
-    spec = importlib.util.spec_from_file_location("draw_mechanism", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with loaded(PATH) as module:
+        yield module
 
 
 def test_all_groups_alike_is_rare_and_none_is_certain(drawing):
