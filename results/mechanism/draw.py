@@ -414,7 +414,7 @@ def strengths_figure(ends: dict, logged: dict) -> Any:
                 "linestyle": (0, dashes) if dashes else "-",
                 "alpha": 1.0 if rate == "usual" else 0.5,
             }
-            style["marker"] = "oDs"[number]
+            style["marker"] = "oDsv"[number]
             label_here = label if rate == "usual" else f"{label}, learning rates: {rate}"
             left.errorbar(
                 [s for _, s, _ in cells], means, halves, label=label_here, elinewidth=0.7, markersize=3, **style
