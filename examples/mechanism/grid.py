@@ -24,9 +24,9 @@ from torch_mars.run.cli import UsageError, guarded, make_folder
 from torch_mars.run.files import to_json, write_whole
 
 TAILS = Path(__file__).with_name("tails.py")
-STRENGTH = 0.4
-# Ratios between which 98% of the samples of an update by MASPO of this strength lie, the median of five by fork.py
-BANDS = {"paxmen_5a": (0.97, 1.03)}
+# task -> the strength of all arms, and ratios between which 98% of the samples of an update by MASPO of this strength
+# lie, the median of five by fork.py
+BANDS = {"paxmen_5a": (0.4, 0.97, 1.03), "jaxnav_7x7x2a": (0.9, 0.84, 1.17)}
 # arm -> core, lower and upper tail; whole methods are the lessons themselves
 ARMS = {
     "maspo_mars": ("maspo", "mars", "mars"),
@@ -38,7 +38,7 @@ ARMS = {
 }
 LESSONS = {"mappo": "clip", "maspo": "clip", "mars": "expand"}  # and their setting of the trust region
 STRENGTHS, RATES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9), (1.0, 0.5)  # and shares of both learning rates
-SLOW = (0.2, 0.1)  # shares of the actor's
+CLIP, SLOW = 0.4, (0.2, 0.1)  # and shares of the actor's
 LOGGED = ("approx_kl", "ratio_min", "ratio_q01", "ratio_q99", "ratio_max", "frac_no_force")
 
 
@@ -62,14 +62,14 @@ def tails(task: str) -> list[str]:
     """One method's core with another's tails, and two whole methods, all of one strength."""
     if task not in BANDS:
         raise UsageError(f"--envs: the band of {task} is not known; find it with fork.py and write it into BANDS")
-    low, high = BANDS[task]
+    strength, low, high = BANDS[task]
     for name, (core, below, above) in ARMS.items():
         pieces = {"core": core, "tail_low": below, "tail_high": above}
-        arm(name, "tails", {**pieces, "strength": STRENGTH, "band_low": low, "band_high": high}, str(TAILS))
+        arm(name, "tails", {**pieces, "strength": strength, "band_low": low, "band_high": high}, str(TAILS))
     whole = {f"{lesson}_whole": lesson for lesson in ("mars", "maspo")}
     for name, lesson in whole.items():
         setting = LESSONS[lesson]
-        arm(name, lesson, {setting: methods.matched(STRENGTH)[setting]})
+        arm(name, lesson, {setting: methods.matched(strength)[setting]})
     return [*ARMS, *whole]
 
 
@@ -88,9 +88,9 @@ def strengths(task: str) -> list[str]:
 
 def slow(task: str) -> list[str]:
     """MAPPO with an actor that learns so slowly that its updates go as far, in KL, as MARS's and MASPO's."""
-    names = [f"mappo_s{STRENGTH}_actor{rate}" for rate in SLOW]
+    names = [f"mappo_s{CLIP}_actor{rate}" for rate in SLOW]
     for name, rate in zip(names, SLOW):
-        arm(name, "mappo", {"clip": STRENGTH, "actor_lr": rate * usual("mappo", task, "actor_lr")})
+        arm(name, "mappo", {"clip": CLIP, "actor_lr": rate * usual("mappo", task, "actor_lr")})
     return names
 
 

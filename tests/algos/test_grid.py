@@ -37,7 +37,7 @@ def test_arms_are_what_their_names_say(grids):
     by_name = {cell.method.name: cell.settings for cell in cells(grids, "tails")}
     low = by_name["mars_low"]
     assert (low["core"], low["tail_low"], low["tail_high"], low["strength"]) == ("mars", "mars", "none", 0.4)
-    assert (low["band_low"], low["band_high"]) == grids.BANDS["paxmen_5a"]
+    assert (low["strength"], low["band_low"], low["band_high"]) == grids.BANDS["paxmen_5a"]
     by_name = {cell.method.name: cell.settings for cell in cells(grids, "strengths")}
     slow, usual = by_name["mars_s0.8_lr0.5"], by_name["mars_s0.8_lr1.0"]
     assert methods.strength(slow["expand"]) == pytest.approx(0.8) and slow["contract"] is None
