@@ -109,7 +109,7 @@ def told(cell: experiment.Cell, run_dir: Path) -> list[dict[str, Any]]:
             found.append(
                 {
                     "task": cell.task, "arm": cell.method.name, "seed": seed,
-                    "total_steps": run.settings["total_steps"],
+                    "total_steps": run.settings["total_steps"], "device": run.settings["device"],
                     "final": float(ends[f"run_{seed}"]), "median_of_updates": means,
                     "seconds": run.last_update()["seconds"] / len(run.seeds),
                     "curve": {"step": steps.tolist(), "return": returns.round(3).tolist()},

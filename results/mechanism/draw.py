@@ -3,10 +3,12 @@
     python results/mechanism/draw.py
 
 `forks.jsonl` is A, by `examples/mechanism/fork.py`; `tails.json` and `strengths.json` are `runs.json` of B and C, by
-`examples/mechanism/grid.py`. What is not there yet is left out.
+`examples/mechanism/grid.py`, and `tails_first.json` is B's first part, five seeds on a CPU. What is not there yet is
+left out.
 
 All intervals are 95%: Student's t over the 16 groups of episodes of a fork, or over seeds. p is exact: over all 2^16
-signs of the groups' differences, or over all exchanges of seeds.
+signs of the groups' differences, or over all exchanges of seeds; where two pairs of arms are taken together, over
+100,000 random ones.
 """
 
 import itertools
@@ -41,7 +43,14 @@ ARMS = {
     "mars_none": "MARS core, no tails",
     "mappo_mars": "MAPPO core, MARS tails",
     "linear": "linear force",
+    "mappo_s0.4_lr1.0": "MAPPO",
     "mappo_s0.4_actor0.2": "MAPPO, actor's rate a fifth",
+    "mappo_s0.4_actor0.1": "MAPPO, actor's rate a tenth",
+}
+# what is compared with the other arms held equal: two arms each
+TOGETHER = {
+    "MARS's tails over MASPO's, either core": (("mars_whole", "maspo_mars"), ("mars_maspo", "maspo_whole")),
+    "MARS's core over MASPO's, either pair of tails": (("mars_whole", "mars_maspo"), ("maspo_mars", "maspo_whole")),
 }
 REFERENCES = ("mars_whole", "maspo_whole", "mars_none")
 RATES = {"lr1.0": "usual", "lr0.5": "half", "actor0.2": "actor's a fifth", "actor0.1": "actor's a tenth"}
@@ -137,22 +146,29 @@ def forks_figure(lines: list[Line], noises: list[tuple[float, str]]) -> Any:
 def again_table(lines: list[Line]) -> str:
     """Starts that were forked with other seeds, too: another rollout, and minibatches in another order."""
     rows = []
+    lines = [line for line in lines if line["sigma"] == 0]
     seeds = sorted({line["seed"] for line in lines})
-    again = {(line["steps"], line["strength"]) for line in lines if line["seed"] == seeds[-1]}
+    again = {(line["steps"], line["strength"]) for line in lines if line["seed"] != seeds[0]}
     for steps, strength in sorted(again):
         for name in LOOKS:
-            same = found_by_seed(lines, steps=steps, strength=strength, objective=name, sigma=0.0)
-            if not same:
+            same = {seed: found(lines, steps=steps, seed=seed).get((name, strength)) for seed in seeds}
+            if not any(same.values()):
                 continue
             cells = [f"{steps / 1e6:.2g}M", f"{strength:g}", LOOKS[name][0]]
-            cells += [f"{line['improvement']:+.3f} at {line['kl']:.2g}, {line['quantiles'][0]:.2f}" for line in same]
+            for line in same.values():
+                numbers = line and f"{line['improvement']:+.3f} at {line['kl']:.2g}, {line['quantiles'][0]:.2f}"
+                cells.append(numbers or "")
             rows.append(cells)
     return table(["start", "s", "objective", *(f"seed {seed}: gain at KL, least" for seed in seeds)], rows)
 
 
-def found_by_seed(lines: list[Line], **asked: Any) -> list[Line]:
-    chosen = [line for line in lines if all(line[name] == value for name, value in asked.items())]
-    return sorted(chosen, key=lambda line: line["seed"])
+def first_rollouts(lines: list[Line]) -> list[Line]:
+    """Of every start and noise the forks of one rollout: that of the lowest seed."""
+    first: dict[tuple, int] = {}
+    for line in lines:
+        key = line["steps"], line["sigma"], line["noise"]
+        first[key] = min(line["seed"], first.get(key, line["seed"]))
+    return [line for line in lines if line["seed"] == first[line["steps"], line["sigma"], line["noise"]]]
 
 
 def no_force_table(lines: list[Line], sigmas: list[tuple[float, str]]) -> str:
@@ -250,33 +266,28 @@ def shapes_table(lines: list[Line], noises: list[tuple[float, str]]) -> str:
 
 
 def gains_table(lines: list[Line], noises: list[tuple[float, str]]) -> str:
-    """A6: KL and improvement of every objective at the end of its update, means over starts and strengths."""
+    """A6: improvement and KL of every objective at the end of its update, means over starts."""
     rows = []
-    strengths = sorted({line["strength"] for line in lines if line["sigma"]} or {line["strength"] for line in lines})
-    for name, (label, *_) in LOOKS.items():
-        cells = [label]
-        for sigma, noise in noises:
-            here = [
-                line
-                for line in lines
-                if (line["objective"], line["sigma"], line["noise"]) == (name, sigma, noise)
-                and line["strength"] in strengths
-            ]
-            if not here:
-                cells.append("")
-                continue
-            kl, gain = np.mean([line["kl"] for line in here]), np.mean([line["improvement"] for line in here])
-            cells.append(f"{gain:.3f} at {kl:.2g}")
-        rows.append(cells)
-    chosen = ", ".join(f"{s:g}" for s in strengths)
-    return f"Strengths {chosen}.\n\n" + table(["", *(f"{s:g} {n if s else ''}".strip() for s, n in noises)], rows)
+    for strength in sorted(
+        {line["strength"] for line in lines if line["sigma"]} or {line["strength"] for line in lines}
+    ):
+        for name, (label, *_) in LOOKS.items():
+            cells = [f"{strength:g}", label]
+            for sigma, noise in noises:
+                by_start = [found(lines, steps=steps, sigma=sigma, noise=noise) for steps in starts_of(lines)]
+                same = [here[name, strength] for here in by_start if (name, strength) in here]
+                kl, gain = (np.mean([line[what] for line in same] or [np.nan]) for what in ("kl", "improvement"))
+                cells.append(f"{gain:.3f} at {kl:.2g}" if same else "")
+            if any(cells[2:]):
+                rows.append(cells)
+    return table(["s", "", *(f"{s:g} {n if s else ''}".strip() for s, n in noises)], rows)
 
 
 def forks_report(lines: list[Line]) -> str:
     text = ""
     for task in sorted({line["task"] for line in lines}):
         of_task = [line for line in lines if line["task"] == task]
-        here = [line for line in of_task if line["seed"] == 0]
+        here = first_rollouts(of_task)
         noises = sorted(
             {(line["sigma"], line["noise"]) for line in here}, key=lambda pair: (pair[0], pair[1] != "joint")
         )
@@ -305,7 +316,7 @@ def finals(runs: list[Line], of: Callable[[Line], Any]) -> dict[Any, np.ndarray]
     return {key: np.array([run["final"] for run in ordered if of(run) == key]) for key in dict.fromkeys(map(of, runs))}
 
 
-def tails_report(runs: list[Line]) -> str:
+def tails_report(runs: list[Line], file: str) -> str:
     text = ""
     for task, total in sorted({(run["task"], run["total_steps"]) for run in runs}):
         here = [run for run in runs if (run["task"], run["total_steps"]) == (task, total)]
@@ -314,30 +325,47 @@ def tails_report(runs: list[Line]) -> str:
         for arm in (arm for arm in ARMS if arm in ends):
             logged = [run["median_of_updates"] for run in here if run["arm"] == arm]
             middle = {name: np.median([one[name] for one in logged]) for name in logged[0]}
-            cells = [ARMS[arm], str(len(ends[arm])), with_interval(ends[arm], 2), f"{np.median(ends[arm]):.2f}"]
+            low, half, high = np.quantile(ends[arm], (0.25, 0.5, 0.75))
+            middle_half = f"{half:.2f} ({low:.2f} to {high:.2f})"
+            cells = [ARMS[arm], str(len(ends[arm])), with_interval(ends[arm], 2), middle_half]
             for whole in REFERENCES:
                 known = whole in ends and whole != arm
-                cells.append(against(ends[arm], ends[whole]) if known else "")
+                cells.append(against([ends[arm]], [ends[whole]]) if known else "")
             ratios = f"{middle['ratio_min']:.2f}, {middle['ratio_q01']:.3f} to {middle['ratio_q99']:.3f}"
             rows.append([*cells, f"{middle['approx_kl']:.2g}", ratios])
         beside = [f"beside {ARMS[other]}" for other in REFERENCES]
-        head = ["arm", "seeds", "final return", "median", *beside, "KL", "ratio: least, 1%, 99%"]
-        minutes = sum(run["seconds"] for run in here) / 60
-        text += f"# {task}, {total / 1e6:g}M steps\n\n{minutes:.0f} core-minutes.\n\n{table(head, rows)}\n"
-        save(f"tails_{task}_{total // 10**6}M", curves_figure(here))
+        head = ["arm", "seeds", "final return", "median, quartiles", *beside, "KL", "ratio: least, 1%, 99%"]
+        text += f"# {task}, {total / 1e6:g}M steps\n\n{time_of(here)}\n\n{table(head, rows)}\n{together(ends)}"
+        save(f"{file}_{task}_{total // 10**6}M", curves_figure(here))
     return text
 
 
-def against(x: np.ndarray, y: np.ndarray) -> str:
-    """Share of pairs in which x is above y, and p of the permutation test."""
-    share = intervals.probability_of_improvement([x], [y])
-    return f"{share:.2f}, p = {intervals.permutation_p([x], [y]):.2g}"
+def time_of(runs: list[Line]) -> str:
+    minutes = sum(run["seconds"] for run in runs) / 60
+    shared = any(run["device"] != "cpu" for run in runs)
+    return f"{minutes:.0f} minutes of processes that shared a GPU." if shared else f"{minutes:.0f} core-minutes."
+
+
+def together(ends: dict[str, np.ndarray]) -> str:
+    """Two pairs of arms that differ in the same thing."""
+    rows = [
+        [what, against([ends[arm] for arm in ours], [ends[arm] for arm in theirs])]
+        for what, (ours, theirs) in TOGETHER.items()
+        if all(arm in ends for arm in (*ours, *theirs))
+    ]
+    return table(["two pairs of arms together", "share of pairs, p"], rows) + "\n" if rows else ""
+
+
+def against(x: list[np.ndarray], y: list[np.ndarray]) -> str:
+    """Share of pairs in which x is above y, and p of the permutation test; pairs and exchanges are within each."""
+    share = intervals.probability_of_improvement(x, y)
+    return f"{share:.2f}, p = {intervals.permutation_p(x, y):.2g}"
 
 
 def curves_figure(runs: list[Line]) -> Any:
     """Mean return of every arm over steps."""
     figure, (axis,) = figures.panels(1, 3.0)
-    colours = matplotlib.colormaps["tab10"].colors
+    colours = matplotlib.colormaps["tab20"].colors[::2] + matplotlib.colormaps["tab20"].colors[1::2]
     arms = [arm for arm in ARMS if any(run["arm"] == arm for run in runs)]
     for arm, colour in zip(arms, colours):
         lines = [run["curve"] for run in runs if run["arm"] == arm]
@@ -365,7 +393,7 @@ def best_of(means: list[float], trials: int) -> float:
     return float(np.mean([ordered[max(one)] for one in chosen]))
 
 
-def strengths_report(runs: list[Line]) -> str:
+def strengths_report(runs: list[Line], file: str) -> str:
     text = ""
     for task in sorted({run["task"] for run in runs}):
         here = [run for run in runs if run["task"] == task]
@@ -380,12 +408,11 @@ def strengths_report(runs: list[Line]) -> str:
                 known = cell in ends
                 cells.append(f"{with_interval(ends[cell], 2)} at {np.median(logged[cell]):.2g}" if known else "")
             pair = ("mars", strength, rate), ("maspo", strength, rate)
-            cells.append(against(ends[pair[0]], ends[pair[1]]) if all(cell in ends for cell in pair) else "")
+            cells.append(against([ends[pair[0]]], [ends[pair[1]]]) if all(cell in ends for cell in pair) else "")
             rows.append(cells)
-        minutes = sum(run["seconds"] for run in here) / 60
         seeds = sorted({len(values) for values in ends.values()})
         text += f"# {task}, {here[0]['total_steps'] / 1e6:g}M steps\n\n"
-        text += f"{', '.join(map(str, seeds))} seeds; {minutes:.0f} core-minutes.\n\n"
+        text += f"{', '.join(map(str, seeds))} seeds; {time_of(here)}\n\n"
         text += table(["s", "learning rates", "MAPPO: return at KL", "MASPO", "MARS", "MARS over MASPO"], rows) + "\n"
         shared = set.intersection(*({(s, r) for n, s, r in ends if n == name} for name in ("mappo", "maspo", "mars")))
         if len(shared) > 1:
@@ -395,7 +422,7 @@ def strengths_report(runs: list[Line]) -> str:
                 rows.append([LOOKS[name][0], *(f"{best_of(means, k):.2f}" for k in range(1, len(shared) + 1))])
             head = ["expected best of", *map(str, range(1, len(shared) + 1))]
             text += f"Settings that all three have: {len(shared)}.\n\n{table(head, rows)}\n"
-        save(f"strengths_{task}", strengths_figure(ends, logged))
+        save(f"{file}_{task}", strengths_figure(ends, logged))
     return text
 
 
@@ -442,10 +469,11 @@ def main() -> None:
         if path.exists():
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             write_whole(HERE / "forks.md", forks_report(lines).encode())
-        for name, report in (("tails", tails_report), ("strengths", strengths_report)):
-            path = HERE / f"{name}.json"
+        reports = {"tails": tails_report, "tails_first": tails_report, "strengths": strengths_report}
+        for file, report in reports.items():
+            path = HERE / f"{file}.json"
             if path.exists():
-                write_whole(HERE / f"{name}.md", report(json.loads(path.read_text())).encode())
+                write_whole(HERE / f"{file}.md", report(json.loads(path.read_text()), file).encode())
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def test_permutation_p_is_scipy_s_on_all_cases_of_3_against_3():
             assert intervals.permutation_p([x], [y]) == pytest.approx(scipys(x, y), abs=1e-9), (x, y)
 
 
-@pytest.mark.parametrize("sizes", [(5, 5), (3, 6), (10, 4)])
+@pytest.mark.parametrize("sizes", [(5, 5), (3, 6), (10, 4), (10, 10)])
 def test_permutation_p_is_scipy_s_for_other_numbers_of_seeds(sizes):
     generator = np.random.default_rng(0)
     for shift in (0.0, 1.0, 3.0):

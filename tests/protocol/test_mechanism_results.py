@@ -54,17 +54,35 @@ def seed_of(arm: str, seed: int, final: float) -> dict:
     curve = {"step": [1, 2], "return": [0.0, final]}
     return {
         "task": "gather", "arm": arm, "seed": seed, "total_steps": 10**6, "final": final, "median_of_updates": logged,
-        "seconds": 60.0, "curve": curve,
+        "seconds": 60.0, "device": "cpu", "curve": curve,
     }  # fmt: skip
+
+
+def test_two_pairs_of_arms_are_exchanged_within_each(drawing):
+    """3 of 4 and 4 of 4 pairs of seeds; of the 36 exchanges one is as extreme as this, to either side."""
+    ends = {"mars_whole": [3.0, 9.0], "mars_maspo": [1.0, 4.0], "maspo_mars": [8.0, 9.0], "maspo_whole": [0.0, 1.0]}
+    text = drawing.together({arm: np.array(values) for arm, values in ends.items()})
+    assert "MARS's tails over MASPO's, either core | 0.88, p = 0.11 |" in text
+    assert drawing.together({"mars_whole": np.zeros(2)}) == ""
+
+
+def line_of(seed: int, sigma: float) -> dict:
+    return {"seed": seed, "steps": 1, "sigma": sigma, "noise": "joint"}
+
+
+def test_of_every_noise_one_rollout_is_shown(drawing):
+    lines = [line_of(0, 0.0), line_of(0, 0.0), line_of(7, 0.0), line_of(7, 4.0), line_of(9, 4.0)]
+    assert drawing.first_rollouts(lines) == [line_of(0, 0.0), line_of(0, 0.0), line_of(7, 4.0)]
 
 
 def test_reports(drawing, monkeypatch, tmp_path):
     monkeypatch.setattr(drawing, "HERE", tmp_path)
     tails = [seed_of(arm, s, s + shift) for arm, shift in (("mars_whole", 9.0), ("linear", 0.0)) for s in range(5)]
-    text = drawing.tails_report(tails)
-    assert "| linear force | 5 | 2.00 +- 1.96 | 2.00 | 0.00, p = 0.0079 |  |  | 0.5 |" in text
+    text = drawing.tails_report(tails, "tails")
+    assert "| linear force | 5 | 2.00 +- 1.96 | 2.00 (1.00 to 3.00) | 0.00, p = 0.0079 |  |  | 0.5 |" in text
     assert (tmp_path / "tails_gather_1M.png").exists()
     arms = [f"{method}_s{s}_lr1.0" for method in ("mappo", "maspo", "mars") for s in (0.2, 0.4)]
-    text = drawing.strengths_report([seed_of(arm, s, float(i)) for i, arm in enumerate(arms) for s in range(2)])
+    cells = [seed_of(arm, s, float(i)) for i, arm in enumerate(arms) for s in range(2)]
+    text = drawing.strengths_report(cells, "strengths")
     assert "| 0.2 | usual | 0.00 +- 0.00 at 0.5 | 2.00 +- 0.00 at 0.5 | 4.00 +- 0.00 at 0.5 | 1.00, p = 0.33 |" in text
     assert "| MARS | 4.50 | 5.00 |" in text
