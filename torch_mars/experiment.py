@@ -30,6 +30,7 @@ from torch_mars.protocol.methods import Method
 from torch_mars.protocol.saved import SavedRun
 from torch_mars.protocol.trainings import (
     BUDGETS,
+    DEFAULT,
     FINAL_STEPS,
     StopSignals,
     Training,
@@ -555,9 +556,9 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--total-steps", type=whole(1), metavar="N", help="environment steps of a seed, such as 40M")
     parser.add_argument(
-        "--budget", choices=BUDGETS, default="paper",
+        "--budget", choices=(*BUDGETS, DEFAULT), default="paper",
         help="steps where --total-steps is left out: the paper's 80M (AeroJAX, JaxNav 240M), a twentieth of it, a few "
-        "updates of small networks (default paper)",
+        "updates of small networks, or as many as yaml/ has for the task (default paper)",
     )  # fmt: skip
     add_preset(parser)
     parser.add_argument(

@@ -117,6 +117,13 @@ def test_every_method_s_settings_make_it_that_method():
         assert (low, high) == pytest.approx(expected.get(cell.method.name, (1 / 1.5, 1.5)))
 
 
+def test_the_default_budget_leaves_the_steps_to_the_settings():
+    line = ["--envs", "paxmen_4a,smax_2s3z,jaxnav_7x7x2a", "--algos", "mars", "--budget", "default"]
+    grid = experiment.make_grid(experiment.make_parser().parse_args(line))
+    assert [cell.settings["total_steps"] for cell in grid] == [4_000_000, 3_000_000, 8_000_000]
+    assert {cell.settings["preset"] for cell in grid} == {"ours"}
+
+
 def test_methods_that_are_the_same_training_until_tuned_are_noted(capsys):
     experiment.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mars,ablations"]))
     assert "MARS and MARS, r* and 1/r* are the same training on paxmen_4a until tuned" in capsys.readouterr().err

@@ -32,6 +32,7 @@ from torch_mars.run.yamls import read_yaml
 # Environment steps of one run (the paper's D.5): tuning and final, more where learning takes longer (`envs.budget`).
 TUNING_STEPS, FINAL_STEPS = 40_000_000, 80_000_000
 BUDGETS = ("paper", "quick", "smoke")  # as in the paper, a twentieth of it, a few updates to see that all works
+DEFAULT = "default"  # of `experiment`: as many steps as the settings have
 QUICK = 20
 SMOKE = {"num_envs": 4, "rollout_length": 32, "hidden_size": 16, "eval_episodes": 2, "total_steps": 1024}
 
@@ -58,6 +59,8 @@ def add_preset(parser: Parser) -> None:
 
 def budget_settings(task: str, budget: str, steps: int) -> dict[str, Any]:
     """What a budget fixes for a task, from the paper's `steps` (TUNING_STEPS or FINAL_STEPS)."""
+    if budget == DEFAULT:
+        return {}
     if budget == "smoke":
         return dict(SMOKE)
     steps *= envs.budget(task)
