@@ -1,6 +1,6 @@
 """What random play earns on each of the 47 tasks: `random.json`, for the tables.
 
-    python results/random_play.py [--tasks paxmen_5a,...]
+python results/random_play.py [--tasks paxmen_5a,...]
 """
 
 import json
@@ -31,7 +31,8 @@ def play(task: str) -> dict[str, dict[str, float]]:
         found = torch.stack([ts.info[name].float() for name in names])
         result = torch.where(is_end & ~is_over, found, result)
         is_over |= is_end
-    return {name: dict(zip(("mean", "half"), mean_and_interval(row.tolist()))) for name, row in zip(names, result)}
+    numbers = [[round(number, 5) for number in mean_and_interval(row.tolist())] for row in result]
+    return {name: dict(zip(("mean", "half"), pair)) for name, pair in zip(names, numbers)}
 
 
 def main() -> int:
