@@ -6,7 +6,8 @@
 
 What stands behind the grid's name is what `torch-mars experiment` takes: --workers, --devices, --dry-run, and so
 on; the same line again goes on, and several of it share the work. `--algos` names some of the arms. `runs.json` in the
-folder `--out` says of every seed that is done how it ended, what its updates were like, and its curve.
+folder `--out` says of every seed that is done how it ended, what its updates were like, the policy's entropy over the
+last fifth of them, and its curve.
 """
 
 import sys
@@ -18,6 +19,7 @@ import numpy as np
 
 from torch_mars import experiment
 from torch_mars.protocol import gather, methods
+from torch_mars.protocol.intervals import final_score
 from torch_mars.protocol.methods import Method
 from torch_mars.run import settings
 from torch_mars.run.cli import UsageError, guarded, make_folder
@@ -98,19 +100,20 @@ GRIDS = {"tails": tails, "strengths": strengths, "slow": slow}
 
 
 def told(cell: experiment.Cell, run_dir: Path) -> list[dict[str, Any]]:
-    """Of every seed that is done: how it ended, means over its updates, and its curve."""
+    """Of every seed that is done: how it ended, medians over its updates, and its curve."""
     found = []
     for run in (run for run in cell.runs(run_dir) if run.is_finished()):
-        evaluations, updates = run.evaluations(), run.updates_of(LOGGED)
+        evaluations, updates = run.evaluations(), run.updates_of((*LOGGED, "entropy"))
         ends = dict(zip(evaluations, gather.curves(evaluations).final))
         for seed in (seed for seed in run.seeds if seed in cell.seeds):
             steps, returns = gather.evaluation_means(evaluations[f"run_{seed}"])
-            means = dict(zip(LOGGED, np.median(updates[seed][:, 1:], 0).tolist()))
+            medians = dict(zip(LOGGED, np.median(updates[seed][:, 1:-1], 0).tolist()))
             found.append(
                 {
                     "task": cell.task, "arm": cell.method.name, "seed": seed,
                     "total_steps": run.settings["total_steps"], "device": run.settings["device"],
-                    "final": float(ends[f"run_{seed}"]), "median_of_updates": means,
+                    "final": float(ends[f"run_{seed}"]), "median_of_updates": medians,
+                    "last_entropy": final_score(updates[seed][:, -1]),
                     "seconds": run.last_update()["seconds"] / len(run.seeds),
                     "curve": {"step": steps.tolist(), "return": returns.round(3).tolist()},
                 }

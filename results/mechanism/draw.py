@@ -332,9 +332,19 @@ def tails_report(runs: list[Line], file: str) -> str:
                 known = whole in ends and whole != arm
                 cells.append(against([ends[arm]], [ends[whole]]) if known else "")
             ratios = f"{middle['ratio_min']:.2f}, {middle['ratio_q01']:.3f} to {middle['ratio_q99']:.3f}"
-            rows.append([*cells, f"{middle['approx_kl']:.2g}", ratios])
+            entropy = np.mean([run["last_entropy"] for run in here if run["arm"] == arm])
+            rows.append([*cells, f"{middle['approx_kl']:.2g}", ratios, f"{entropy:.2f}"])
         beside = [f"beside {ARMS[other]}" for other in REFERENCES]
-        head = ["arm", "seeds", "final return", "median, quartiles", *beside, "KL", "ratio: least, 1%, 99%"]
+        head = [
+            "arm",
+            "seeds",
+            "final return",
+            "median, quartiles",
+            *beside,
+            "KL",
+            "ratio: least, 1%, 99%",
+            "entropy at the end",
+        ]
         text += f"# {task}, {total / 1e6:g}M steps\n\n{time_of(here)}\n\n{table(head, rows)}\n{together(ends)}"
         save(f"{file}_{task}_{total // 10**6}M", curves_figure(here))
     return text

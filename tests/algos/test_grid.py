@@ -1,6 +1,7 @@
 """`examples/mechanism/grid.py`: arms are methods of their own, each trained once, told seed by seed."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def test_what_is_done_is_told(grids, tmp_path):
     assert [(one["arm"], one["seed"]) for one in told] == [(a, s) for a in ("linear", "mars_none") for s in (10, 11)]
     for one in told:
         assert one["final"] == pytest.approx(one["curve"]["return"][-1], rel=1e-3) or len(one["curve"]["return"]) > 1
+        assert 0 < one["last_entropy"] < math.log(5)  # of five actions
         assert 0 < one["median_of_updates"]["ratio_min"] <= 1 <= one["median_of_updates"]["ratio_max"]
     before = sorted((tmp_path / "runs").rglob("config.yaml"))
     assert grids.main(line) == 0  # nothing is left

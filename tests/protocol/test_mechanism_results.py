@@ -54,7 +54,7 @@ def seed_of(arm: str, seed: int, final: float) -> dict:
     curve = {"step": [1, 2], "return": [0.0, final]}
     return {
         "task": "gather", "arm": arm, "seed": seed, "total_steps": 10**6, "final": final, "median_of_updates": logged,
-        "seconds": 60.0, "device": "cpu", "curve": curve,
+        "seconds": 60.0, "device": "cpu", "last_entropy": 1.5, "curve": curve,
     }  # fmt: skip
 
 
