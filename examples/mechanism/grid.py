@@ -37,6 +37,7 @@ ARMS = {
     "mars_none": ("mars", "none", "none"),
     "mappo_mars": ("mappo", "mars", "mars"),
     "linear": ("linear", "linear", "linear"),
+    "mars_mirrored": ("mars", "mirrored", "mirrored"),
 }
 LESSONS = {"mappo": "clip", "maspo": "clip", "mars": "expand"}  # and their setting of the trust region
 STRENGTHS, RATES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9), (1.0, 0.5)  # and shares of both learning rates

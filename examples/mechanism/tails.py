@@ -42,7 +42,7 @@ ALGORITHM = "tails"
 @dataclass
 class Args(RunArgs):
     core: str = "maspo"
-    """whose objective inside the band: mappo, maspo, mars or linear"""
+    """whose objective inside the band: mappo, maspo, mars, linear or mirrored (MASPO's, r and 1/r exchanged)"""
     tail_low: str = "mars"
     """whose below the band; or none"""
     tail_high: str = "mars"
@@ -128,6 +128,11 @@ def maspo_piece(log_ratio: Tensor, advantage: Tensor, strength: float) -> Tensor
     return ratio * advantage - advantage.abs() / (2 * strength) * (ratio - 1).square()
 
 
+def mirrored_piece(log_ratio: Tensor, advantage: Tensor, strength: float) -> Tensor:
+    """MASPO's with the roles of r and 1/r exchanged: a barrier at r = 0, where MASPO's is finite, and none above."""
+    return maspo_piece(-log_ratio, -advantage, strength)
+
+
 def mars_piece(log_ratio: Tensor, advantage: Tensor, strength: float) -> Tensor:
     target = math.exp(math.atanh(strength))
     weight = advantage.abs() / (target**2 - 1)
@@ -144,7 +149,10 @@ def no_piece(log_ratio: Tensor, advantage: Tensor, strength: float) -> Tensor:
     return torch.zeros_like(log_ratio * advantage)
 
 
-PIECES = {"mappo": mappo_piece, "maspo": maspo_piece, "mars": mars_piece, "linear": linear_piece, "none": no_piece}
+PIECES = {
+    "mappo": mappo_piece, "maspo": maspo_piece, "mars": mars_piece, "linear": linear_piece,
+    "mirrored": mirrored_piece, "none": no_piece,
+}  # fmt: skip
 METHOD = {"label": "Core and tails", "colour": "#882255", "marker": "P"}
 
 

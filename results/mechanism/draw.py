@@ -43,6 +43,7 @@ ARMS = {
     "mars_none": "MARS core, no tails",
     "mappo_mars": "MAPPO core, MARS tails",
     "linear": "linear force",
+    "mars_mirrored": "MARS core, MASPO tails mirrored",
     "mappo_s0.4_lr1.0": "MAPPO",
     "mappo_s0.4_actor0.2": "MAPPO, actor's rate a fifth",
     "mappo_s0.4_actor0.1": "MAPPO, actor's rate a tenth",

@@ -96,3 +96,13 @@ def test_it_trains(tails, tmp_path):
     assert tails.main([*words, "--total-steps", "64", "--run-dir", str(tmp_path), "--tail-high", "none"]) == 0
     (config,) = tmp_path.glob("paxmen_4a/tails/*/config.yaml")
     assert "tail_high: none" in config.read_text()
+
+
+def test_the_mirrored_pull_is_that_of_maspo_with_r_and_1_over_r_exchanged(tails):
+    args, mirrored = (
+        tails.Args(core=name, tail_low=name, tail_high=name, strength=STRENGTH) for name in ("maspo", "mirrored")
+    )
+    for advantage in (1.3, -0.7):
+        _, _, force = of(tails.policy_objective, -advantage, args)
+        _, _, own = of(tails.policy_objective, advantage, mirrored)
+        torch.testing.assert_close(own, -force.flip(0), rtol=1e-9, atol=1e-9)
