@@ -8,11 +8,12 @@ left out.
 
 All intervals are 95%: Student's t over the 16 groups of episodes of a fork, or over seeds. p is exact: over all 2^16
 signs of the groups' differences, or over all exchanges of seeds; where two pairs of arms are taken together, over
-100,000 random ones.
+100,000 random ones if there are more.
 """
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,9 @@ def with_interval(values: np.ndarray, digits: int = 3) -> str:
 
 
 def sign_p(differences: np.ndarray) -> float:
-    """Two-sided p of "the 16 groups' differences have either sign with the same chance", by all signs."""
-    sums = SIGNS @ differences
+    """Two-sided p of "these differences, at most 16, have either sign with the same chance", by all signs."""
+    count = len(differences)
+    sums = SIGNS[: 2**count, :count] @ differences
     return float((np.abs(sums) >= abs(differences.sum()) - 1e-12).mean())
 
 
@@ -160,16 +162,17 @@ def again_table(lines: list[Line]) -> str:
                 numbers = line and f"{line['improvement']:+.3f} at {line['kl']:.2g}, {line['quantiles'][0]:.2f}"
                 cells.append(numbers or "")
             rows.append(cells)
-    return table(["start", "s", "objective", *(f"seed {seed}: gain at KL, least" for seed in seeds)], rows)
+    text = "Seed 100 is of another machine.\n\n" if 100 in seeds else ""
+    return text + table(["start", "s", "objective", *(f"seed {seed}: gain at KL, least" for seed in seeds)], rows)
 
 
-def first_rollouts(lines: list[Line]) -> list[Line]:
-    """Of every start and noise the forks of one rollout: that of the lowest seed."""
-    first: dict[tuple, int] = {}
-    for line in lines:
-        key = line["steps"], line["sigma"], line["noise"]
-        first[key] = min(line["seed"], first.get(key, line["seed"]))
-    return [line for line in lines if line["seed"] == first[line["steps"], line["sigma"], line["noise"]]]
+def one_rollout_each(lines: list[Line]) -> list[Line]:
+    """Of every start the forks of one rollout, whatever the noise: of that with the most."""
+    most = {}
+    for steps in starts_of(lines):
+        counts = Counter(line["seed"] for line in lines if line["steps"] == steps)
+        most[steps] = max(counts, key=lambda seed: (counts[seed], -seed))
+    return [line for line in lines if line["seed"] == most[line["steps"]]]
 
 
 def no_force_table(lines: list[Line], sigmas: list[tuple[float, str]]) -> str:
@@ -208,25 +211,27 @@ def span(values: list[float], form: str) -> str:
 
 
 def equal_kl_table(lines: list[Line], noises: list[tuple[float, str]]) -> str:
-    """A5: what each objective gained by its update, less what MAPPO had gained when its KL was the same."""
+    """A5: what each objective gained by its update, less what MAPPO had gained when its KL was the same.
+
+    Of the strengths at which none of them went further than MAPPO ever did.
+    """
     rows = []
     for sigma, noise in noises:
         for steps in starts_of(lines):
             here = found(lines, steps=steps, sigma=sigma, noise=noise)
-            strengths = sorted({s for _, s in here})
+            names = [name for name in ("maspo", "mars", "linear") if any(name == one for one, _ in here)]
+            strengths = sorted({s for _, s in here if all((name, s) in here for name in ("mappo", *names))})
+            before = {(n, s): gain_at(here["mappo", s], here[n, s]["kl"]) for n in names for s in strengths}
+            compared = [s for s in strengths if all(before[name, s] is not None for name in names)]
             cells = [f"{sigma:g} {noise if sigma else ''}".strip(), f"{steps / 1e6:.2g}M"]
+            cells.append(", ".join(f"{s:g}" for s in compared) + f" of {len(strengths)}")
             for name in ("maspo", "mars", "linear"):
-                differences = []
-                for strength in strengths:
-                    line, mappo = here.get((name, strength)), here.get(("mappo", strength))
-                    before = line and mappo and gain_at(mappo, line["kl"])
-                    if before is not None:
-                        differences.append(end_of(line) - before)
-                cells.append(of_groups(differences))
-            both = [s for s in strengths if ("mars", s) in here and ("maspo", s) in here]
-            cells.append(of_groups([end_of(here["mars", s]) - end_of(here["maspo", s]) for s in both]))
+                here_too = compared if name in names else []
+                cells.append(of_groups([end_of(here[name, s]) - before[name, s] for s in here_too]))
+            cells.append(of_groups([end_of(here["mars", s]) - end_of(here["maspo", s]) for s in compared]))
             rows.append(cells)
-    return table(["noise", "start", "MASPO - MAPPO", "MARS - MAPPO", "linear - MAPPO", "MARS - MASPO"], rows)
+    head = ["noise", "start", "s", "MASPO - MAPPO", "MARS - MAPPO", "linear - MAPPO", "MARS - MASPO"]
+    return table(head, rows)
 
 
 def of_groups(differences: list[np.ndarray]) -> str:
@@ -288,7 +293,7 @@ def forks_report(lines: list[Line]) -> str:
     text = ""
     for task in sorted({line["task"] for line in lines}):
         of_task = [line for line in lines if line["task"] == task]
-        here = first_rollouts(of_task)
+        here = one_rollout_each(of_task)
         noises = sorted(
             {(line["sigma"], line["noise"]) for line in here}, key=lambda pair: (pair[0], pair[1] != "joint")
         )
@@ -358,13 +363,13 @@ def time_of(runs: list[Line]) -> str:
 
 
 def together(ends: dict[str, np.ndarray]) -> str:
-    """Two pairs of arms that differ in the same thing."""
-    rows = [
-        [what, against([ends[arm] for arm in ours], [ends[arm] for arm in theirs])]
-        for what, (ours, theirs) in TOGETHER.items()
-        if all(arm in ends for arm in (*ours, *theirs))
-    ]
-    return table(["two pairs of arms together", "share of pairs, p"], rows) + "\n" if rows else ""
+    """Two pairs of arms that differ in the same thing. By seed: of both pairs' differences, which share its start."""
+    rows = []
+    for what, (ours, theirs) in TOGETHER.items():
+        if all(arm in ends for arm in (*ours, *theirs)):
+            x, y = [ends[arm] for arm in ours], [ends[arm] for arm in theirs]
+            rows.append([what, against(x, y), f"{sign_p(np.mean(x, 0) - np.mean(y, 0)):.2g}"])
+    return table(["two pairs of arms together", "share of pairs, p", "p by seed"], rows) + "\n" if rows else ""
 
 
 def against(x: list[np.ndarray], y: list[np.ndarray]) -> str:

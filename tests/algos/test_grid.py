@@ -26,7 +26,7 @@ def cells(grids, kind: str, *more: str) -> list[experiment.Cell]:
     return experiment.prepared(grids.line_of([kind, "--envs", "paxmen_5a", "--device", "cpu", *more]))[0]
 
 
-@pytest.mark.parametrize("kind, count", [("tails", 8), ("strengths", 36), ("slow", 2)])
+@pytest.mark.parametrize("kind, count", [("tails", 9), ("strengths", 36), ("slow", 2)])
 def test_every_arm_is_a_training_of_its_own(grids, kind, count, capsys):
     grid = cells(grids, kind)
     assert len(grid) == len({cell.key for cell in grid}) == count

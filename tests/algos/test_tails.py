@@ -80,7 +80,7 @@ def test_the_linear_force_is_linear(tails):
     "given, problem",
     [
         ({"core": "none"}, "--core is 'none'; it must be mappo, maspo, mars, linear"),
-        ({"tail_low": "clip"}, "--tail-low is 'clip'; it must be mappo, maspo, mars, linear, none"),
+        ({"tail_low": "clip"}, "--tail-low is 'clip'; it must be mappo, maspo, mars, linear, mirrored, none"),
         ({"strength": 1.0}, "--strength is 1.0; it must be between 0 and 1"),
         ({"band_low": 1.1}, "--band-low is 1.1; it must be less than 1"),
         ({"band_high": 0.9}, "--band-high is 0.9; it must be greater than 1"),

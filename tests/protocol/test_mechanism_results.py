@@ -62,7 +62,7 @@ def test_two_pairs_of_arms_are_exchanged_within_each(drawing):
     """3 of 4 and 4 of 4 pairs of seeds; of the 36 exchanges one is as extreme as this, to either side."""
     ends = {"mars_whole": [3.0, 9.0], "mars_maspo": [1.0, 4.0], "maspo_mars": [8.0, 9.0], "maspo_whole": [0.0, 1.0]}
     text = drawing.together({arm: np.array(values) for arm, values in ends.items()})
-    assert "MARS's tails over MASPO's, either core | 0.88, p = 0.11 |" in text
+    assert "MARS's tails over MASPO's, either core | 0.88, p = 0.11 | 0.5 |" in text  # by seed: 5 and 6.5 of one sign
     assert drawing.together({"mars_whole": np.zeros(2)}) == ""
 
 
@@ -70,9 +70,23 @@ def line_of(seed: int, sigma: float) -> dict:
     return {"seed": seed, "steps": 1, "sigma": sigma, "noise": "joint"}
 
 
-def test_of_every_noise_one_rollout_is_shown(drawing):
-    lines = [line_of(0, 0.0), line_of(0, 0.0), line_of(7, 0.0), line_of(7, 4.0), line_of(9, 4.0)]
-    assert drawing.first_rollouts(lines) == [line_of(0, 0.0), line_of(0, 0.0), line_of(7, 4.0)]
+def test_of_every_start_the_rollout_with_the_most_forks_is_shown(drawing):
+    lines = [line_of(0, 0.0), line_of(7, 0.0), line_of(7, 4.0), line_of(9, 4.0)]
+    assert drawing.one_rollout_each(lines) == [line_of(7, 0.0), line_of(7, 4.0)]
+    assert drawing.one_rollout_each([line_of(9, 0.0), line_of(0, 0.0)]) == [line_of(0, 0.0)]
+
+
+def test_strengths_at_which_one_went_further_than_mappo_are_not_compared(drawing):
+    def line(objective: str, strength: float, kl: float, gain: float) -> dict:
+        fork = fork_of([kl], [gain], [1])
+        return {**fork, **line_of(0, 0.0), "objective": objective, "strength": strength, "kl": kl}
+
+    lines = [line("mappo", 0.2, 4e-4, 1.0), line("maspo", 0.2, 9e-4, 5.0), line("mars", 0.2, 1e-4, 5.0)]
+    lines += [line("mappo", 0.8, 4e-4, 1.0), line("maspo", 0.8, 1e-4, 2.0), line("mars", 0.8, 4e-4, 3.0)]
+    row = drawing.equal_kl_table(lines, [(0.0, "joint")]).splitlines()[-1]
+    assert row.startswith(
+        "| 0 | 1e-06M | 0.8 of 2 | 1.500 +- 0.000, p = 3.1e-05 | 2.000 +- 0.000, p = 3.1e-05 |  | 1.000"
+    )
 
 
 def test_reports(drawing, monkeypatch, tmp_path):
