@@ -63,7 +63,8 @@ class OwnArgs(settings.RunArgs):
 
 
 def test_a_lesson_of_a_user_s_own_gets_the_preset_s_settings_that_it_has():
-    assert settings.preset_settings(OwnArgs, "paper", "my_method") == {"num_envs": 64, "gamma": 0.99}
+    expected = {"num_envs": 64, "gamma": 0.99, "eval_episodes": 32}
+    assert settings.preset_settings(OwnArgs, "paper", "my_method") == expected
 
 
 def test_settings_tuned_with_one_preset_cannot_be_trained_with_another(tmp_path):
