@@ -357,9 +357,11 @@ def tails_report(runs: list[Line], file: str) -> str:
 
 
 def time_of(runs: list[Line]) -> str:
-    minutes = sum(run["seconds"] for run in runs) / 60
-    shared = any(run["device"] != "cpu" for run in runs)
-    return f"{minutes:.0f} minutes of processes that shared a GPU." if shared else f"{minutes:.0f} core-minutes."
+    minutes = Counter()
+    for run in runs:
+        where = "core-minutes" if run["device"] == "cpu" else "minutes of processes that shared a GPU"
+        minutes[where] += run["seconds"] / 60
+    return ", ".join(f"{count:.0f} {where}" for where, count in minutes.items()) + "."
 
 
 def together(ends: dict[str, np.ndarray]) -> str:
