@@ -411,6 +411,15 @@ def best_of(means: list[float], trials: int) -> float:
     return float(np.mean([ordered[max(one)] for one in chosen]))
 
 
+def best_table(means: dict[str, list[float]]) -> str:
+    """Methods with the same settings: the expected best of so many of these, and of whom settings are."""
+    labels = [LOOKS[name][0] for name in means]
+    counts = range(1, len(next(iter(means.values()))) + 1)
+    rows = [[label, *(f"{best_of(m, k):.2f}" for k in counts)] for label, m in zip(labels, means.values())]
+    head = ["expected best of", *map(str, counts)]
+    return f"Settings that {', '.join(labels)} have: {len(counts)}.\n\n{table(head, rows)}\n"
+
+
 def strengths_report(runs: list[Line], file: str) -> str:
     text = ""
     for task in sorted({run["task"] for run in runs}):
@@ -432,14 +441,10 @@ def strengths_report(runs: list[Line], file: str) -> str:
         text += f"# {task}, {here[0]['total_steps'] / 1e6:g}M steps\n\n"
         text += f"{', '.join(map(str, seeds))} seeds; {time_of(here)}\n\n"
         text += table(["s", "learning rates", "MAPPO: return at KL", "MASPO", "MARS", "MARS over MASPO"], rows) + "\n"
-        shared = set.intersection(*({(s, r) for n, s, r in ends if n == name} for name in ("mappo", "maspo", "mars")))
-        if len(shared) > 1:
-            rows = []
-            for name in ("mappo", "maspo", "mars"):
-                means = [float(ends[name, s, r].mean()) for s, r in shared]
-                rows.append([LOOKS[name][0], *(f"{best_of(means, k):.2f}" for k in range(1, len(shared) + 1))])
-            head = ["expected best of", *map(str, range(1, len(shared) + 1))]
-            text += f"Settings that all three have: {len(shared)}.\n\n{table(head, rows)}\n"
+        for names in (("mappo", "maspo", "mars"), ("maspo", "mars")):
+            shared = set.intersection(*({(s, r) for n, s, r in ends if n == name} for name in names))
+            if len(shared) > 1:
+                text += best_table({name: [float(ends[name, s, r].mean()) for s, r in shared] for name in names})
         save(f"{file}_{task}", strengths_figure(ends, logged))
     return text
 
