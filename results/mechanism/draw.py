@@ -274,9 +274,8 @@ def shapes_table(lines: list[Line], noises: list[tuple[float, str]]) -> str:
 def gains_table(lines: list[Line], noises: list[tuple[float, str]]) -> str:
     """A6: improvement and KL of every objective at the end of its update, means over starts."""
     rows = []
-    for strength in sorted(
-        {line["strength"] for line in lines if line["sigma"]} or {line["strength"] for line in lines}
-    ):
+    strengths = {line["strength"] for line in lines if line["sigma"]} or {line["strength"] for line in lines}
+    for strength in sorted(strengths):
         for name, (label, *_) in LOOKS.items():
             cells = [f"{strength:g}", label]
             for sigma, noise in noises:
@@ -341,16 +340,8 @@ def tails_report(runs: list[Line], file: str) -> str:
             entropy = np.mean([run["last_entropy"] for run in here if run["arm"] == arm])
             rows.append([*cells, f"{middle['approx_kl']:.2g}", ratios, f"{entropy:.2f}"])
         beside = [f"beside {ARMS[other]}" for other in REFERENCES]
-        head = [
-            "arm",
-            "seeds",
-            "final return",
-            "median, quartiles",
-            *beside,
-            "KL",
-            "ratio: least, 1%, 99%",
-            "entropy at the end",
-        ]
+        head = ["arm", "seeds", "final return", "median, quartiles", *beside]
+        head += ["KL", "ratio: least, 1%, 99%", "entropy at the end"]
         text += f"# {task}, {total / 1e6:g}M steps\n\n{time_of(here)}\n\n{table(head, rows)}\n{together(ends)}"
         save(f"{file}_{task}_{total // 10**6}M", curves_figure(here))
     return text
