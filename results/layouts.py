@@ -11,10 +11,10 @@ from collections import defaultdict
 import numpy as np
 
 from torch_mars.envs import rng
-from torch_mars.evaluate import BATCH, evaluate
+from torch_mars.evaluate import BATCH, MOST_EPISODES, evaluate
 from torch_mars.protocol import methods, saved
 from torch_mars.run import cli
-from torch_mars.run.cli import Parser, UsageError
+from torch_mars.run.cli import Parser, UsageError, whole_number
 from torch_mars.teams.policies import Trained, read
 
 LAYOUTS = 4
@@ -34,7 +34,7 @@ def layouts_of(trained: Trained, episodes: int) -> np.ndarray:
 def main() -> int:
     parser = Parser(prog="layouts", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("runs", nargs="+")
-    parser.add_argument("--episodes", type=int, default=320)
+    parser.add_argument("--episodes", type=whole_number(1, MOST_EPISODES), default=320)
     args = parser.parse_args()
     by_method: dict[tuple[str, str], list[tuple[np.ndarray, ...]]] = defaultdict(list)
     for run in saved.find_runs(args.runs):

@@ -13,6 +13,7 @@ from torch_mars.protocol.intervals import mean_and_interval
 from torch_mars.run import cli
 from torch_mars.run.cli import Parser
 from torch_mars.run.files import to_json, write_whole
+from torch_mars.run.settings import typed_task
 
 PATH = Path(__file__).parent / "random.json"
 EPISODES = 320
@@ -38,8 +39,9 @@ def play(task: str) -> dict[str, dict[str, float]]:
 def main() -> int:
     parser = Parser(prog="random_play", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--tasks", default=",".join(envs.TASKS))
+    tasks = [typed_task(name, "--tasks").name for name in parser.parse_args().tasks.split(",")]
     found = json.loads(PATH.read_text()) if PATH.exists() else {}
-    for task in parser.parse_args().tasks.split(","):
+    for task in tasks:
         found[task] = play(task)
         print(task, f"{found[task]['episode_return']['mean']:.2f}", flush=True)
         write_whole(PATH, to_json({task: found[task] for task in envs.TASKS if task in found}).encode())
