@@ -159,6 +159,20 @@ def test_a_dead_rank_ends_all_with_one_sentence(tmp_path):
     assert lines(folder)[-1]["update"] == done + 1
 
 
+def test_who_lost_a_rank_says_so_before_torchrun_ends_it():
+    def collective():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(world.Lost):
+            world._together(collective)
+        os.kill(os.getpid(), signal.SIGTERM)  # which the processes of ranks get then
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.slow
 def test_torchruns_restart_goes_on(tmp_path):
     running = launch(tmp_path, updates=60, options=("--max-restarts", "1"))

@@ -25,7 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from torch_mars.envs import rng
-from torch_mars.run import settings
+from torch_mars.run import screen, settings
 from torch_mars.run.cli import RunError, UsageError, shown
 from torch_mars.run.ranks import Ranks, place
 
@@ -98,6 +98,7 @@ def _together(collective: Callable, *arguments: Any) -> Any:
         is_of_network = isinstance(error, dist.DistBackendError | dist.DistNetworkError | dist.DistStoreError)
         if not is_of_network and "gloo/transport" not in str(error) and "Connection" not in str(error):
             raise
+        screen.ignore_end()  # torchrun ends the others soon: what is said and saved comes first
         raise Lost(" ".join(str(error).split()).split(". ")[0]) from None
 
 

@@ -321,7 +321,8 @@ class Run:
 
     def _unwatch_signals(self) -> None:
         for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._ask_to_stop:  # else somebody else has it by now
+                signal.signal(number, handler)
         self.handlers = {}
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:

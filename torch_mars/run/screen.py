@@ -106,6 +106,12 @@ def stop_signals(handler: Callable[[int, Any], None]) -> dict[int, Any]:
     }
 
 
+def ignore_end() -> None:
+    """Have a process that ends by itself not be ended before (SIGTERM)."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 class Progress:
     """A bar on a terminal, a line now and then elsewhere: update, steps/s, time left, return and win rate."""
 
