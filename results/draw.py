@@ -4,36 +4,25 @@
 
 `main/`, `recurrent/` and `ablations/` hold what `torch_mars.plot` makes; the ablations stand beside the first 2M steps
 of the three methods, which are the same trainings, cut short. `bootstrap.md` compares `bootstrap/` with them.
-`tasks.md` is the table of all 47 tasks, from `tasks/<environment>/evaluations.json` and `random.json`.
+`tasks.md` is the table of all 47 tasks, `tasks/<environment>/` what is behind it, and `order/` the methods beside one
+another on the tasks with enough seeds: all from `tasks/<environment>/*.json`, which `landing.py` writes, and from
+`random.json`.
 """
 
-import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
+import cells
+import matplotlib
 import numpy as np
 
 from torch_mars import envs
-from torch_mars.protocol import gather, intervals, methods, report, saved
+from torch_mars.protocol import figures, gather, methods, report, saved, tables
 from torch_mars.run import cli
+from torch_mars.run.files import write_whole
 
 HERE = Path(__file__).parent
 TASK, ABLATION_STEPS, ABLATION_SEEDS = "paxmen_5a", 2_000_000, range(10, 13)
-THREE = ("mappo", "maspo", "mars")
-# of each environment the metric that says best how well a team does, and what it is
-HEADLINES = {
-    "paxmen": ("rooms_eaten_in", "rooms eaten in"),
-    "aerojax": ("won", "won"),
-    "jaxnav": ("goal_rate", "goals a robot"),
-    "search_and_rescue": ("found_fraction", "targets found"),
-    "connector": ("connected_ratio", "agents connected"),
-    "mpe": ("coverage", "landmarks covered"),
-    "rware": ("deliveries", "deliveries"),
-    "smax": ("won", "won"),
-}
-KNOWN = {"paxmen_5a": "110 to 120 (script)", "search_and_rescue_2x20": "6.9 (simple rule)"}  # returns, by task,
-MOST = {"smax": "2 (most)", "aerojax": "2 (most)"}  # and by environment: every battle won, nobody lost
 
 
 def evaluations(folder: str) -> saved.Nested:
@@ -79,47 +68,41 @@ def bootstrap_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def tasks_table() -> str:
-    """Every task: returns of random play, of scripts or the most that is possible, and of three methods."""
-    trained = {path.parent.name: evaluations(f"tasks/{path.parent.name}") for path in HERE.glob("tasks/*/*.json")}
-    random = json.loads((HERE / "random.json").read_text())
-    lines = []
-    for task in envs.TASKS:
-        environment = envs.family(task)
-        by_method = trained.get(environment, {}).get(environment, {}).get(task, {})
-        cells = [returns_of(by_method[method]) if method in by_method else "" for method in THREE]
-        steps = {str(last_step(one)) for by_seed in by_method.values() for one in by_seed.values()}
-        metric, what = HEADLINES[environment]
-        shares = [f"{random[task][metric]['mean']:.2f}"]
-        shares += [f"{last_of(by_method[m], metric):.2f}" if m in by_method else "-" for m in THREE]
-        known = KNOWN.get(task, MOST.get(environment, ""))
-        by_chance = f"{random[task]['episode_return']['mean']:.2f}"
-        lines.append([task, ", ".join(sorted(steps)), by_chance, known, *cells, f"{what}: {', '.join(shares)}"])
-    head = ["task", "steps", "random", "known", *(methods.named(name).label for name in THREE), "random, the three"]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *lines])
+def draw_cells() -> None:
+    """The table of all tasks, and of every environment what has landed: its page and its curves."""
+    (HERE / "tasks.md").write_text(cells.table() + "\n" + cells.gaps())
+    for environment in envs.ENVIRONMENTS:
+        found = tables.tasks_of({environment: cells.evaluations(environment)})
+        if found:
+            folder = cells.FOLDER / environment
+            (folder / "README.md").write_text(cells.page(environment))
+            with matplotlib.rc_context(figures.STYLE):
+                figures.learning_curves(found).savefig(folder / "curves.png")
 
 
-def returns_of(by_seed: dict[str, dict]) -> str:
-    """Mean over seeds of the final returns, the least and the most of them."""
-    final = gather.curves(by_seed).final
-    return f"{final.mean():.2f} ({final.min():.2f} to {final.max():.2f})"
+def draw_order() -> None:
+    """The methods beside one another on the tasks that have enough seeds, and the same in README.md."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / saved.EVALUATIONS
+        gather.save(cells.of_order(), path)
+        report.plot([path], Path(folder))
+        (HERE / "order").mkdir(exist_ok=True)
+        for name in ("table1.md", "iqm.png", "improvement.png"):
+            write_whole(HERE / "order" / name, (Path(folder) / name).read_bytes())
+    page = HERE / "README.md"
+    write_whole(page, with_table(page.read_text(), "order", cells.order_table()).encode())
 
 
-def last_step(evaluations: dict[str, Any]) -> int:
-    return max(evaluations[name]["step_count"] for name in saved.steps_of(evaluations))
-
-
-def last_of(by_seed: dict[str, dict], metric: str) -> float:
-    """A metric as returns are scored: mean over the last fifth of the evaluations, and over seeds."""
-    scores = []
-    for one in by_seed.values():
-        ordered = sorted((one[name] for name in saved.steps_of(one)), key=lambda evaluation: evaluation["step_count"])
-        scores.append(intervals.final_score([float(np.mean(evaluation[metric])) for evaluation in ordered]))
-    return float(np.mean(scores))
+def with_table(page: str, name: str, table: str) -> str:
+    """The page with the table in the place of the one between its two marks."""
+    begin, end = f"<!-- {name}: made by draw.py -->\n", f"<!-- end of {name} -->"
+    before, rest = page.split(begin)
+    return before + begin + table + end + rest.split(end)[1]
 
 
 def main() -> int:
-    (HERE / "tasks.md").write_text(tasks_table())
+    draw_cells()
+    draw_order()
     for folder in ("main", "recurrent"):
         report.plot([HERE / folder / saved.EVALUATIONS], HERE / folder)
     draw_ablations()

@@ -1,6 +1,6 @@
-"""Install the best team of a task with the package: its policy becomes `torch_mars/teams/<task>.pt`.
+"""Install the best team of each environment with the package: its policy becomes `torch_mars/teams/<task>.pt`.
 
-    python results/teams.py RUNS... --tasks paxmen_5a,aerojax_2v2
+    python results/teams.py RUNS... [--tasks paxmen_5a,aerojax_2v2]
 
 Best is the training seed, of whatever method, with the highest mean return of its absolute metric: the best policy of
 its training, measured again over 320 new episodes.
@@ -16,6 +16,10 @@ from torch_mars.run import cli, files
 from torch_mars.run.cli import Parser, UsageError
 from torch_mars.teams.policies import TEAMS
 
+ONES = (  # the tasks that have a team
+    *("paxmen_5a", "aerojax_2v2", "jaxnav_7x7x2a", "search_and_rescue_2x20", "connector_5x5x3a", "simple_spread_3ag"),
+    *("rware_tiny_2ag", "smax_2s3z"),
+)
 # of a run's settings, to its policy
 MATTERS = (
     *("seed", "num_seeds", "hidden_size", "env_options", "total_steps"),
@@ -52,7 +56,7 @@ def install(run: saved.SavedRun, seed: int) -> Path:
 def main() -> int:
     parser = Parser(prog="teams", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("runs", nargs="+")
-    parser.add_argument("--tasks", default="paxmen_5a,aerojax_2v2")
+    parser.add_argument("--tasks", default=",".join(ONES))
     args = parser.parse_args()
     found = saved.find_runs(args.runs)
     for task in args.tasks.split(","):
