@@ -70,7 +70,7 @@ def bootstrap_table() -> str:
 
 def draw_cells() -> None:
     """The table of all tasks, and of every environment what has landed: its page and its curves."""
-    (HERE / "tasks.md").write_text(cells.table() + "\n" + cells.gaps())
+    (HERE / "tasks.md").write_text(cells.tasks_page())
     for environment in envs.ENVIRONMENTS:
         found = tables.tasks_of({environment: cells.evaluations(environment)})
         if found:
