@@ -1,11 +1,11 @@
 """The table of all 47 tasks: what its cells, three methods on every task, are made of, and how they are shown.
 
-`landing.py` fills `tasks/<environment>/`, `draw.py` shows it. A task's row has runs of one length.
+`landing.py` fills `tasks/<environment>/`, `draw.py` shows it. MARS has the targets r* and 1/r* in all of them.
 """
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,17 @@ HERE = Path(__file__).parent
 FOLDER = HERE / "tasks"
 TOLD = "cells.json"
 THREE = ("mappo", "maspo", "mars")
-SEEDS, SEEDS_OF_ORDER = 3, 5
+LABELS = {**{name: methods.named(name).label for name in THREE}, **{"mars": methods.INVERSE_LABEL}}
+EVALUATION = ("eval_every", "eval_episodes")  # in which the cells of a task are alike, too
+FIRST_SEED = 10
+SEEDS = 3
 # one task of each environment, two of PaxMen, on which the order of the methods is asked
 ORDER = (
     *("paxmen_5a", "paxmen_4a", "aerojax_2v2", "jaxnav_7x7x2a", "search_and_rescue_2x20", "connector_5x5x3a"),
     *("simple_spread_3ag", "rware_tiny_2ag", "smax_2s3z"),
 )
+SEEDS_OF_ORDER = dict.fromkeys(ORDER, 5) | {"paxmen_5a": 10}
+STEPS_OF_ORDER = {"paxmen_5a": 20_000_000, "aerojax_2v2": 10_000_000}  # where less tells another story
 # of each environment the metric that says best how well a team does, and what it is
 HEADLINES = {
     "paxmen": ("rooms_eaten_in", "rooms eaten in"),
@@ -66,52 +71,72 @@ def evaluations(environment: str) -> Cells:
     return saved.read_nested(path)[environment] if path.exists() else {}
 
 
+def diverged(environment: str) -> dict[str, dict[str, dict[str, int]]]:
+    """task -> method -> `run_<seed>` -> the step at which it diverged."""
+    return {
+        task: {
+            method: {f"run_{seed}": step for seed, step in cell["diverged"].items()}
+            for method, cell in by_method.items()
+        }
+        for task, by_method in told(environment).items()
+    }
+
+
 def told(environment: str) -> Cells:
     """task -> method -> what `landing.about` tells."""
     path = FOLDER / environment / TOLD
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def steps_of(task: str) -> int:
-    """Environment steps of a seed: those that landed, else as many as 10 minutes of a core are good for."""
-    landed = [cell["steps"] for cell in told(envs.family(task)).get(task, {}).values()]
-    return landed[0] if landed else yaml.safe_load((FOLDER / "steps.yaml").read_text())[task]
-
-
-def command(task: str, algos: list[str], seeds: int, steps: int) -> str:
+def command(task: str, algos: list[str], seeds: int, steps: int, unlike: dict[str, Any]) -> str:
     """The line that trains these cells."""
-    short = next(
+    count = next(
         f"{steps // unit}{letter}" for unit, letter in ((10**6, "M"), (1000, "k"), (1, "")) if not steps % unit
     )
+    config = "  # with --config of " + ", ".join(f"{name}: {value}" for name, value in unlike.items()) if unlike else ""
     return (
         f"torch-mars experiment --preset ours --envs {task} --algos {','.join(algos)} --seeds {seeds} "
-        f"--total-steps {short} --run-dir runs/tasks"
+        f"--total-steps {count} --run-dir runs/tasks{config}"
     )
 
 
-def missing() -> Iterator[tuple[str, list[str], str]]:
-    """Task, the methods that it lacks, and the line that trains them."""
-    for task in envs.TASKS:
-        there = told(envs.family(task)).get(task, {})
-        lacking = [name for name in THREE if name not in there]
-        if lacking:
-            seeds = max(
-                (cell["seeds"][1] for cell in there.values()), default=SEEDS_OF_ORDER if task in ORDER else SEEDS
-            )
-            yield task, lacking, command(task, lacking, seeds, steps_of(task))
+def wanted(task: str) -> tuple[int, int]:
+    """Seeds and environment steps of every cell of a task: at least as many as one of them has."""
+    there = told(envs.family(task)).get(task, {}).values()
+    longest = max((cell["total_steps"] for cell in there), default=0)
+    steps = longest or yaml.safe_load((FOLDER / "steps.yaml").read_text())[task]
+    seeds = max((cell["seeds"] for cell in there), default=0)
+    return max(seeds, SEEDS_OF_ORDER.get(task, SEEDS)), max(steps, STEPS_OF_ORDER.get(task, 0))
+
+
+def to_train(task: str) -> tuple[list[str], list[str], str]:
+    """The methods without a cell, those whose cell has fewer seeds or steps than is wanted, and the line for both."""
+    there = told(envs.family(task)).get(task, {})
+    seeds, steps = wanted(task)
+    missing = [name for name in THREE if name not in there]
+    short = [
+        name for name in THREE if name in there and (there[name]["seeds"], there[name]["total_steps"]) != (seeds, steps)
+    ]
+    unlike = {
+        name: value for cell in there.values() for name, value in cell["unlike_yaml"].items() if name in EVALUATION
+    }
+    return missing, short, command(task, [name for name in THREE if name in missing + short], seeds, steps, unlike)
 
 
 # ---- the table of all tasks ----
 
 HEAD = """# All 47 tasks
 
-For breadth, not for the order of the methods. They have the settings of [`yaml/`](../yaml), which differ between the
-three only in the trust region (MARS and MASPO of [one
-strength](../docs/protocol.md#trust-regions-of-equal-strength)), and the same number of steps, as many as ten minutes
-of a core or more are good for with a cell's seeds side by side. Returns are means over seeds of the last fifth of the
-evaluations, in brackets the lowest and the highest seed; random play is 320 episodes. Known: what a hand-written team
-reaches, or "below" what everything found, covered or connected in the first step would pay. Behind each environment's
-cells: PAGES.
+For breadth, not for the order of the methods. The settings are those of [`yaml/`](../yaml), alike for the three but
+for the trust region: MARS and MASPO are of [one strength](../docs/protocol.md#trust-regions-of-equal-strength), MAPPO
+has its usual clip, 0.2 (\\* other settings, told on the environment's page). All methods of a task have the same
+number of steps, at least as many as one core trains in ten minutes, with the seeds of a cell side by side. Returns
+are means over seeds of the last fifth of the evaluations, in brackets the lowest and the highest seed; random play is
+320 episodes. Known is what a hand-written team reaches, or the most that there is; "below" says what everything
+found, covered or connected in the first step would pay. The last column is the metric that says most: of random play,
+then of the three.
+
+Behind the cells: PAGES.
 """
 
 
@@ -124,36 +149,25 @@ def tasks_page() -> str:
 def table() -> str:
     """Every task: returns of random play, what is known, and of three methods; and the metric that says most."""
     random = json.loads((HERE / "random.json").read_text())
-    lines = [
-        [
-            "task",
-            "steps",
-            "seeds",
-            "random",
-            "known",
-            *(methods.named(name).label for name in THREE),
-            "random, the three",
-        ]
-    ]
+    lines = [["task", "steps", "seeds", "random", "known", *LABELS.values(), "random play, the three"]]
     for task in envs.TASKS:
         environment = envs.family(task)
         by_method, about = evaluations(environment).get(task, {}), told(environment).get(task, {})
         metric, what = HEADLINES[environment]
-        shares = [
-            random[task][metric]["mean"],
-            *(last_of(by_method[m], metric) if m in by_method else None for m in THREE),
+        by_chance = f"{random[task][metric]['mean']:.2f}"
+        shares = [f"{last_of(by_method[name], metric):.2f}" if name in by_method else "-" for name in THREE]
+        line = [
+            task,
+            among(millions(cell["total_steps"]) for cell in about.values()),
+            among(str(cell["seeds"]) for cell in about.values()),
+            f"{random[task]['episode_return']['mean']:.2f}",
+            KNOWN.get(task, MOST.get(environment, "")),
         ]
-        lines.append(
-            [
-                task,
-                among(f"{cell['steps'] / 1e6:.1f}M" for cell in about.values()),
-                among(str(cell["seeds"][1]) for cell in about.values()),
-                f"{random[task]['episode_return']['mean']:.2f}",
-                KNOWN.get(task, MOST.get(environment, "")),
-                *(returns_of(by_method[name]) if name in by_method else "" for name in THREE),
-                f"{what}: " + ", ".join("-" if share is None else f"{share:.2f}" for share in shares),
-            ]
-        )
+        for name in THREE:
+            star = " \\*" if name in about and about[name]["unlike_yaml"].keys() - set(EVALUATION) else ""
+            line.append(returns_of(by_method[name]) + star if name in by_method else "")
+        line.append(f"{what}: {', '.join([by_chance, *shares])}")
+        lines.append(line)
     return grid(lines)
 
 
@@ -162,7 +176,11 @@ def grid(lines: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *rows])
 
 
-def among(words: Iterator[str]) -> str:
+def millions(steps: int) -> str:
+    return f"{steps / 1e6:.4g}M"
+
+
+def among(words: Iterable[str]) -> str:
     return ", ".join(sorted(set(words)))
 
 
@@ -182,37 +200,58 @@ def last_of(by_seed: dict[str, dict], metric: str) -> float:
 
 
 def gaps() -> str:
-    """The cells that are missing, and the lines that train them."""
-    lines = list(missing())
-    if not lines:
+    """The cells that are missing or short, and the lines that train them."""
+    lines = {task: to_train(task) for task in envs.TASKS}
+    missing, short = (sum(len(found[i]) for found in lines.values()) for i in range(2))
+    if not missing + short:
         return "No cell is missing.\n"
-    count = sum(len(lacking) for _, lacking, _ in lines)
     head = (
-        f"{count} of {len(envs.TASKS) * len(THREE)} cells are missing. These lines train them, `landing.py` lands them:"
+        f"Of {len(envs.TASKS) * len(THREE)} cells {missing} are missing, and {short} have fewer seeds or steps than is "
+        "wanted of their task. These lines train them, and `python results/landing.py runs/tasks` lands them:"
     )
-    return f"{head}\n\n```bash\n" + "".join(f"{line}\n" for *_, line in lines) + "```\n"
+    return f"{head}\n\n{block(line for *methods_of, line in lines.values() if any(methods_of))}\n"
+
+
+def block(lines: Iterable[str]) -> str:
+    return "```bash\n" + "\n".join(dict.fromkeys(lines)) + "\n```"
 
 
 # ---- the order of the methods ----
 
 
 def of_order() -> saved.Nested:
-    """What has landed of the tasks on which the order is asked: those with enough seeds of all three methods."""
+    """What has landed of the tasks on which the order is asked: those whose three methods have five seeds or more, of
+    as many steps and evaluations."""
     found: saved.Nested = {}
     for task in ORDER:
-        by_method = evaluations(envs.family(task)).get(task, {})
-        if all(len(by_method.get(name, {})) >= SEEDS_OF_ORDER for name in THREE):
-            found.setdefault(envs.family(task), {})[task] = {name: by_method[name] for name in THREE}
+        environment = envs.family(task)
+        cells = [told(environment).get(task, {}).get(name) for name in THREE]
+        if all(cell and cell["seeds"] >= min(SEEDS_OF_ORDER.values()) for cell in cells) and are_alike(cells):
+            by_method = evaluations(environment)[task]
+            found.setdefault(environment, {})[task] = {name: by_method[name] for name in THREE}
     return found
+
+
+def are_alike(cells: list[dict[str, Any]]) -> bool:
+    """Whether they have as many steps, and are evaluated alike."""
+    about = [(cell["total_steps"], *(cell["unlike_yaml"].get(name) for name in EVALUATION)) for cell in cells]
+    return len(set(about)) == 1
 
 
 def order_table() -> str:
     """Final returns with intervals, and of MARS against either: the share of pairs that it wins, and p."""
-    labels = [methods.named(name).label for name in THREE]
-    lines = [["task", "seeds", "steps", *labels, *(f"MARS over {label}" for label in labels[:-1])]]
+    first, second, third = LABELS.values()
+    lines = [
+        ["task", "strength, MAPPO's clip", "seeds", "steps", first, second, third, f"over {first}", f"over {second}"]
+    ]
     for task in tables.tasks_of(of_order()):
-        cell = told(task.environment)[task.name]["mars"]
-        line = [task.name, str(min(curves.seeds for curves in task.curves.values())), f"{cell['steps'] / 1e6:.1f}M"]
+        about = told(task.environment)[task.name]
+        line = [
+            task.name,
+            f"{strength_of(about['mars']):.2g}, {strength_of(about['mappo']):.2g}",
+            among(str(about[name]["seeds"]) for name in THREE),
+            millions(about["mars"]["total_steps"]),
+        ]
         for name in THREE:
             low, high = intervals.mean_interval(task.curves[name].final, intervals.TABLE_REPLICATES)
             line.append(f"{task.curves[name].final.mean():.2f} [{low:.2f}, {high:.2f}]")
@@ -227,59 +266,65 @@ def order_table() -> str:
 # ---- an environment's page ----
 
 
+EXPLAINED = """Returns of the last fifth of the evaluations with 95% bootstrap intervals over seeds. "Best policies"
+are measured again at the end, over new episodes: mean, median and quartiles of all seeds' episodes together. Of an
+update's smallest and largest ratio the median and the most extreme over all updates and seeds. Strength is that of
+the trust region, of MAPPO, which has none, its clip. Minutes are those of the processes on the machine below."""
+
+
 def page(environment: str) -> str:
     """Everything that has landed of an environment, and how it was made."""
     by_task, about = evaluations(environment), told(environment)
     metric, what = HEADLINES[environment]
     lines = [
-        [
-            "task",
-            "method",
-            "strength",
-            "seeds",
-            "steps",
-            "return, last fifth [95%]",
-            "best policies: median (quartiles)",
-        ]
-        + [what, "ratios: usual, most extreme", "minutes"]
+        ["task", "method", "strength", "seeds", "steps", "return", "best policies: mean, median (quartiles)", what]
+        + ["ratios: usual, extremes", "minutes"]
     ]
+    notes = []
     for task, name in itertools.product(envs.ENVIRONMENTS[environment], THREE):
         if name not in about.get(task, {}):
             continue
         cell, final = about[task][name], gather.curves(by_task[task][name]).final
         low, high = intervals.mean_interval(final, intervals.TABLE_REPLICATES)
-        quarter, half, three = np.mean(list(cell["quartiles"].values()), 0)
-        ratios = cell["ratios"]
+        lower, median, upper = cell["best"]["quartiles"]
+        ratios = {key: float(value) for key, value in cell["ratios"].items()}  # "inf" is a text in JSON
         lines.append(
             [
-                *(task, methods.named(name).label, f"{strength_of(cell['trust_region']):.2f}"),
-                *(str(cell["seeds"][1]), f"{cell['steps'] / 1e6:.2f}M"),
+                *(task, LABELS[name], f"{strength_of(cell):.2g}", str(cell["seeds"]), millions(cell["total_steps"])),
                 f"{final.mean():.2f} [{low:.2f}, {high:.2f}]",
-                f"{half:.2f} ({quarter:.2f} to {three:.2f})",
+                f"{cell['best']['mean']:.2f}, {median:.2f} ({lower:.2f} to {upper:.2f})",
                 f"{last_of(by_task[task][name], metric):.2f}",
                 f"{ratios['min_median']:.2f} to {ratios['max_median']:.2f}, {ratios['min']:.2g} to {ratios['max']:.3g}",
                 f"{cell['minutes']:.0f}",
             ]
         )
+        for seed, step in cell["diverged"].items():
+            notes.append(
+                f"- {LABELS[name]} on {task}: seed {seed} diverged at step {step:,}, and its curve goes on "
+                "with its last good weights."
+            )
+        if cell["unlike_yaml"]:
+            unlike = ", ".join(f"`{key}: {value}`" for key, value in cell["unlike_yaml"].items())
+            notes.append(f"- {LABELS[name]} on {task} has other settings than `yaml/`: {unlike}.")
     parts = [
         f"# {envs.title(environment)}: what was trained",
         "![Learning curves](curves.png)",
-        "Returns with 95% bootstrap intervals over seeds; of 320 or more new episodes of each seed's best policy the "
-        "median and the quartiles, means over seeds; of an update's smallest and largest ratio the median and the most "
-        "extreme over all updates and seeds. Minutes are those of the process, all seeds of a cell side by side.",
+        EXPLAINED,
         grid(lines).rstrip(),
+        "\n".join(notes),
         "## How",
         made(about),
     ]
-    lacking = [line for task, _, line in missing() if envs.family(task) == environment]
-    if lacking:
-        parts += ["## Missing", "```bash\n" + "\n".join(lacking) + "\n```"]
-    return "\n\n".join(parts) + "\n"
+    gaps = [to_train(task) for task in envs.ENVIRONMENTS[environment]]
+    if any(missing or short for missing, short, _ in gaps):
+        parts += ["## Missing, or shorter than wanted", block(line for *found, line in gaps if any(found))]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def strength_of(trust_region: dict[str, float]) -> float:
-    """Of MARS that of its target, of the others their clip, which is what it is matched with."""
-    return methods.strength(trust_region["expand"]) if "expand" in trust_region else trust_region["clip"]
+def strength_of(cell: dict[str, Any]) -> float:
+    """Of MARS that of its target, of the others their clip, which MARS's is matched with."""
+    expand = cell["trust_region"].get("expand")
+    return cell["trust_region"]["clip"] if expand is None else methods.strength(expand)
 
 
 def made(about: Cells) -> str:
@@ -287,9 +332,7 @@ def made(about: Cells) -> str:
     found: dict[tuple[str, str], list[str]] = {}
     for by_method in about.values():
         for cell in by_method.values():
-            unlike = [f"  # with {name}: {value} in --config" for name, value in cell["unlike_yaml"].items()]
-            found.setdefault((cell["machine"], cell["commit"]), []).append(cell["command"] + "".join(unlike))
-    parts = []
-    for (machine, commit), commands in found.items():
-        parts.append(f"On {machine}, commit {commit}:\n\n```bash\n" + "\n".join(dict.fromkeys(commands)) + "\n```")
-    return "\n\n".join(parts)
+            found.setdefault((cell["machine"], cell["commit"]), []).append(cell["command"])
+    return "\n\n".join(
+        f"On {machine}; code of commit {commit}:\n\n{block(commands)}" for (machine, commit), commands in found.items()
+    )

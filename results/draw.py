@@ -76,8 +76,8 @@ def draw_cells() -> None:
         if found:
             folder = cells.FOLDER / environment
             (folder / "README.md").write_text(cells.page(environment))
-            with matplotlib.rc_context(figures.STYLE):
-                figures.learning_curves(found).savefig(folder / "curves.png")
+            with matplotlib.rc_context(figures.STYLE), methods.labelled(cells.LABELS):
+                figures.learning_curves(found, cells.diverged(environment)).savefig(folder / "curves.png")
 
 
 def draw_order() -> None:
@@ -85,6 +85,7 @@ def draw_order() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / saved.EVALUATIONS
         gather.save(cells.of_order(), path)
+        gather.save(cells.LABELS, path.with_name(gather.LABELS))
         report.plot([path], Path(folder))
         (HERE / "order").mkdir(exist_ok=True)
         for name in ("table1.md", "iqm.png", "improvement.png"):

@@ -2,8 +2,8 @@
 
     python results/teams.py RUNS... [--tasks paxmen_5a,aerojax_2v2]
 
-Best is the training seed, of whatever method, with the highest mean return of its absolute metric: the best policy of
-its training, measured again over 320 new episodes.
+Best is the training seed, of MAPPO, MASPO or MARS, with the highest mean return of its absolute metric: the best policy
+of its training, measured again over 320 new episodes.
 """
 
 from pathlib import Path
@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 import torch_mars
-from torch_mars.protocol import saved
+from torch_mars.protocol import methods, saved
 from torch_mars.run import cli, files
 from torch_mars.run.cli import Parser, UsageError
 from torch_mars.teams.policies import TEAMS
 
-ONES = (  # the tasks that have a team
+TASKS = (  # with a team
     *("paxmen_5a", "aerojax_2v2", "jaxnav_7x7x2a", "search_and_rescue_2x20", "connector_5x5x3a", "simple_spread_3ag"),
     *("rware_tiny_2ag", "smax_2s3z"),
 )
@@ -32,7 +32,10 @@ def best_of(task: str, found: list[saved.SavedRun]) -> tuple[float, saved.SavedR
     candidates = [
         (float(np.mean(evaluations["absolute_metrics"]["episode_return"])), run, int(name.removeprefix("run_")))
         for run in found
-        if run.task == task and not run.settings["env_options"] and run.is_finished()
+        if run.method.name in methods.MAIN
+        and run.task == task
+        and not run.settings["env_options"]
+        and run.is_finished()
         for name, evaluations in run.evaluations().items()
     ]
     if not candidates:
@@ -56,7 +59,7 @@ def install(run: saved.SavedRun, seed: int) -> Path:
 def main() -> int:
     parser = Parser(prog="teams", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("runs", nargs="+")
-    parser.add_argument("--tasks", default=",".join(ONES))
+    parser.add_argument("--tasks", default=",".join(TASKS))
     args = parser.parse_args()
     found = saved.find_runs(args.runs)
     for task in args.tasks.split(","):

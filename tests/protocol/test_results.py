@@ -1,6 +1,7 @@
 """`results/`: the table of all tasks and what is behind it; rooms of PaxMen."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ from loaded_scripts import loaded
 from made_up_results import run_folder
 
 from torch_mars import envs
-from torch_mars.protocol import saved
+from torch_mars.protocol import methods, saved
 from torch_mars.run.cli import UsageError
+from torch_mars.run.settings import resolve
 
 RESULTS = Path(__file__).parents[2] / "results"
+OWN = ("env", "seed", "num_seeds", "name", "run_dir", "contract", "additive_clip")  # of `run_folder`, and methods
 
 
 @pytest.fixture
@@ -35,12 +38,18 @@ def landing(cells):
         yield module
 
 
-def finished(folder, task, method, final, metric, **settings):
-    """A run with the metric that says most besides its returns, half of them."""
-    run = run_folder(folder, method, task, final, env_options={}, **settings)
+def finished(folder, task, method, final, metric, points=5, **settings):
+    """A run with the settings of `yaml/` but for these, and with the metric that says most: half the returns."""
+    it = methods.METHODS[method]
+    step = resolve(it.args, it.module.ratio_range, it.lesson, {"env": task, "device": "cpu"})
+    steps = points * step.num_envs * step.rollout_length
+    usual = resolve(it.args, it.module.ratio_range, it.lesson, {"env": task, "device": "cpu", "total_steps": steps})
+    usual = {name: value for name, value in asdict(usual).items() if name not in OWN}
+    run = run_folder(folder, method, task, final, **usual | settings)
     nested = json.loads((run / "evaluations.json").read_text())
     for _, _, _, _, one in saved.walk(nested):
         for evaluation in one.values():
+            evaluation["episode_return"] = [value + i for value in evaluation["episode_return"] for i in (-2, -1, 3)]
             evaluation[metric] = [value / 2 for value in evaluation["episode_return"]]
             evaluation["another"] = [1.0]
     (run / "evaluations.json").write_text(json.dumps(nested))
@@ -52,67 +61,124 @@ def row_of(table, task):
     return dict(zip(head, next(line for line in lines if line[0] == task)))
 
 
+def lengthened(run, times, **extremes):
+    """The run with its times so many times as long, and other ratios in its last update."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines[-1] |= extremes
+    text = "".join(json.dumps({**line, "seconds": times * line["seconds"]}) + "\n" for line in lines)
+    (run / "metrics.jsonl").write_text(text)
+
+
 def test_what_is_trained_lands_and_stands_in_the_table(landing, cells, tmp_path):
-    finished(tmp_path / "runs", "smax_2s3z", "mars", 1.0, "won", points=10, expand=4.3589)
-    (run,) = saved.find_runs([tmp_path / "runs"])
-    landing.land([run], "abc123", "a core")
+    run = finished(tmp_path / "runs", "smax_2s3z", "mars", 1.0, "won", points=10, actor_lr=1e-4, eval_every=2000)
+    lengthened(run, 600)
+    landing.land(saved.find_runs([tmp_path / "runs"]), "abc123", "a core")
     row = row_of(cells.table(), "smax_2s3z")
-    assert row["steps"] == "0.0M" and row["seeds"] == "3" and row["known"] == "2 (every battle won)"
+    assert row["steps"] == "0.08192M" and row["seeds"] == "3" and row["known"] == "2 (every battle won)"
     ends = [np.mean(np.linspace(-10, 1.0 + 0.1 * seed, 10)[-2:]) for seed in range(3)]
-    assert row["MARS"] == f"{np.mean(ends):.2f} ({min(ends):.2f} to {max(ends):.2f})" and row["MAPPO"] == ""
-    assert row["random, the three"].endswith(f"-, -, {np.mean(ends) / 2:.2f}")
+    assert row["MARS, 1/r*"] == f"{np.mean(ends):.2f} ({min(ends):.2f} to {max(ends):.2f}) \\*" and row["MAPPO"] == ""
+    assert row["random play, the three"].endswith(f"-, -, {np.mean(ends) / 2:.2f}")
     cell = cells.told("smax")["smax_2s3z"]["mars"]
-    assert cell["steps"] == 10_000 and cell["seeds"] == [10, 3] and cell["minutes"] == 0.0
-    assert cell["quartiles"]["run_11"] == [1.1, 1.1, 1.1] and cell["ratios"]["max"] == 2.0
-    assert cell["command"].endswith("--envs smax_2s3z --algos mars --seeds 3 --total-steps 10k --run-dir runs/tasks")
-    assert cell["unlike_yaml"] == {"num_envs": 10, "rollout_length": 100}
+    assert cell["total_steps"] == 81_920 and cell["seeds"] == 3 and cell["minutes"] == 10.0
+    assert cell["best"] == {"episodes": 36, "mean": 1.1, "quartiles": [-0.8, 0.1, 4.0]}
+    assert cell["ratios"] == {"min_median": 0.6455, "min": 0.5, "max_median": 1.55, "max": 2.0}
+    line = "torch-mars experiment --preset ours --envs smax_2s3z --algos mars --seeds 3 --total-steps 81920"
+    unlike = "  # with --config of eval_every: 2000, actor_lr: 0.0001"
+    assert cell["command"] == f"{line} --run-dir runs/tasks{unlike}"
+    assert cell["unlike_yaml"] == {"actor_lr": 1e-4, "eval_every": 2000}
     kept = cells.evaluations("smax")["smax_2s3z"]["mars"]["run_10"]
     assert "another" not in kept["step_3"] and kept["absolute_metrics"]["another"] == [1.0]
-    assert "abc123" in cells.page("smax") and "| smax_2s3z | MARS | 0.90 | 3 |" in cells.page("smax")
+    page = cells.page("smax")
+    assert "code of commit abc123" in page and "| smax_2s3z | MARS, 1/r* | 0.9 | 3 |" in page
 
 
-def test_landing_replaces_a_cell_and_leaves_its_neighbours(landing, cells, tmp_path):
+def test_a_ratio_without_end_and_a_diverged_seed_are_told(landing, cells, tmp_path):
+    run = finished(tmp_path / "runs", "smax_2s3z", "maspo", 1.0, "won")
+    lengthened(run, 1, ratio_max="inf")
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"kind": "diverged", "seed": 11, "update": 4, "step": 4000, "seconds": 1.0}) + "\n")
+    landing.land(saved.find_runs([run]), "abc123", "a core")
+    page = cells.page("smax")
+    assert "0.67 to inf" in page and "- MASPO on smax_2s3z: seed 11 diverged at step 32,768" in page
+    assert cells.diverged("smax") == {"smax_2s3z": {"maspo": {"run_11": 32768}}}
+
+
+def test_landing_replaces_a_cell_and_leaves_what_is_the_same(landing, cells, tmp_path):
     for method in ("mars", "maspo"):
-        finished(tmp_path / "first", "smax_2s3z", method, 1.0, "won")
-    landing.land(saved.find_runs([tmp_path / "first"]), "abc123", "a core")
-    finished(tmp_path / "second", "smax_2s3z", "mars", 2.0, "won")
-    landing.land(saved.find_runs([tmp_path / "second"]), "def456", "a core")
+        finished(tmp_path / "runs", "smax_2s3z", method, 1.0, "won")
+    landing.land(saved.find_runs([tmp_path / "runs"]), "abc123", "a core")
+    finished(tmp_path / "other", "smax_2s3z", "mars", 2.0, "won")
+    (maspo,) = (tmp_path / "runs").glob("*/maspo/*")
+    landing.land(saved.find_runs([tmp_path / "other", maspo]), "def456", "a core", "python other.py")
     told = cells.told("smax")["smax_2s3z"]
     assert (told["mars"]["commit"], told["maspo"]["commit"]) == ("def456", "abc123")
-    assert row_of(cells.table(), "smax_2s3z")["MARS"].startswith("2.10")
+    assert told["mars"]["command"] == "python other.py"
+    assert row_of(cells.table(), "smax_2s3z")["MARS, 1/r*"].startswith("2.10")
 
 
-def test_what_is_no_cell_does_not_land(landing, tmp_path):
-    run_folder(tmp_path / "cut", "mars", "smax_2s3z", is_finished=False)
+def test_a_cell_of_several_runs_has_all_their_seeds(landing, cells, tmp_path):
+    for seed, seeds in ((10, 3), (13, 2)):
+        lengthened(finished(tmp_path / "runs", "smax_2s3z", "mars", 1.0, "won", seed=seed, seeds=seeds), 600)
+    landing.land(saved.find_runs([tmp_path / "runs"]), "abc123", "a core")
+    cell = cells.told("smax")["smax_2s3z"]["mars"]
+    assert (cell["seeds"], cell["minutes"], cell["best"]["episodes"]) == (5, 10.0, 60)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"method": "mars_additive"}, "a method of its own"),
+        ({"preset": "paper"}, "of --preset paper"),
+        ({"start_from": "runs/before"}, "begun with another run's weights"),
+        ({"contract": 0.8}, "MARS with two targets"),
+        ({"env_options": {"max_steps": 10}}, "on smax_2s3z"),
+        ({"seed": 3}, "has the seeds .3, 4, 5.; they must be 10 and"),
+    ],
+)
+def test_what_is_no_cell_does_not_land(landing, tmp_path, settings, reason):
+    given = {"method": "mars", **settings}
+    finished(tmp_path, "smax_2s3z", metric="won", final=1.0, **given)
+    with pytest.raises(UsageError, match=reason):
+        landing.land(saved.find_runs([tmp_path]), "abc123", "a core")
+
+
+def test_runs_that_are_not_finished_do_not_land(landing, tmp_path):
+    run_folder(tmp_path, "mars", "smax_2s3z", is_finished=False)
     with pytest.raises(UsageError, match="no finished run"):
-        landing.land(saved.find_runs([tmp_path / "cut"]), "abc123", "a core")
-    finished(tmp_path / "other", "smax_2s3z", "mars_additive", 1.0, "won")
-    with pytest.raises(UsageError, match="which is no cell"):
-        landing.land(saved.find_runs([tmp_path / "other"]), "abc123", "a core")
+        landing.land(saved.find_runs([tmp_path]), "abc123", "a core")
 
 
-def test_the_order_is_of_tasks_with_enough_seeds_of_all_three(landing, cells, tmp_path):
-    for task, seeds in (("smax_2s3z", 5), ("connector_5x5x3a", 3)):
+def test_the_order_is_of_tasks_with_enough_seeds_of_all_three_alike(landing, cells, tmp_path):
+    for task, seeds, points in (("smax_2s3z", 5, 5), ("connector_5x5x3a", 3, 5), ("simple_spread_3ag", 5, 6)):
         metric = cells.HEADLINES[envs.family(task)][0]
         for method, final in (("mars", 1.0), ("maspo", 1.0), ("mappo", -5.0)):
-            finished(tmp_path / "runs", task, method, final, metric, seeds=seeds)
+            many = points if method == "mars" else 5  # of the second, one method has more steps
+            finished(tmp_path / "runs", task, method, final, metric, seeds=seeds, points=many)
     finished(tmp_path / "runs", "paxmen_5a", "mars", 1.0, "rooms_eaten_in", seeds=5)
     landing.land(saved.find_runs([tmp_path / "runs"]), "abc123", "a core")
     assert list(cells.of_order()) == ["smax"]
     row = row_of(cells.order_table(), "smax_2s3z")
-    assert row["MARS over MAPPO"] == "1.00, p = 0.0079" and row["MARS over MASPO"] == "0.50, p = 1"
+    assert row["over MAPPO"] == "1.00, p = 0.0079" and row["over MASPO"] == "0.50, p = 1"
 
 
-def test_every_missing_cell_has_a_line_that_trains_it(landing, cells, tmp_path):
-    for method in ("mars", "maspo"):
-        finished(tmp_path / "runs", "smax_2s3z", method, 1.0, "won", seeds=4)
+def test_every_missing_or_short_cell_has_a_line_that_trains_it(landing, cells, tmp_path):
+    finished(tmp_path / "runs", "smax_2s3z", "mars", 1.0, "won", seeds=5, eval_episodes=7)
+    finished(tmp_path / "runs", "smax_2s3z", "maspo", 1.0, "won", seeds=4, eval_episodes=7)
+    finished(tmp_path / "runs", "smax_3s5z", "maspo", 1.0, "won", points=3)
+    finished(tmp_path / "runs", "smax_3s5z", "mars", 1.0, "won")
     landing.land(saved.find_runs([tmp_path / "runs"]), "abc123", "a core")
-    found = {task: (lacking, line) for task, lacking, line in cells.missing()}
-    assert list(found) == list(envs.TASKS) and sum(len(lacking) for lacking, _ in found.values()) == 3 * 47 - 2
-    line = "torch-mars experiment --preset ours --envs smax_2s3z --algos mappo --seeds 4 --total-steps 5k"
-    assert found["smax_2s3z"] == (["mappo"], f"{line} --run-dir runs/tasks")
-    assert "--seeds 3 --total-steps 700k " in found["smax_10m_vs_11m"][1]
-    assert "139 of 141 cells are missing" in cells.gaps()
+    start = "torch-mars experiment --preset ours --envs"
+    missing, short, line = cells.to_train("smax_2s3z")
+    assert (missing, short) == (["mappo"], ["maspo"])
+    evaluated = "--run-dir runs/tasks  # with --config of eval_episodes: 7"
+    assert line == f"{start} smax_2s3z --algos mappo,maspo --seeds 5 --total-steps 40960 {evaluated}"
+    missing, short, line = cells.to_train("smax_3s5z")
+    assert (missing, short) == (["mappo"], ["maspo"]) and "--seeds 3 --total-steps 40960" in line
+    assert cells.to_train("paxmen_5a")[2].startswith(
+        f"{start} paxmen_5a --algos mappo,maspo,mars --seeds 10 --total-steps 20M"
+    )
+    assert "--seeds 3 --total-steps 700k " in cells.to_train("smax_10m_vs_11m")[2]
+    assert "Of 141 cells 137 are missing, and 2 have fewer" in cells.gaps()
 
 
 def test_every_environment_has_the_metric_that_says_how_well_a_team_does(cells):

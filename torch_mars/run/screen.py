@@ -107,7 +107,7 @@ def stop_signals(handler: Callable[[int, Any], None]) -> dict[int, Any]:
 
 
 def ignore_end() -> None:
-    """Have a process that ends by itself not be ended before (SIGTERM)."""
+    """From now on SIGTERM does nothing: this process is ending by itself."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
