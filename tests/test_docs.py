@@ -259,6 +259,8 @@ def test_the_numbers_of_installed_teams_are_those_of_their_files():
     measured = json.loads((ROOT / "docs/teams.json").read_text())
     files = {team.stem: teams.digest(team) for team in TEAMS.glob("*.pt")}
     assert {task: team["sha256"] for task, team in measured.items()} == files, "run: python docs/teams.py"
+    assert (ROOT / "docs/teams.md").read_text() == teams.page(measured), "run: python docs/teams.py"
+    assert {envs.family(task) for task in measured} == set(envs.ENVIRONMENTS), "a team of each environment"
 
 
 # ---- how it is made ----
