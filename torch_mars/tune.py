@@ -154,7 +154,7 @@ def defaults_in(space: dict[str, tuple], settings: Any) -> dict[str, Any]:
 
 def _is_same(one: Any, other: Any) -> bool:
     are_numbers = isinstance(one, numbers.Real) and isinstance(other, numbers.Real)
-    return math.isclose(one, other, rel_tol=1e-9) if are_numbers else one == other
+    return math.isclose(one, other, rel_tol=1e-4) if are_numbers else one == other  # settings files have four digits
 
 
 class Plan:
@@ -171,7 +171,7 @@ class Plan:
         given = self._given(args.config)
         budget = budget_settings(self.task, args.budget, TUNING_STEPS)
         # what no trial changes; the best yaml keeps it, but for the budget's steps, which are those of tuning
-        own = self.method.untuned(self.preset)
+        own = self.method.untuned(self.preset) | (methods.untuned_in_ablation(self.preset) if args.ablation else {})
         self.fixed = {"env": self.task, "name": self.method.name, "preset": self.preset, **own, **budget, **given}
         self.kept = {name: value for name, value in self.fixed.items() if name != "total_steps" or name in given}
         self.device = args.device or "auto"

@@ -84,11 +84,21 @@ def test_methods_of_a_task_are_not_compared_under_different_presets(tmp_path):
         experiment.make_grid(experiment.make_parser().parse_args(line.split()))
 
 
-def test_mars_in_the_ablation_has_its_neighbours_space():
-    mars_targets = plan("mars", "paxmen_4a", "--ablation", "--preset", "ours").space
-    neighbour = plan("maspo_asymmetric", "paxmen_4a", "--preset", "ours").space
-    assert np.allclose(sorted(x - 1 for x in mars_targets["expand"]), sorted(neighbour["clip_high"]))
-    assert np.allclose(sorted(1 - x for x in mars_targets["contract"]), sorted(neighbour["clip_low"]))
+@pytest.mark.parametrize("preset", ["ours", "paper"])
+@pytest.mark.parametrize("task", ["paxmen_4a", "jaxnav_7x7x2a"])
+def test_mars_in_the_ablation_has_its_neighbours_space_and_starts_where_they_do(task, preset):
+    mars, neighbour = (
+        plan(*words, "--preset", preset) for words in (("mars", task, "--ablation"), ("maspo_asymmetric", task))
+    )
+    assert np.allclose(sorted(x - 1 for x in mars.space["expand"]), sorted(neighbour.space["clip_high"]))
+    assert np.allclose(sorted(1 - x for x in mars.space["contract"]), sorted(neighbour.space["clip_low"]))
+    assert np.isclose(mars.defaults["expand"] - 1, neighbour.defaults["clip_high"])
+    assert np.isclose(1 - mars.defaults["contract"], neighbour.defaults["clip_low"])
+
+
+def test_a_default_of_four_digits_is_the_grid_s_own_number():
+    space = plan("mars", "paxmen_4a", "--preset", "ours").space
+    assert space["expand"] == tuple(methods.matched(s)["expand"] for s in methods.STRENGTHS)
 
 
 def test_an_unknown_preset_is_refused(capsys):
@@ -210,7 +220,8 @@ def test_the_defaults_are_trial_0(tmp_path):
     study = tune.open_study(one)
     trial, parameters = tune.next_trial(study, one)
     assert trial.number == 0 and parameters == one.defaults
-    assert parameters["expand"] == 1.5 and parameters["contract"] == pytest.approx(1 / 1.5)
+    assert parameters["expand"] == methods.matched(0.4)["expand"]
+    assert parameters["contract"] == methods.matched(0.4)["contract"]
     assert parameters["actor_lr"] == 5e-4 and parameters["epochs"] == 4
     study.tell(trial, 1.0)
     _, others = tune.next_trial(study, one)

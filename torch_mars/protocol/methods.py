@@ -141,6 +141,12 @@ def ablation_space(epsilons: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
     return {"expand": tuple(1 + e for e in epsilons), "contract": tuple(1 - e for e in epsilons)}
 
 
+def untuned_in_ablation(preset: str) -> dict[str, float]:
+    """Of MARS in that space: the range of its asymmetric neighbours, when nobody has tuned them."""
+    neighbour = METHODS["maspo_asymmetric"].untuned(preset)
+    return {"expand": 1 + neighbour["clip_high"], "contract": 1 - neighbour["clip_low"]}
+
+
 # Untuned, the ablations get MARS's own targets, 1.5 and 1 / 1.5.
 _TARGETS = {"clip_low": 1 / 3, "clip_high": 0.5}
 
