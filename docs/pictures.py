@@ -15,11 +15,9 @@ from torch_mars import play
 FOLDER = Path(__file__).parent / "pictures"
 SITUATIONS = {  # environment -> task, steps played, seed
     "jaxnav": ("jaxnav_9x9x3a", 40, 2),
-    "search_and_rescue": ("search_and_rescue_4x40", 60, 0),
     "connector": ("connector_10x10x10a", 12, 3),
     "mpe": ("simple_spread_5ag", 15, 0),
     "rware": ("rware_small_4ag", 60, 1),
-    "smax": ("smax_3s5z", 14, 0),
 }
 
 
