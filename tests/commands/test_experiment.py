@@ -113,7 +113,8 @@ def test_every_method_s_settings_make_it_that_method():
         resolved = trainings.resolve(cell.method, cell.given)
         assert methods.of_run(cell.method.lesson, dataclasses.asdict(resolved)) is cell.method
         low, high = cell.method.module.ratio_range(resolved)
-        expected = {"mappo": (0.8, 1.2), "maspo": (0.5, 1.5), "mars_additive": (0.5, 1.5)}
+        expected = {"mappo": (0.8, 1.2), "maspo": (0.6, 1.4), "mars_additive": (0.5, 1.5)}
+        expected |= dict.fromkeys(("mars", "mars_multiplicative"), (1 / 1.5275, 1.5275))
         assert (low, high) == pytest.approx(expected.get(cell.method.name, (1 / 1.5, 1.5)))
 
 

@@ -68,7 +68,7 @@ def test_trackers_are_told_what_metrics_jsonl_says(tmp_path, told):
     first, *calls, last = told.latest.calls
     about = first[1]
     assert first[0] == "begin" and last == ("end",) and first[2] == {}
-    assert about.settings["expand"] == 1.5 and about.settings["lesson"] == "mars" and about.settings["track"] == "json"
+    assert about.settings["expand"] == 1.5275 and about.settings["lesson"] == "mars" and about.settings["track"] == "json"
     assert about.settings["env_options"] == "{}" and about.resumed_at is None and about.seeds == [0, 1]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     added = [call[1:] for call in calls if call[0] == "add"]
@@ -267,7 +267,7 @@ def test_wandb_and_mlflow_take_runs_offline_and_resumed(tmp_path):
     for one in found:
         seed = int(one["tags"]["seed"])
         assert one["points"] == expected[seed] and one["status"] == "FINISHED"
-        assert one["params"]["expand"] == "1.5" and one["tags"]["group"] == folder.name
+        assert one["params"]["expand"] == "1.5275" and one["tags"]["group"] == folder.name
         steps = [2 * STEPS, 3 * STEPS, 4 * STEPS, 5 * STEPS]
         assert one["films"] == ([f"films/step_{step}.gif" for step in steps] if seed == 0 else [])
 
@@ -278,7 +278,7 @@ def test_wandb_and_mlflow_take_runs_offline_and_resumed(tmp_path):
     for seed, (before, after) in by_seed.items():
         history = before["history"] + after["history"]
         assert [value for name, value in history if name == "train/actor_loss"] == [v for _, v in expected[seed]]
-        assert before["config"]["expand"] == 1.5 and before["config"]["seed"] == seed
+        assert before["config"]["expand"] == 1.5275 and before["config"]["seed"] == seed
         assert before["group"] == after["group"] == folder.name
         assert ("film" in [name for name, _ in history]) == (seed == 0)
 

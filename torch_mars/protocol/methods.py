@@ -147,7 +147,7 @@ def untuned_in_ablation(preset: str) -> dict[str, float]:
     return {"expand": 1 + neighbour["clip_high"], "contract": 1 - neighbour["clip_low"]}
 
 
-# Untuned, the ablations get MARS's own targets, 1.5 and 1 / 1.5.
+# Untuned, the asymmetric ablations get the targets that MARS has without a settings file, 1.5 and 1 / 1.5.
 _TARGETS = {"clip_low": 1 / 3, "clip_high": 0.5}
 
 MAIN = ("mappo", "maspo", "mars")
