@@ -267,9 +267,10 @@ def order_table() -> str:
 
 
 EXPLAINED = """Returns of the last fifth of the evaluations with 95% bootstrap intervals over seeds. "Best policies"
-are measured again at the end, over new episodes: mean, median and quartiles of all seeds' episodes together. Of an
-update's smallest and largest ratio the median and the most extreme over all updates and seeds. Strength is that of
-the trust region, of MAPPO, which has none, its clip. Minutes are those of the processes on the machine below."""
+are measured again at the end, over new episodes: mean, median and quartiles of all seeds' episodes together; the
+metric after them is of the last fifth, as the return. Of an update's smallest and largest ratio the median and the
+most extreme over all updates and seeds. Strength is that of the trust region, of MAPPO, which has none, its clip.
+Minutes are those of the processes on the machine below."""
 
 
 def page(environment: str) -> str:

@@ -68,7 +68,9 @@ def test_trackers_are_told_what_metrics_jsonl_says(tmp_path, told):
     first, *calls, last = told.latest.calls
     about = first[1]
     assert first[0] == "begin" and last == ("end",) and first[2] == {}
-    assert about.settings["expand"] == 1.5275 and about.settings["lesson"] == "mars" and about.settings["track"] == "json"
+    assert (
+        about.settings["expand"] == 1.5275 and about.settings["lesson"] == "mars" and about.settings["track"] == "json"
+    )
     assert about.settings["env_options"] == "{}" and about.resumed_at is None and about.seeds == [0, 1]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     added = [call[1:] for call in calls if call[0] == "add"]
