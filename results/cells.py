@@ -158,8 +158,8 @@ def table() -> str:
         shares = [f"{last_of(by_method[name], metric):.2f}" if name in by_method else "-" for name in THREE]
         line = [
             task,
-            among(millions(cell["total_steps"]) for cell in about.values()),
-            among(str(cell["seeds"]) for cell in about.values()),
+            of_each(millions(about[name]["total_steps"]) for name in THREE if name in about),
+            of_each(str(about[name]["seeds"]) for name in THREE if name in about),
             f"{random[task]['episode_return']['mean']:.2f}",
             KNOWN.get(task, MOST.get(environment, "")),
         ]
@@ -180,8 +180,10 @@ def millions(steps: int) -> str:
     return f"{steps / 1e6:.4g}M"
 
 
-def among(words: Iterable[str]) -> str:
-    return ", ".join(sorted(set(words)))
+def of_each(words: Iterable[str]) -> str:
+    """One word where it is the same of all methods, else each's."""
+    each = list(words)
+    return ", ".join(each if len(set(each)) > 1 else each[:1])
 
 
 def returns_of(by_seed: dict[str, dict]) -> str:
@@ -249,7 +251,7 @@ def order_table() -> str:
         line = [
             task.name,
             f"{strength_of(about['mars']):.2g}, {strength_of(about['mappo']):.2g}",
-            among(str(about[name]["seeds"]) for name in THREE),
+            of_each(str(about[name]["seeds"]) for name in THREE),
             millions(about["mars"]["total_steps"]),
         ]
         for name in THREE:
@@ -261,6 +263,16 @@ def order_table() -> str:
             line.append(f"{share:.2f}, p = {p:.2g}")
         lines.append(line)
     return grid(lines)
+
+
+def minutes() -> str:
+    """What all cells took, by machine."""
+    found: dict[str, list[float]] = {}
+    for environment in envs.ENVIRONMENTS:
+        for by_method in told(environment).values():
+            for cell in by_method.values():
+                found.setdefault(cell["machine"], []).append(cell["minutes"])
+    return "".join(f"- {len(each)} cells in {sum(each):.0f} minutes: {machine}\n" for machine, each in found.items())
 
 
 # ---- an environment's page ----

@@ -6,9 +6,10 @@
 of the three methods, which are the same trainings, cut short. `bootstrap.md` compares `bootstrap/` with them.
 `tasks.md` is the table of all 47 tasks, `tasks/<environment>/` what is behind it, and `order/` the methods beside one
 another on the tasks with enough seeds: all from `tasks/<environment>/*.json`, which `landing.py` writes, and from
-`random.json`.
+`random.json`. `symmetry/` has the ablations at one strength, from what `torch_mars.plot --means` wrote there.
 """
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -17,12 +18,18 @@ import matplotlib
 import numpy as np
 
 from torch_mars import envs
-from torch_mars.protocol import figures, gather, methods, report, saved, tables
+from torch_mars.protocol import figures, gather, intervals, methods, report, saved, tables
 from torch_mars.run import cli
 from torch_mars.run.files import write_whole
 
 HERE = Path(__file__).parent
 TASK, ABLATION_STEPS, ABLATION_SEEDS = "paxmen_5a", 2_000_000, range(10, 13)
+COMPARED = (  # in `symmetry/`, beside one another
+    ("mars_multiplicative", "mars_additive"),
+    ("maspo_asymmetric", "maspo"),
+    ("mappo_asymmetric", "mappo"),
+    ("mars_multiplicative", "maspo"),
+)
 
 
 def evaluations(folder: str) -> saved.Nested:
@@ -56,6 +63,51 @@ def draw_ablations() -> None:
         report.plot([path], HERE / "ablations")
 
 
+def draw_symmetry() -> None:
+    """The ablations of one strength: curves, ratios, and two tables within the page."""
+    folder = HERE / "symmetry"
+    with tempfile.TemporaryDirectory() as temporary:
+        drawn = Path(temporary)
+        report.plot([folder / saved.EVALUATIONS], drawn)
+        for path in (*drawn.glob("curves_*.png"), *drawn.glob("ratios_*.png")):
+            write_whole(folder / path.name, path.read_bytes())
+    page = with_table((folder / "README.md").read_text(), "table", symmetry_table())
+    write_whole(folder / "README.md", with_table(page, "comparisons", comparisons_table()).encode())
+
+
+def symmetry_table() -> str:
+    """Final returns of the methods, how often they reach what counts, and their ratios."""
+    nested, ratios = evaluations("symmetry"), json.loads((HERE / "symmetry" / gather.RATIOS).read_text())
+    lines = [["task", "method", "seeds", "return", "", "ratios: usual, extremes"]]
+    for task in tables.tasks_of(nested):
+        metric, what = cells.HEADLINES[task.environment]
+        for name, curves in task.curves.items():
+            by_seed = ratios[task.name][name].values()
+            least, most = (np.concatenate([one[key] for one in by_seed]) for key in ("ratio_min", "ratio_max"))
+            low, high = intervals.mean_interval(curves.final, intervals.TABLE_REPLICATES)
+            lines.append(
+                [
+                    *(task.name, methods.named(name).label, str(curves.seeds)),
+                    f"{curves.final.mean():.2f} [{low:.2f}, {high:.2f}]",
+                    f"{what}: {cells.last_of(nested[task.environment][task.name][name], metric):.2f}",
+                    f"{np.median(least):.2f} to {np.median(most):.2f}, {least.min():.2g} to {most.max():.3g}",
+                ]
+            )
+    return cells.grid(lines)
+
+
+def comparisons_table() -> str:
+    """Of pairs of methods: the share of pairs of seeds in which the first ends higher, and p that they are the same."""
+    lines = [["task", "", "ends higher in", "p"]]
+    for task in tables.tasks_of(evaluations("symmetry")):
+        for names in COMPARED:
+            one, other = ([task.curves[name].final] for name in names)
+            share, p = intervals.probability_of_improvement(one, other), intervals.permutation_p(one, other)
+            labels = " over ".join(methods.named(name).label for name in names)
+            lines.append([task.name, labels, f"{share:.2f}", f"{p:.2g}"])
+    return cells.grid(lines)
+
+
 def bootstrap_table() -> str:
     """Final scores with a time limit as an end, and with `--bootstrap-truncation`: means, and each seed's."""
     lines = ["| method | time limit is an end | bootstrapped |", "|---|---|---|"]
@@ -81,7 +133,8 @@ def draw_cells() -> None:
 
 
 def draw_order() -> None:
-    """The methods beside one another on the tasks that have enough seeds, and the same in README.md."""
+    """The methods beside one another on the tasks that have enough seeds, and the same in README.md, with the
+    minutes of all cells."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / saved.EVALUATIONS
         gather.save(cells.of_order(), path)
@@ -91,7 +144,8 @@ def draw_order() -> None:
         for name in ("table1.md", "iqm.png", "improvement.png"):
             write_whole(HERE / "order" / name, (Path(folder) / name).read_bytes())
     page = HERE / "README.md"
-    write_whole(page, with_table(page.read_text(), "order", cells.order_table()).encode())
+    text = with_table(page.read_text(), "order", cells.order_table())
+    write_whole(page, with_table(text, "minutes", cells.minutes()).encode())
 
 
 def with_table(page: str, name: str, table: str) -> str:
@@ -107,6 +161,8 @@ def main() -> int:
     for folder in ("main", "recurrent"):
         report.plot([HERE / folder / saved.EVALUATIONS], HERE / folder)
     draw_ablations()
+    if (HERE / "symmetry" / saved.EVALUATIONS).exists():
+        draw_symmetry()
     (HERE / "bootstrap.md").write_text(bootstrap_table())
     return 0
 

@@ -194,7 +194,8 @@ def test_the_pages_are_those_of_what_has_landed(monkeypatch):
 
     again = "run: python results/draw.py"
     assert (RESULTS / "tasks.md").read_text() == cells.tasks_page(), again
-    assert cells.order_table() in (RESULTS / "README.md").read_text(), again
+    page = (RESULTS / "README.md").read_text()
+    assert cells.order_table() in page and cells.minutes() in page, again
     for environment in (path.parent.name for path in (RESULTS / "tasks").glob("*/cells.json")):
         assert (RESULTS / "tasks" / environment / "README.md").read_text() == cells.page(environment), again
 
