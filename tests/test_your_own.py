@@ -22,6 +22,7 @@ import torch_mars.envs as envs
 from torch_mars import evaluate, play, plot
 from torch_mars.__main__ import main
 from torch_mars.algos import mars
+from torch_mars.envs.core import ForeignError
 from torch_mars.protocol import methods
 from torch_mars.run.cli import UsageError
 
@@ -153,6 +154,40 @@ def test_settings_lie_beside_the_module(here, capsys):
     with pytest.raises(SystemExit):
         main(["train", "mars", "--env", "gather.py:gather_3"])
     assert "unknown task in gather.yaml: 'gather_4'; did you mean gather_3" in capsys.readouterr().err
+
+
+def test_a_copied_lesson_has_the_settings_of_its_parent(here, capsys):
+    lesson = (here / "mymethod.py").read_text()
+    told = 'ALGORITHM = "mymethod"'
+    renamed = re.sub(
+        r"args\.expand\b|^    expand\b|\"expand\"", lambda it: it[0].replace("expand", "reach"), lesson, flags=re.M
+    )
+    (here / "mymethod.py").write_text(renamed.replace(told, f'{told}\nPARENT = "mars"'))
+    (here / "gather.yaml").write_text(
+        "tasks: {gather_3: {algorithms: {mars: {epochs: 2}}}}\nalgorithms: {mars: {expand: 1.3, gamma: 0.9}}"
+    )
+    train("mymethod.py", "--env", "gather.py:gather_3")
+    saved = yaml.safe_load((here / only_run("runs/gather.gather_3/mymethod/*") / "config.yaml").read_text())
+    assert (saved["gamma"], saved["epochs"], saved["reach"]) == (0.9, 2, 1.5)  # which the parent knows by another name
+    (here / "mymethod.py").write_text(lesson.replace(told, f'{told}\nPARENT = "marz"'))
+    del sys.modules["mymethod"]
+    with pytest.raises(SystemExit):
+        main(["train", "mymethod.py", "--env", "gather.py:gather_3"])
+    assert "PARENT of mymethod is 'marz'; did you mean mars" in capsys.readouterr().err
+
+
+def test_agents_that_are_paid_apart_must_be_said_to_be(here):
+    text = (here / "gather.py").read_text()
+    apart = text.replace("reward = count.float()[:, None].repeat(1, self.num_agents)", "reward = place.float()")
+    assert apart != text
+    (here / "gather.py").write_text(apart)
+    with pytest.raises(ForeignError, match="Gather pays its agents apart: it must say has_shared_reward = False"):
+        train("mars", "--env", "gather.py:Gather")
+    (here / "gather.py").write_text(
+        apart.replace("    Options = Options\n", "    Options = Options\n    has_shared_reward = False\n")
+    )
+    del sys.modules["gather"]
+    train("mars", "--env", "gather.py:Gather", "--value-per-agent")
 
 
 def test_a_killed_training_goes_on(here):

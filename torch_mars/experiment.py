@@ -122,12 +122,13 @@ def make_grid(args: Any) -> list[Cell]:
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     if seeds[-1] > LARGEST_SEED:
         raise UsageError(f"--first-seed is {seeds[0]} and --seeds {len(seeds)}, but the last must be below 2^63")
-    grid = []
+    budget = args.budget or ("paper" if args.total_steps is None else DEFAULT)
+    preset = preset_of(args.preset, budget)
+    grid, trainings = [], []
     for asked in tasks_named(args.envs):
         task = asked.name
         for method in methods.listed(args.algos):
-            preset = preset_of(args.preset, args.budget)
-            given = {"preset": preset, **budget_settings(task, args.budget, FINAL_STEPS), **method.untuned(preset)}
+            given = {"preset": preset, **budget_settings(task, budget, FINAL_STEPS), **method.untuned(preset)}
             own = settings_file(args.config, method)
             refuse_settings(own, ("env", "name", "seed", "num_seeds", "device", "run_dir"))
             given |= tuned(args.tuned, task, method) | own
@@ -140,12 +141,13 @@ def make_grid(args: Any) -> list[Cell]:
                 given["total_steps"] = args.total_steps
             given |= {"env": task, "name": method.name, "run_dir": args.run_dir}
             given["device"] = args.device or "auto"
-            resolved = dataclasses.asdict(resolve(method, given))
-            settings = {k: v for k, v in resolved.items() if k not in (*gather.MAY_DIFFER, "config", "resume")}
-            for other in grid:
-                is_same = (other.task, other.method.lesson) == (task, method.lesson)
-                if is_same and other.settings == settings:
-                    note(f"{other.method.label} and {method.label} are the same training on {task} until tuned")
+            resolved = resolve(method, given)
+            every = dataclasses.asdict(resolved)
+            settings = {k: v for k, v in every.items() if k not in (*gather.MAY_DIFFER, "config", "resume")}
+            training = what_it_trains(task, method, settings, resolved)
+            for label in (label for label, other in trainings if other == training):
+                note(f"{label} and {method.label} are the same training on {task} until tuned")
+            trainings.append((method.label, training))
             others = {cell.settings["preset"]: cell.method.label for cell in grid if cell.task == task}
             if others and settings["preset"] not in others:
                 (preset, label), *_ = others.items()
@@ -155,6 +157,12 @@ def make_grid(args: Any) -> list[Cell]:
                 )
             grid.append(Cell(task, asked.to_type, method, settings, given, seeds))
     return grid
+
+
+def what_it_trains(task: str, method: Method, settings: dict[str, Any], args: Any) -> tuple:
+    """All that decides how a training goes: trust regions of one lesson that are written otherwise are the same."""
+    all_else = {name: value for name, value in settings.items() if name not in methods.TRUST_REGION}
+    return task, method.lesson, method.module.ratio_range(args), all_else
 
 
 def tuned(folder: str | None, task: str, method: Method) -> dict[str, Any]:
@@ -556,9 +564,9 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--total-steps", type=whole(1), metavar="N", help="environment steps of a seed, such as 40M")
     parser.add_argument(
-        "--budget", choices=(*BUDGETS, DEFAULT), default="paper",
+        "--budget", choices=(*BUDGETS, DEFAULT),
         help="steps where --total-steps is left out: the paper's 80M (AeroJAX, JaxNav 240M), a twentieth of it, a few "
-        "updates of small networks, or as many as yaml/ has for the task (default paper)",
+        "updates of small networks, or as many as yaml/ has for the task (default: paper; with --total-steps, default)",
     )  # fmt: skip
     add_preset(parser)
     parser.add_argument(

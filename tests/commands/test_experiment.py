@@ -125,9 +125,21 @@ def test_the_default_budget_leaves_the_steps_to_the_settings():
     assert {cell.settings["preset"] for cell in grid} == {"ours"}
 
 
+@pytest.mark.parametrize(
+    ("words", "preset"),
+    [([], "paper"), (["--total-steps", "1M"], "ours"), (["--total-steps", "1M", "--budget", "paper"], "paper")],
+)
+def test_the_settings_are_the_papers_with_its_budget_only(words, preset):
+    grid = experiment.make_grid(experiment.make_parser().parse_args(["--envs", "paxmen_4a", "--algos", "mars", *words]))
+    assert [cell.settings["preset"] for cell in grid] == [preset]
+
+
 def test_methods_that_are_the_same_training_until_tuned_are_noted(capsys):
     experiment.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mars,ablations"]))
     assert "MARS and MARS, r* and 1/r* are the same training on paxmen_4a until tuned" in capsys.readouterr().err
+    experiment.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "all", "--preset", "paper"]))
+    said = capsys.readouterr().err
+    assert "MAPPO and MAPPO, asymmetric are the same" in said and "MASPO and MASPO, asymmetric are the same" in said
 
 
 def test_two_lessons_with_the_same_settings_are_not_the_same_training(tmp_path, capsys):

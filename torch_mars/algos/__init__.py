@@ -3,7 +3,7 @@
 A lesson is made of parts from `nn/` and kept on disk by `run/`; it knows no other lesson and nothing above it, but for
 `recurrent`, which trains the objectives of the others. A lesson of a user's own, a copied and renamed one, is typed as
 `my_module` or `path/my_module.py`. Its code is imported only for what somebody typed: `lesson` is for that, `known` for
-names out of files.
+names out of files. With `PARENT = "mars"` it has what `yaml/` says for that lesson.
 
 What a run says that it is of is an algorithm: the lesson's own name, or one of several that it trains (`algorithms`).
 """

@@ -168,7 +168,7 @@ def _behind_colon(task: str, source: str, name: str) -> Task:
     """The task of a module that is imported."""
     if modules.imported(name if source == FOREIGN else source) is None:
         own = f"task {shown(task)} is of a module of somebody's own"
-        raise ValueError(f"{own}, and only what you type is imported: add --env {task}")
+        raise ValueError(f"{own}, and only what you type is imported: add --env {task}, or import it first")
     return _foreign(name) if source == FOREIGN else _in_module(task, source, name)
 
 

@@ -57,6 +57,10 @@ class TimeStep:
     info: dict[str, Tensor]  # [B] each
 
 
+class ForeignError(RuntimeError):
+    """An environment that is none of the package's failed: one sentence that names it."""
+
+
 class BatchedEnv(ABC):
     """B independent copies of one task, stepped together as tensors.
 
@@ -91,7 +95,7 @@ class BatchedEnv(ABC):
 
     Options: ClassVar[type]  # dataclass of the task's options
     metrics: ClassVar[dict[str, str]] = {}  # worth logging at an episode's end -> "sum" over its steps or "last"
-    has_shared_reward: bool = True  # every column of the reward is the team's; an option may say otherwise
+    has_shared_reward: bool = True  # every column of the reward is the team's; False where agents are paid apart
     state_is_obs: bool = False  # the global state is the observations of agent 0, 1, ...: obs.flatten(1)
     takes_any_action: ClassVar[bool] = False  # the rules of a Box say what nan and infinite actions mean
     draws_later: bool = True  # States of the past can be drawn, too
@@ -126,6 +130,7 @@ class BatchedEnv(ABC):
         self.observation_size = self.observation_space.shape[0]
         self.state_size = self.state_space.shape[0]
         self._summed = [name for name, kind in self.metrics.items() if kind == "sum"]
+        self._is_of_a_user = not type(self).__module__.startswith("torch_mars.")
         self._number_in_all, self._rows = self.num_envs, None  # of a share: which of how many environments it has
         self._seed(seed)
         self.state: State | None = None
@@ -375,6 +380,8 @@ class BatchedEnv(ABC):
     def _next(self, state: State, actions: Tensor) -> tuple[State, TimeStep]:
         """A step, without changing anything."""
         state, reward, terminated, metrics = self.transition(state, actions)
+        if self._is_of_a_user and self.has_shared_reward and may_look(reward):
+            self._check_reward(reward)
         step, totals, truncated = self.count(state.step, state.totals, reward, terminated, metrics, _columns)
         state = dataclasses.replace(state, step=step, totals=totals)
         info = {**metrics, **self.episode_info(step, totals)}
@@ -410,6 +417,14 @@ class BatchedEnv(ABC):
         if may_look(actions):
             self._check_values(actions, is_discrete)
         return actions
+
+    def _check_reward(self, reward: Tensor) -> None:
+        """Nothing would tell a user that only the first column of a team's reward is learned from."""
+        if ((reward - reward[:, :1]).abs() > 0).any():
+            name = type(self).__name__
+            raise ForeignError(
+                f"{name} pays its agents apart: it must say has_shared_reward = False, else one alone counts"
+            )
 
     def _check_values(self, actions: Tensor, is_discrete: bool) -> None:
         if is_discrete:

@@ -150,6 +150,7 @@ def untuned_in_ablation(preset: str) -> dict[str, float]:
 # Untuned, the asymmetric ablations get the targets that MARS has without a settings file, 1.5 and 1 / 1.5.
 _TARGETS = {"clip_low": 1 / 3, "clip_high": 0.5}
 
+TRUST_REGION = ("clip", "clip_low", "clip_high", "expand", "contract", "additive_clip")  # settings that make one
 MAIN = ("mappo", "maspo", "mars")
 ABLATIONS = ("mappo_asymmetric", "maspo_asymmetric", "mars_multiplicative", "mars_additive")
 

@@ -56,6 +56,7 @@ YAML_DIRECTORY = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "yaml"  # in
 PRESETS = ("ours", "paper")
 PRECISIONS = ("highest", "high", "medium")
 _NEWER = ("critic_gain",)  # in our yaml files, but not in a user's lesson that was copied before there was this setting
+_PARENTS = ("mappo", "maspo", "mars")  # whose settings a user's lesson may have: PARENT = "mars"
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
 _PATHS = ("run_dir", "resume", "config", "start_from")
 _OF_A_RUN = ("env", "seed", "num_seeds", "num_envs", "rollout_length", "total_steps")  # what every config.yaml says
@@ -288,7 +289,8 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
 
     The file has three optional sections, later ones winning: `family` (settings for all), `tasks` (task -> settings)
     and `algorithms` (algorithm -> settings); a task may have an `algorithms` section of its own, which wins over all.
-    Where `args_type` inherits the Args of another lesson, that one's sections count, too: those of `mars` for mars_rnn.
+    Where `args_type` inherits the Args of another lesson, or its lesson says `PARENT = "mars"`, that one's sections
+    count, too, but for settings that `args_type` lacks: those of `mars` for mars_rnn.
     """
     task = envs.known(task)
     path = task.settings_file if task.own else YAML_DIRECTORY / f"{task.family}.yaml"
@@ -303,6 +305,10 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
             raise UsageError(f"{path.name}: {name} is {shown(found)}; it must hold settings as `name: value`")
         return dict(found)
 
+    def of_algorithm(within: dict[str, Any], name: str) -> dict[str, Any]:
+        found = section(within, name)
+        return {k: v for k, v in found.items() if name == algorithm or str(k).replace("-", "_") in _kinds(args_type)}
+
     tasks, algorithms = section(content, "tasks"), section(content, "algorithms")
     _known(tasks, task.siblings, f"task in {path.name}")
     task_settings = section(tasks, task.name.rpartition(":")[2])
@@ -314,8 +320,8 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
     for part in (
         section(content, "family"),
         task_settings,
-        *(section(algorithms, name) for name in names),
-        *(section(task_algorithms, name) for name in names),
+        *(of_algorithm(algorithms, name) for name in names),
+        *(of_algorithm(task_algorithms, name) for name in names),
     ):
         part = {name: value for name, value in part.items() if name not in newer}
         settings |= convert(args_type, part, path.name)
@@ -338,9 +344,14 @@ def preset_settings(args_type: type, preset: str, algorithm: str) -> dict[str, A
 
 
 def _with_inherited(args_type: type, algorithm: str) -> list[str]:
-    """Whose sections of a yaml file count: of the lessons whose Args it inherits, then its own."""
+    """Whose sections of a yaml file count: of the lessons whose Args it inherits, of their PARENTs, then its own."""
     modules = [sys.modules.get(part.__module__) for part in reversed(args_type.__mro__)]
-    lessons = dict.fromkeys(getattr(module, "ALGORITHM", algorithm) for module in modules)
+    lessons = {}
+    for module in modules:
+        parent = getattr(module, "PARENT", algorithm)
+        if parent != algorithm and parent not in _PARENTS:
+            raise UsageError(f"PARENT of {algorithm} is {parent!r}; {allowed(str(parent), _PARENTS)}")
+        lessons |= dict.fromkeys((parent, getattr(module, "ALGORITHM", algorithm)))
     return [*(name for name in lessons if name != algorithm), algorithm]
 
 
