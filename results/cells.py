@@ -120,7 +120,11 @@ def to_train(task: str) -> tuple[list[str], list[str], str]:
     unlike = {
         name: value for cell in there.values() for name, value in cell["unlike_yaml"].items() if name in EVALUATION
     }
-    return missing, short, command(task, [name for name in THREE if name in missing + short], seeds, steps, unlike)
+    line = command(task, [name for name in THREE if name in missing + short], seeds, steps, unlike)
+    for name in short:  # a longer one keeps what is its own
+        own = {key: value for key, value in there[name]["unlike_yaml"].items() if key not in EVALUATION}
+        line += "".join(f"; {name} by itself, with {key}: {value}" for key, value in own.items())
+    return missing, short, line
 
 
 # ---- the table of all tasks ----

@@ -163,7 +163,7 @@ def test_the_order_is_of_tasks_with_enough_seeds_of_all_three_alike(landing, cel
 
 def test_every_missing_or_short_cell_has_a_line_that_trains_it(landing, cells, tmp_path):
     finished(tmp_path / "runs", "smax_2s3z", "mars", 1.0, "won", seeds=5, eval_episodes=7)
-    finished(tmp_path / "runs", "smax_2s3z", "maspo", 1.0, "won", seeds=4, eval_episodes=7)
+    finished(tmp_path / "runs", "smax_2s3z", "maspo", 1.0, "won", seeds=4, eval_episodes=7, gamma=0.9)
     finished(tmp_path / "runs", "smax_3s5z", "maspo", 1.0, "won", points=3)
     finished(tmp_path / "runs", "smax_3s5z", "mars", 1.0, "won")
     landing.land(saved.find_runs([tmp_path / "runs"]), "abc123", "a core")
@@ -171,7 +171,8 @@ def test_every_missing_or_short_cell_has_a_line_that_trains_it(landing, cells, t
     missing, short, line = cells.to_train("smax_2s3z")
     assert (missing, short) == (["mappo"], ["maspo"])
     evaluated = "--run-dir runs/tasks  # with --config of eval_episodes: 7"
-    assert line == f"{start} smax_2s3z --algos mappo,maspo --seeds 5 --total-steps 40960 {evaluated}"
+    own = "; maspo by itself, with gamma: 0.9"
+    assert line == f"{start} smax_2s3z --algos mappo,maspo --seeds 5 --total-steps 40960 {evaluated}{own}"
     missing, short, line = cells.to_train("smax_3s5z")
     assert (missing, short) == (["mappo"], ["maspo"]) and "--seeds 3 --total-steps 40960" in line
     assert cells.to_train("paxmen_5a")[2].startswith(
