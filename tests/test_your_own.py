@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ import torch_mars.envs as envs
 from torch_mars import evaluate, play, plot
 from torch_mars.__main__ import main
 from torch_mars.algos import mars
-from torch_mars.envs.core import ForeignError
 from torch_mars.protocol import methods
 from torch_mars.run.cli import UsageError
 
@@ -176,18 +176,20 @@ def test_a_copied_lesson_has_the_settings_of_its_parent(here, capsys):
     assert "PARENT of mymethod is 'marz'; did you mean mars" in capsys.readouterr().err
 
 
-def test_agents_that_are_paid_apart_must_be_said_to_be(here):
+def test_agents_that_are_paid_apart_are_noticed(here):
     text = (here / "gather.py").read_text()
     apart = text.replace("reward = count.float()[:, None].repeat(1, self.num_agents)", "reward = place.float()")
     assert apart != text
     (here / "gather.py").write_text(apart)
-    with pytest.raises(ForeignError, match="Gather pays its agents apart: it must say has_shared_reward = False"):
+    with pytest.warns(UserWarning, match="Gather pays its agents apart.*say has_shared_reward = False in the class"):
         train("mars", "--env", "gather.py:Gather")
     (here / "gather.py").write_text(
         apart.replace("    Options = Options\n", "    Options = Options\n    has_shared_reward = False\n")
     )
     del sys.modules["gather"]
-    train("mars", "--env", "gather.py:Gather", "--value-per-agent")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        train("mars", "--env", "gather.py:Gather", "--value-per-agent")
 
 
 def test_a_killed_training_goes_on(here):

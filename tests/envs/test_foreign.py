@@ -25,8 +25,8 @@ import torch_mars.envs as envs
 from torch_mars import evaluate, play
 from torch_mars.algos import mars
 from torch_mars.envs import foreign, foreign_worker, pool, rng
-from torch_mars.envs.core import ForeignError
 from torch_mars.envs.foreign_worker import Copy, Unfit, look, made, said, shared_arrays
+from torch_mars.envs.workers import ForeignError
 from torch_mars.nn import speed
 from torch_mars.run import cli
 

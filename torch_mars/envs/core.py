@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import math
 import types
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,10 +56,6 @@ class TimeStep:
     final_obs: Tensor  # as obs, before any auto-reset
     final_state: Tensor  # as state, before any auto-reset
     info: dict[str, Tensor]  # [B] each
-
-
-class ForeignError(RuntimeError):
-    """An environment that is none of the package's failed: one sentence that names it."""
 
 
 class BatchedEnv(ABC):
@@ -130,7 +127,7 @@ class BatchedEnv(ABC):
         self.observation_size = self.observation_space.shape[0]
         self.state_size = self.state_space.shape[0]
         self._summed = [name for name, kind in self.metrics.items() if kind == "sum"]
-        self._is_of_a_user = not type(self).__module__.startswith("torch_mars.")
+        self._is_reward_unchecked = not type(self).__module__.startswith("torch_mars.")  # of a user: until it is told
         self._number_in_all, self._rows = self.num_envs, None  # of a share: which of how many environments it has
         self._seed(seed)
         self.state: State | None = None
@@ -380,7 +377,7 @@ class BatchedEnv(ABC):
     def _next(self, state: State, actions: Tensor) -> tuple[State, TimeStep]:
         """A step, without changing anything."""
         state, reward, terminated, metrics = self.transition(state, actions)
-        if self._is_of_a_user and self.has_shared_reward and may_look(reward):
+        if self._is_reward_unchecked and self.has_shared_reward and may_look(reward):
             self._check_reward(reward)
         step, totals, truncated = self.count(state.step, state.totals, reward, terminated, metrics, _columns)
         state = dataclasses.replace(state, step=step, totals=totals)
@@ -419,11 +416,13 @@ class BatchedEnv(ABC):
         return actions
 
     def _check_reward(self, reward: Tensor) -> None:
-        """Nothing would tell a user that only the first column of a team's reward is learned from."""
+        """Nothing else would tell a user that only the first column of a team's reward is learned from."""
         if ((reward - reward[:, :1]).abs() > 0).any():
-            name = type(self).__name__
-            raise ForeignError(
-                f"{name} pays its agents apart: it must say has_shared_reward = False, else one alone counts"
+            self._is_reward_unchecked = False
+            warnings.warn(
+                f"{type(self).__name__} pays its agents apart, but only agent 0's reward counts: say "
+                "has_shared_reward = False in the class",
+                stacklevel=4,
             )
 
     def _check_values(self, actions: Tensor, is_discrete: bool) -> None:

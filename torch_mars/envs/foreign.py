@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs import modules, pool, rng
-from torch_mars.envs.core import BatchedEnv, ForeignError, State, as_kind, check_index, tensors_of
+from torch_mars.envs.core import BatchedEnv, State, as_kind, check_index, tensors_of
 from torch_mars.envs.options import MOST, shown, whole
-from torch_mars.envs.workers import Workers, ask
+from torch_mars.envs.workers import ForeignError, Workers, ask
 
 PREFIX = "pettingzoo:"  # of the names of tasks
 COPIES = 4  # that a process has at least: fewer are sooner stepped than asked

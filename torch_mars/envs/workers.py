@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from torch_mars.envs.core import ForeignError
 from torch_mars.envs.foreign_worker import ANSWER, DONE, DRAW, RESET, STEP, shared_arrays
 
 PROGRAM = Path(__file__).with_name("foreign_worker.py")
@@ -29,6 +28,10 @@ PATIENCE = 2.0  # s that processes are given to close their environments
 # so that windows and sound are not looked for, and no process takes all cores for itself
 QUIET = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class ForeignError(RuntimeError):
+    """A foreign environment failed: one sentence that names it."""
 
 
 class Process:
