@@ -503,7 +503,7 @@ def train_seed(
     Raises:
         RunError: training failed or its score is not finite. Stopped, UsageError: as in `run_trial`.
     """
-    run = run_of_seed(folder, seed)
+    run = run_of_seed(folder, seed, plan, parameters)
     if run:
         run.wait()  # for a training whose worker was killed to save itself
     if not (run and run.is_finished()):
@@ -531,7 +531,7 @@ def train_seed(
             raise UsageError(training.last_words())
         if training.poll() != 0:
             raise RunError(training.last_words())
-        run = run_of_seed(folder, seed)
+        run = run_of_seed(folder, seed, plan, parameters)
     try:
         score = intervals.final_score(gather.evaluation_means(run.evaluations()[f"run_{seed}"])[1])
     except UsageError as error:  # of returns that are no numbers
@@ -541,10 +541,14 @@ def train_seed(
     return score
 
 
-def run_of_seed(folder: Path, seed: int) -> SavedRun | None:
-    """The run of a seed in a trial's folder that got furthest."""
-    found = saved.runs_among(folder.glob("*/*/*/config.yaml"))
-    return max((r for r in found if seed in r.seeds), key=lambda r: r.last_update()["update"], default=None)
+def run_of_seed(folder: Path, seed: int, plan: Plan, parameters: dict[str, Any]) -> SavedRun | None:
+    """The run of a seed in a trial's folder that got furthest: of these settings, as the folder may be that of another
+    study's trial."""
+    settings = dataclasses.asdict(resolve(plan.method, {**plan.fixed, **parameters, "device": plan.device}))
+    wanted = {k: v for k, v in settings.items() if k not in (*gather.MAY_DIFFER, "config", "resume")}
+    found = [run for run in saved.runs_among(folder.glob("*/*/*/config.yaml")) if seed in run.seeds]
+    same = [run for run in found if all(run.setting(name) == value for name, value in wanted.items())]
+    return max(same, key=lambda run: run.last_update()["update"], default=None)
 
 
 # ---- workers ----
@@ -725,13 +729,18 @@ def study_figure(study: "Study", plan: Plan) -> "Figure":
     axes[0].set_xlabel("trial")
     spread = np.random.default_rng(0).uniform(-0.15, 0.15, len(finished))  # equal ones beside each other
     for axis, (name, values) in zip(axes[1:], plan.space.items()):
-        values = sorted(values)
+        values = sorted(values) if all(isinstance(value, int | float) for value in values) else values
         scatter(axis, np.array([values.index(trial.params[name]) for trial in finished]) + spread)
-        axis.set_xticks(range(len(values)), [f"{value:.3g}" for value in values])
+        axis.set_xticks(range(len(values)), [written(value, 3) for value in values])
         axis.set_xlim(-0.5, len(values) - 0.5)
         axis.set_xlabel(name)
     figures.add_legend(figure, axes[:1], f"{plan.method.label} on {plan.task}")
     return figure
+
+
+def written(value: Any, digits: int = 4) -> str:
+    """A candidate, which a lesson of a user's own may have as a text."""
+    return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
 
 
 def report(study: "Study", plan: Plan) -> None:
@@ -757,7 +766,7 @@ def report(study: "Study", plan: Plan) -> None:
         raise RunError("no trial was completed, so there is no best configuration")
     say(f"best: trial {best.number} with {best.value:.3f}")
     for name, value in best.params.items():
-        say(f"{name:>16}  {value:g}")
+        say(f"{name:>16}  {written(value)}")
     lesson = ["python", *lesson_command(plan.method.module)]
     own = ["--env", plan.typed_task] if envs.known(plan.task).own else []
     say(f"train with it:\n  {quoted([*lesson, '--config', plan.best, *own])}")
@@ -854,7 +863,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"{plan.method.label} on {plan.task}: {plan.trials} trials of {len(plan.seeds)} seeds, {steps}")
         say(f"{'study':>16}  {plan.place}")
         for name, values in plan.space.items():
-            say(f"{name:>16}  {', '.join(f'{value:.4g}' for value in values)}")
+            say(f"{name:>16}  {', '.join(written(value) for value in values)}")
         if args.launcher:
             workers = start_jobs(plan, args, argv, typed_device)
             if args.launcher == "slurm":

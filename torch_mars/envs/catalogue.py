@@ -12,6 +12,7 @@ Nothing here makes an environment, and no rules are imported before they are nee
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import inspect
 import os
@@ -177,7 +178,7 @@ def _in_module(task: str, source: str, name: str) -> Task:
     module = modules.imported(source)
     if name in _registered and name in _own_names(module):
         return dataclasses.replace(_registered[name], name=task)
-    environment = getattr(module, name, None)
+    environment = functools.reduce(lambda inside, part: getattr(inside, part, None), name.split("."), module)
     if not (isinstance(environment, type) and issubclass(environment, BatchedEnv)):
         raise ValueError(f"module {source} has no environment {shown(name)}; {_offers(module, name)}")
     return Task(task, _family_of(_checked(environment)), {}, environment)
@@ -239,7 +240,9 @@ def _module_of(environment: type) -> ModuleType | None:
 
 
 def _family_of(environment: type) -> str:
-    return environment.__name__.lower()
+    """That of a user's class is its name; figures and tables keep it apart from the package's, and from "all"."""
+    name = environment.__name__.lower()
+    return f"{environment.__module__.rpartition('.')[2]}.{name}" if name in (*FOLDERS, "all") else name
 
 
 # ---- a user's own ----

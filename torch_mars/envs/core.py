@@ -309,6 +309,9 @@ class BatchedEnv(ABC):
             self.reset()
         return {name: tensor.clone() for name, tensor in fields_of(self.state).items()}
 
+    def close(self) -> None:  # noqa: B027 - only foreign ones hold something
+        """Let go of what is outside this process: of nothing, where an environment does not say otherwise."""
+
     # ---- some of the environments by themselves ----
 
     def share(self, rows: Tensor) -> "BatchedEnv":

@@ -179,7 +179,7 @@ class ForeignEnv(BatchedEnv):
         arrays, rows = self.workers.arrays, state.row.numpy()
         if (arrays["step"][rows] != state.step.numpy()).any():
             raise ForeignError(f"{self.name}: a State of the past cannot be gone on with; call reset()")
-        arrays["action"][rows] = actions.numpy()
+        arrays["action"][rows] = actions.detach().numpy()
         self._have(self.workers.step, rows)
         reward, terminated, truncated = (_taken(arrays, name, rows) for name in ("reward", "terminated", "truncated"))
         return dataclasses.replace(state, **self._seen(rows)), reward, terminated, {"truncated": truncated}

@@ -190,7 +190,8 @@ class TaskParallelEnv(_Face):
         return None
 
     def close(self) -> None:
-        """Close the window, if one is open."""
+        """Close the window, if one is open, and end the processes of a foreign environment."""
+        self.rules.close()
         if self._window is not None:
             self._window.close()
             self._window = None
@@ -259,6 +260,10 @@ class BatchedParallelEnv(_Face):
         self.engine = engine
         self.num_envs, self.device = engine.num_envs, engine.device
         self._time_step: TimeStep | None = None
+
+    def close(self) -> None:
+        """End the processes of a foreign environment."""
+        self.engine.close()
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         """Start an episode in every environment; seeds as in `TaskParallelEnv`.

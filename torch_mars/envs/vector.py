@@ -74,6 +74,10 @@ class TaskVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._has_started = False
 
+    def close_extras(self, **kwargs: Any) -> None:
+        """What `close` does besides: the processes of a foreign environment end."""
+        self.engine.close()
+
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode in every environment.
 

@@ -8,7 +8,7 @@ ratio_min: [...]}}}}`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +59,27 @@ def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
             read = read_nested(path)
             _tell_of_strangers(path, read)
             for environment, task, method, name, run in walk(read):
+                if not steps_of(run):
+                    note(
+                        f"{path}: {short(name)} of {short(method)} on {short(task)} has no evaluations and is left out"
+                    )
+                    continue
                 methods.guest(method)
                 _add(nested, (environment, task, method), name, run)
         else:
             folders.append(path)
     found = find_runs(folders)
     _refuse_different_settings(found)
-    used = []
+    used: list[SavedRun] = []
     for run in found:
         evaluations = {name: one for name, one in run.evaluations().items() if steps_of(one)}
         if not evaluations:
             note(f"{run.folder} has no evaluations yet and is left out")
             continue
-        used.append(run)
-        for name, one in evaluations.items():
-            _add(nested, (run.family, run.task, run.method.name), name, one)
+        won = [name for name, one in evaluations.items() if _add(nested, _place(run), name, one)]
+        used = [_without(other, won) if _place(other) == _place(run) else other for other in used]
+        used.append(_without(run, [name for name in evaluations if name not in won]))
+    used = [run for run in used if not run.left_out.issuperset(run.seeds)]
     if not nested:
         raise UsageError(f"no evaluations in {', '.join(map(str, paths))}: train first, or longer than --eval-every")
     return nested, used
@@ -89,15 +95,27 @@ def _tell_of_strangers(path: Path, nested: Nested) -> None:
             note(f"{path}: task {short(task)!r} of environment {short(environment)!r} is not known here")
 
 
-def _add(nested: Nested, place: tuple[str, str, str], name: str, run: dict[str, Any]) -> None:
+def _place(run: SavedRun) -> tuple[str, str, str]:
+    """Environment, task and method."""
+    return run.family, run.task, run.method.name
+
+
+def _without(run: SavedRun, names: Iterable[str]) -> SavedRun:
+    """But for these `run_<seed>`, of which another run counts."""
+    return replace(run, left_out=run.left_out | {int(name.removeprefix("run_")) for name in names} & set(run.seeds))
+
+
+def _add(nested: Nested, place: tuple[str, str, str], name: str, run: dict[str, Any]) -> bool:
+    """Whether it counts: of two of one name it is the one with more evaluations."""
     environment, task, method = place
     runs = nested.setdefault(environment, {}).setdefault(task, {}).setdefault(method, {})
     if name in runs:
         note(f"{name} of {method} on {task} is there twice; the one with more evaluations counts")
         if len(steps_of(run)) < len(steps_of(runs[name])):
-            return
+            return False
     absolute = {"absolute_metrics": run["absolute_metrics"]} if run.get("absolute_metrics") else {}
     runs[name] = {**{step: run[step] for step in steps_of(run)}, **absolute}  # marl-eval stumbles over an empty one
+    return True
 
 
 def _refuse_different_settings(found: list[SavedRun]) -> None:
@@ -216,7 +234,7 @@ def gather_diverged(paths: Iterable[str | Path], found: Iterable[SavedRun]) -> d
                 raise UsageError(f"{path} is no file of diverged seeds that torch_mars.plot wrote") from None
     for run in found:
         for seed, update in run.diverged().items():
-            step = update * run.settings["rollout_length"] * run.settings["num_envs"]
+            step = update * run.settings["rollout_length"] * run.setting("num_envs")
             diverged.setdefault(run.task, {}).setdefault(run.method.name, {})[f"run_{seed}"] = step
     return diverged
 

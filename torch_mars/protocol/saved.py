@@ -14,7 +14,7 @@ from torch_mars import envs
 from torch_mars.protocol import methods
 from torch_mars.run import metrics
 from torch_mars.run.cli import UsageError, note, short
-from torch_mars.run.files import CHECKPOINT, LARGEST, LOCK, POLICY, hold, is_held, let_go, load_checkpoint
+from torch_mars.run.files import CHECKPOINT, LARGEST, LOCK, OF_A_RUN, POLICY, hold, is_held, let_go, load_checkpoint
 from torch_mars.run.metrics import METRICS
 from torch_mars.run.reading import folders_with, read_bytes
 from torch_mars.run.record import EVALUATIONS
@@ -32,11 +32,13 @@ class SavedRun:
     Attributes:
         lesson: the algorithm that it is of, which is the name of its lesson, or one of several (`algos.algorithms`).
         settings: what its config.yaml says.
+        left_out: seeds of which another run counts.
     """
 
     folder: Path
     lesson: str
     settings: dict[str, Any]
+    left_out: frozenset[int] = frozenset()
 
     @property
     def task(self) -> str:
@@ -81,7 +83,8 @@ class SavedRun:
     def diverged(self) -> dict[int, int]:
         """Seed -> the update in which it diverged; its curve goes on with its last good weights."""
         found = metrics.records(self.folder / METRICS)
-        return {record["seed"]: record["update"] for record in found if record["kind"] == "diverged"}
+        told = {record["seed"]: record["update"] for record in found if record["kind"] == "diverged"}
+        return {seed: update for seed, update in told.items() if seed not in self.left_out}
 
     def is_resumable(self) -> bool:
         return (self.folder / CHECKPOINT).exists()
@@ -136,7 +139,7 @@ class SavedRun:
 
     def updates_of(self, names: tuple[str, ...]) -> dict[int, np.ndarray]:
         """Diagnostics of every update, by seed: an array [updates, 1 + names] of the step and the named values."""
-        rows: dict[int, list[list[float]]] = {seed: [] for seed in self.seeds}
+        rows: dict[int, list[list[float]]] = {seed: [] for seed in self.seeds if seed not in self.left_out}
         for record in metrics.records(self.folder / METRICS):
             is_meant = record["kind"] == "update" and record["seed"] in rows
             if is_meant and all(isinstance(record.get(name), (int, float, str)) for name in names):
@@ -206,14 +209,12 @@ def find_runs(paths: Iterable[str | Path]) -> list[SavedRun]:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
         path = path.parent if path.is_file() else path
-        folders, has_seen_all = folders_with("config.yaml", path, MOST_LOOKED_AT, DEEPEST)
+        folders, has_seen_all = folders_with("config.yaml", OF_A_RUN, path, MOST_LOOKED_AT, DEEPEST)
         if not has_seen_all:
             raise UsageError(f"{path}: too much lies there to look through for runs; give a folder nearer to them")
-        files = (METRICS, EVALUATIONS, CHECKPOINT)
-        runs = [folder / "config.yaml" for folder in folders if any((folder / name).exists() for name in files)]
-        if not runs:
+        if not folders:
             raise UsageError(f"{path}: there is no run in it (a folder with config.yaml, {METRICS}, {EVALUATIONS})")
-        for run in [open_run(path)] if folders == [path] else runs_among(runs):
+        for run in [open_run(path)] if folders == [path] else runs_among(folder / "config.yaml" for folder in folders):
             found[run.folder.resolve()] = run
     return list(found.values())
 
@@ -234,9 +235,12 @@ def read_nested(path: Path) -> Nested:
             for step in [run[name] for name in steps_of(run)]:
                 if not (0 <= step["step_count"] < 2**63 and step["episode_return"]):
                     raise ValueError
-                sum(step["episode_return"])  # numbers
-            sum(run.get("absolute_metrics", {}).get("episode_return", []))
-    except (AttributeError, KeyError, TypeError, ValueError):
+                float(sum(step["episode_return"]))  # numbers
+            if absolute := run.get("absolute_metrics", {}):
+                float(sum(absolute["episode_return"]))
+        if any("/" in environment for environment in nested):  # it is to be part of the names of figures
+            raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         nesting = "environment, task, algorithm, run_<seed>, step_<i> with step_count and episode_return"
         raise UsageError(f"{path} is not in marl-eval's nesting ({nesting})") from None
     for *_, task, method, name, run in walk(nested):

@@ -214,9 +214,9 @@ def _grid(
 ) -> str:
     """A Markdown table: one line per `key`, one column per method, cells `value [low, high]`.
 
-    Nothing is bold in a line of fewer than FLOOR_OF_SEEDS seeds.
+    Nothing is bold in a line of fewer than FLOOR_OF_SEEDS seeds, or without some method.
     """
-    heads = [METHODS[c].label if c in METHODS else c for c in columns]
+    heads = [(METHODS[c].label if c in METHODS else c).replace("|", "\\|") for c in columns]
     lines = [f"| {' | '.join([key, *extra, *heads])} |", "|" + "---|" * (1 + len(extra) + len(heads))]
     for name in dict.fromkeys(row[key] for row in table):
         line = [{**row, "bold_by": row[value]} for row in table if row[key] == name]
@@ -224,7 +224,8 @@ def _grid(
         for row in line:
             text = f"{row[value]:.2f}"
             counted = [row] if "p_value" in row else line  # a pair decides for itself
-            is_enough = min(r["seeds"] for r in counted) >= FLOOR_OF_SEEDS
+            is_whole = "p_value" in row or len(line) == len(columns)
+            is_enough = is_whole and min(r["seeds"] for r in counted) >= FLOOR_OF_SEEDS
             text = f"**{text}**" if is_enough and is_bold(row, line) else text
             text = text if np.isnan(row["low"]) else f"{text} [{row['low']:.2f}, {row['high']:.2f}]"
             cells[row["method"]] = f"{text}, p = {row['p_value']:.2g}" if "p_value" in row else text

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.pt"
 POLICY = "policy.pt"
+OF_A_RUN = ("metrics.jsonl", "evaluations.json", CHECKPOINT)  # of which one lies beside a run's config.yaml
 LOCK = ".lock"
 FORMAT = 2  # of a checkpoint; raised when an old one can no longer be read
 LARGEST = 2**34  # bytes of a file that is read

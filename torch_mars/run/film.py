@@ -313,8 +313,11 @@ def write(path: Path, stage: Stage, episodes: list[Episode], frames_per_second: 
         write_whole(path, _sheet([stage.picture(*moments[i]) for i in _spread(len(moments), SHEET)]))
     elif suffix == ".gif":
         palette = _palette([stage.picture(*moments[i]) for i in _spread(len(moments), PALETTE_FROM)])
-        shown = round(1000 / frames_per_second)
-        durations = [shown if t < episode.last else round(1000 * HOLD_SECONDS) for episode, t in moments]
+        ends = [round(100 * k / frames_per_second) for k in range(len(moments) + 1)]  # a GIF counts hundredths
+        durations = [
+            10 * (ends[k + 1] - ends[k]) if t < episode.last else round(1000 * HOLD_SECONDS)
+            for k, (episode, t) in enumerate(moments)
+        ]
         write_whole(path, _gif(_pictures(stage, moments), palette, durations))
     else:
         hold = round(HOLD_SECONDS * frames_per_second)

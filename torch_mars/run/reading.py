@@ -4,6 +4,7 @@ import collections
 import itertools
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from torch_mars.run.cli import UsageError, short
@@ -47,12 +48,14 @@ def _check_regular(about: os.stat_result, name: str) -> None:
         raise UsageError(f"cannot read {name}: it is {kind}, not a file")
 
 
-def folders_with(name: str, path: Path, most: int, deepest: int) -> tuple[list[Path], bool]:
+def folders_with(name: str, beside: Collection[str], path: Path, most: int, deepest: int) -> tuple[list[Path], bool]:
     """Folders at or below `path` that hold a file of this name, which may be asked of the root of a disk.
 
     Args:
+        beside: files of which they hold one, too.
         most: files and folders that are looked at.
-        deepest: levels below `path`. No link is followed, and nothing looked for below a folder that was found.
+        deepest: levels below `path`. No link is followed but to a folder with such a file, and nothing looked for below
+            a folder that was found.
 
     Returns:
         the folders, those near the top first; whether all were looked at.
@@ -62,10 +65,15 @@ def folders_with(name: str, path: Path, most: int, deepest: int) -> tuple[list[P
         folder, depth = waiting.popleft()
         entries = some_entries(folder, left)
         left -= len(entries)
-        if any(entry.name == name for entry in entries):
+        names = {entry.name for entry in entries}
+        if name in names and not names.isdisjoint(beside):
             found.append(folder)
         elif depth < deepest:
-            waiting += [(Path(entry.path), depth + 1) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            waiting += [
+                (Path(entry.path), depth + 1)
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) or entry.is_symlink() and os.path.exists(f"{entry.path}/{name}")
+            ]
     return found, left > 0
 
 

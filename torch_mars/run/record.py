@@ -127,6 +127,10 @@ class Run:
                 self.folder, self.made = _new_folder(args, algorithm)
                 self.lock = hold(self.folder / LOCK, f"training {self.folder}")
             self.folder = self.ranks.collected(getattr(self, "folder", None))[0]
+        if args.resume and args.total_steps // steps_per_update < self.first_update - 1:
+            self._let_go()
+            done = (self.first_update - 1) * steps_per_update
+            raise UsageError(f"--total-steps is {args.total_steps:,}, but {self.folder} has trained {done:,} already")
         self.last_update = max(args.total_steps // steps_per_update, self.first_update - 1)
         self.started = self.update_started = self.saved_at = time.monotonic()
         self.update_seconds: float | None = None  # of the latest update

@@ -56,6 +56,7 @@ YAML_DIRECTORY = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "yaml"  # in
 PRESETS = ("ours", "paper")
 PRECISIONS = ("highest", "high", "medium")
 _NEWER = ("critic_gain",)  # in our yaml files, but not in a user's lesson that was copied before there was this setting
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}")
 _PARENTS = ("mappo", "maspo", "mars")  # whose settings a user's lesson may have: PARENT = "mars"
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
 _PATHS = ("run_dir", "resume", "config", "start_from")
@@ -638,11 +639,23 @@ def _value(kind: type, name: str, value: Any) -> Any:
             return _text(name, value)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}") from None
-    if kind is dict and isinstance(value, str):
-        value = parse_yaml(value, flag)
+    if kind is dict:
+        value = _with_numbers(parse_yaml(value, flag) if isinstance(value, str) else value)
     if not isinstance(value, kind):
         wanted = {bool: "true or false", dict: "a mapping like '{max_steps: 50}'"}.get(kind, f"of type {kind.__name__}")
         raise UsageError(f"{flag} is {shown(value)}; it must be {wanted}")
+    return value
+
+
+def _with_numbers(value: Any) -> Any:
+    """What is nested, with numbers like 1e-4, which YAML has as texts."""
+    if isinstance(value, dict):
+        return {name: _with_numbers(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(one) for one in value]
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        number = float(value)
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number
     return value
 
 

@@ -421,9 +421,9 @@ def find(path: str | Path) -> Path:
         return TEAMS / f"{path}.pt"
     if not os.path.isdir(path):
         raise UsageError(f"no run or checkpoint at {short(path)}{_hint(path)}")
-    if os.path.exists(path / "config.yaml"):
+    inside = folders_with("config.yaml", files.OF_A_RUN, path, MOST_LOOKED_AT, DEEPEST)[0]
+    if inside == [path] or not inside and os.path.exists(path / "config.yaml"):
         raise UsageError(f"run {path} has no policy yet: it ended before its first checkpoint")
-    inside = folders_with("config.yaml", path, MOST_LOOKED_AT, DEEPEST)[0]
     if inside:
         raise UsageError(f"{path} is not a run, but holds {len(inside)}; the latest is {max(inside, key=_modified)}")
     raise UsageError(f"{path} is not a run: it has neither {files.POLICY} nor {files.CHECKPOINT}")
