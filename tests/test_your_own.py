@@ -123,6 +123,15 @@ def test_a_class_a_name_and_a_module_mean_the_same(here):
     assert "gather_3" in envs.tasks() and "gather_3" not in envs.TASKS
 
 
+def test_a_name_of_the_packages_or_within_a_class_is_the_users_own(here):
+    text = (here / "gather.py").read_text()
+    (here / "mine.py").write_text(
+        text.split("envs.register")[0] + "class PaxMen(Gather):\n    class Inner(Gather):\n        pass\n"
+    )
+    assert envs.find("mine:PaxMen").family == "mine.paxmen" and envs.find("paxmen_5a").family == "paxmen"
+    assert envs.find("mine:PaxMen.Inner").own is sys.modules["mine"].PaxMen.Inner
+
+
 def test_the_template_keeps_the_contract(here):
     from gather import Gather
 

@@ -325,6 +325,17 @@ def test_a_gif_holds_every_picture(tiny_run, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("fps", [30, 40, 45])
+def test_a_gif_is_as_fast_as_asked(tiny_run, fps):
+    assert play.main([str(tiny_run), "--out", "team.gif", "--fps", str(fps)]) == 0
+    with Image.open("team.gif") as image:
+        durations = []
+        for i in range(6):
+            image.seek(i)
+            durations.append(image.info["duration"])
+    assert abs(sum(durations) - 6000 / fps) <= 5  # in hundredths of a second
+
+
 def test_a_gif_decodes_to_the_very_colours_of_its_palette():
     draw = np.random.default_rng(0)
     first = draw.choice(np.array([0, 80, 160, 240], np.uint8), (12, 17, 1)).repeat(3, 2)

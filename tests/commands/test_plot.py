@@ -98,6 +98,36 @@ def test_a_seed_that_is_there_twice_counts_once_with_the_longer_run(tmp_path, ca
     assert curves.final.tolist() == [-5.0] and "run_10 of mars on paxmen_4a is there twice" in capsys.readouterr().err
 
 
+def test_the_run_that_does_not_count_says_nothing_of_the_seed(tmp_path):
+    broken, whole = (run_folder(tmp_path, seeds=1, is_finished=is_finished) for is_finished in (False, True))
+    told = {"kind": "diverged", "seed": 10, "update": 3, "step": 3000, "seconds": 1.0}
+    record = {
+        "kind": "update",
+        "seed": 10,
+        "update": 9,
+        "step": 9000,
+        "seconds": 2.0,
+        "ratio_max": 99,
+        "ratio_min": 0.1,
+    }
+    with open(broken / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(told) + "\n" + json.dumps(record) + "\n")
+    for order in ([broken, whole], [whole, broken]):
+        _, found = gather.gather(order)
+        assert gather.gather_diverged([], found) == {}
+        assert max(gather.gather_ratios([], found)["paxmen_4a"]["mars"]["run_10"]["ratio_max"]) == 1.5
+        assert [run.folder for run in found] == [whole]
+
+
+def test_runs_below_a_config_of_another_kind_are_found(tmp_path):
+    run = run_folder(tmp_path / "runs")
+    (tmp_path / "runs" / "config.yaml").write_text("gamma: 0.9")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "one").symlink_to(run)
+    for folder in ("runs", "linked"):
+        assert [one.folder.resolve() for one in saved.find_runs([tmp_path / folder])] == [run.resolve()]
+
+
 def test_curves_with_the_same_steps_are_left_as_they_are():
     curves = gather.curves(nested(FINALS, spread=0.5)["paxmen"]["paxmen_4a"]["mars"])
     assert curves.steps.tolist() == [1000, 2000, 3000, 4000, 5000]
@@ -146,6 +176,17 @@ def test_the_highest_of_five_seeds_is_bold(tmp_path):
     assert line.count("**") == 2 and line.split("|")[6].strip().startswith("**")  # MARS
     better = next(line for line in page.split("Probability of improvement")[1].splitlines() if "| PaxMen | 5 |" in line)
     assert better.split("|")[3].strip() == "**1.00** [1.00, 1.00], p = 3.1e-05"  # 2 of 252 x 252 exchanges
+
+
+def test_nothing_is_bold_where_a_method_is_missing(tmp_path):
+    made = nested(FINALS, seeds=5)
+    for one in made["paxmen"].values():
+        for run in one["maspo"].values():
+            run.pop("absolute_metrics")
+    report.plot([written(tmp_path, made)], tmp_path / "out")
+    page = (tmp_path / "out" / "table1.md").read_text()
+    line = next(line for line in page.split("measured again")[1].splitlines() if line.startswith("| PaxMen | 2 | 5 |"))
+    assert "**" not in line and line.split("|")[5].strip() == ""
 
 
 def test_probability_of_improvement_is_mars_over_the_others(tmp_path):
@@ -348,12 +389,19 @@ def test_different_experiments_under_one_name_are_one_sentence(tmp_path, capsys)
         ("{", "not valid JSON"),
         ("[1]", "not in marl-eval's nesting"),
         ('{"paxmen": {"paxmen_4a": {"mars": {"run_0": {"step_0": {}}}}}}', "not in marl-eval's nesting"),
+        ('{"a/b": {}}', "not in marl-eval's nesting"),
+        (
+            f'{{"e": {{"t": {{"m": {{"run_0": {{"step_0": {{"step_count": 1, "episode_return": [{10**400}]}}}}}}}}}}}}',
+            "nesting",
+        ),
+        ('{"e": {"t": {"m": {"run_0": {"absolute_metrics": {"won": [1]}}}}}}', "not in marl-eval's nesting"),
+        ('{"e": {"t": {"m": {"run_0": {"absolute_metrics": {}}}}}}', "no evaluations in"),
         ("{}", "no evaluations in"),
     ],
 )
 def test_json_that_is_something_else_is_one_sentence(text, problem, tmp_path, capsys):
     (tmp_path / "other.json").write_text(text)
-    assert problem in fails(capsys, tmp_path / "other.json", "--out", tmp_path / "out")
+    assert problem in fails(capsys, tmp_path / "other.json", "--out", tmp_path / "out").splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
 

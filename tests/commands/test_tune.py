@@ -1,5 +1,6 @@
 """The search: spaces, protocol, pruning, going on after a kill, workers. Trainings are made up, the study is real."""
 
+import dataclasses
 import sys
 
 import optuna
@@ -294,3 +295,21 @@ def test_without_optuna_the_extra_is_named(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     code, said = fails(capsys, *NARROW)
     assert code == 2 and "pip install 'torch_mars[tune]'" in said
+
+
+def test_another_study_does_not_take_the_runs_that_lie_there(trained, tmp_path, capsys):
+    assert tune.main([*NARROW, "--trials", "1", "--seeds", "1"]) == 0
+    (tmp_path / "other.yaml").write_text("gamma: 0.5")
+    other = ["--config", str(tmp_path / "other.yaml"), "--storage", str(tmp_path / "other.journal")]
+    assert tune.main([*NARROW, "--trials", "1", "--seeds", "1", *other]) == 0
+    assert [settings["gamma"] for _, settings in trained if "gamma" in settings] == [0.5] and len(trained) == 2
+    assert tune.main([*NARROW, "--trials", "1", "--seeds", "1", *other]) == 0
+    assert len(trained) == 2
+
+
+def test_candidates_may_be_texts(trained, tmp_path, capsys, monkeypatch):
+    space = {"matmul_precision": ("highest", "high")}
+    monkeypatch.setitem(methods.METHODS, "mars", dataclasses.replace(methods.METHODS["mars"], space=space))
+    assert tune.main([*NARROW, "--trials", "3", "--seeds", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "matmul_precision  highest, high" in said

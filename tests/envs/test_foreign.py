@@ -470,6 +470,16 @@ def test_the_face_keeps_pettingzoos_contract():
     assert (env.render() == 1).all()
 
 
+@pytest.mark.parametrize("face", [envs.parallel_env, envs.vector_env, envs.batched_parallel_env])
+def test_a_closed_face_has_no_processes(face):
+    env = face(TASK, **({} if face is envs.parallel_env else {"num_envs": 2}))
+    env.reset(seed=0)
+    workers = (env.rules if face is envs.parallel_env else env.engine).workers
+    assert workers.is_open
+    env.close()
+    assert not workers.is_open
+
+
 SMALL = "--num-envs 3 --rollout-length 8 --hidden-size 8 --eval-episodes 2 --epochs 1 --minibatches 1"
 
 

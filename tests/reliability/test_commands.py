@@ -250,7 +250,8 @@ def test_runs_are_looked_for_near_the_top_only(tmp_path):
     (folder / "config.yaml").touch()
     with pytest.raises(cli.UsageError, match="is not a run: it has neither"):
         policies.find(tmp_path)
-    (folder.parent / "config.yaml").touch()
+    for name in ("config.yaml", "metrics.jsonl"):
+        (folder.parent / name).touch()
     with pytest.raises(cli.UsageError, match="but holds 1; the latest is .*/x/x/x/x$"):
         policies.find(tmp_path)
 

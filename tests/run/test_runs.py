@@ -190,6 +190,24 @@ def test_a_longer_budget_is_one_flag(tmp_path):
     assert max(r["update"] for r in records(folder)) == 6
 
 
+def test_fewer_steps_than_were_trained_are_refused(tmp_path):
+    folder = train(tmp_path, 4)
+    before = (folder / "config.yaml").read_text()
+    with pytest.raises(
+        cli.UsageError, match=f"--total-steps is {2 * STEPS:,}, but .* has trained {4 * STEPS:,} already"
+    ):
+        mars.main(["--resume", str(folder), "--total-steps", str(2 * STEPS)])
+    assert (folder / "config.yaml").read_text() == before
+    assert mars.main(["--resume", str(folder)]) == 0  # nobody holds it
+
+
+def test_numbers_with_an_exponent_are_numbers_within_a_mapping(tmp_path):
+    words = ["--env", "jaxnav_7x7x2a", "--device", "cpu", "--env-options"]
+    args = settings.parse(mars.Args, mars.ratio_range, "mars", [*words, "{max_steps: 1e2, goal_rew: 2.5e-1}"])
+    assert args.env_options == {"max_steps": 100, "goal_rew": 0.25}
+    assert isinstance(args.env_options["max_steps"], int)
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_checkpoint_intact(tmp_path):
     folder = train(tmp_path, 3, "--checkpoint-every", 1)
     content = files.load_checkpoint(folder)
