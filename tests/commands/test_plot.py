@@ -119,6 +119,13 @@ def test_the_run_that_does_not_count_says_nothing_of_the_seed(tmp_path):
         assert [run.folder for run in found] == [whole]
 
 
+def test_a_file_may_count_in_place_of_a_run(tmp_path):
+    path = written(tmp_path, nested({"paxmen_4a": {"mars": -1.0}}))
+    run_folder(tmp_path / "runs", is_finished=False)
+    nested_of_all, found = gather.gather([path, tmp_path / "runs"])
+    assert gather.curves(nested_of_all["paxmen"]["paxmen_4a"]["mars"]).final[0] == -1.0 and found == []
+
+
 def test_runs_below_a_config_of_another_kind_are_found(tmp_path):
     run = run_folder(tmp_path / "runs")
     (tmp_path / "runs" / "config.yaml").write_text("gamma: 0.9")

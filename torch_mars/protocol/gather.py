@@ -41,6 +41,7 @@ MAY_DIFFER = (
     "eval_every",
     "eval_episodes",
 )
+Place = tuple[str, str, str, str]  # environment, task, method and run_<seed>
 Ratios = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
 
 
@@ -60,9 +61,7 @@ def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
             _tell_of_strangers(path, read)
             for environment, task, method, name, run in walk(read):
                 if not steps_of(run):
-                    note(
-                        f"{path}: {short(name)} of {short(method)} on {short(task)} has no evaluations and is left out"
-                    )
+                    note(f"{path}: {short(name)} of {short(method)} on {short(task)} is left out: no evaluations")
                     continue
                 methods.guest(method)
                 _add(nested, (environment, task, method), name, run)
@@ -70,19 +69,21 @@ def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
             folders.append(path)
     found = find_runs(folders)
     _refuse_different_settings(found)
-    used: list[SavedRun] = []
+    used: list[tuple[SavedRun, list[Place]]] = []
+    owners: dict[Place, SavedRun] = {}
     for run in found:
         evaluations = {name: one for name, one in run.evaluations().items() if steps_of(one)}
         if not evaluations:
             note(f"{run.folder} has no evaluations yet and is left out")
             continue
-        won = [name for name, one in evaluations.items() if _add(nested, _place(run), name, one)]
-        used = [_without(other, won) if _place(other) == _place(run) else other for other in used]
-        used.append(_without(run, [name for name in evaluations if name not in won]))
-    used = [run for run in used if not run.left_out.issuperset(run.seeds)]
+        of_cell = run.family, run.task, run.method.name
+        for name, one in evaluations.items():
+            if _add(nested, of_cell, name, one):
+                owners[*of_cell, name] = run
+        used.append((run, [(*of_cell, name) for name in evaluations]))
     if not nested:
         raise UsageError(f"no evaluations in {', '.join(map(str, paths))}: train first, or longer than --eval-every")
-    return nested, used
+    return nested, _counting(used, owners)
 
 
 def _tell_of_strangers(path: Path, nested: Nested) -> None:
@@ -95,14 +96,14 @@ def _tell_of_strangers(path: Path, nested: Nested) -> None:
             note(f"{path}: task {short(task)!r} of environment {short(environment)!r} is not known here")
 
 
-def _place(run: SavedRun) -> tuple[str, str, str]:
-    """Environment, task and method."""
-    return run.family, run.task, run.method.name
-
-
-def _without(run: SavedRun, names: Iterable[str]) -> SavedRun:
-    """But for these `run_<seed>`, of which another run counts."""
-    return replace(run, left_out=run.left_out | {int(name.removeprefix("run_")) for name in names} & set(run.seeds))
+def _counting(used: list[tuple[SavedRun, list[Place]]], owners: dict[Place, SavedRun]) -> list[SavedRun]:
+    """Runs without the seeds of which another counts; of those with none left nothing."""
+    counting = []
+    for run, places in used:
+        lost = {name for *_, name in (place for place in places if owners.get(place) is not run)}
+        if len(lost) < len(places):
+            counting.append(replace(run, left_out=frozenset(seed for seed in run.seeds if f"run_{seed}" in lost)))
+    return counting
 
 
 def _add(nested: Nested, place: tuple[str, str, str], name: str, run: dict[str, Any]) -> bool:
