@@ -161,8 +161,7 @@ def main() -> int:
     for folder in ("main", "recurrent"):
         report.plot([HERE / folder / saved.EVALUATIONS], HERE / folder)
     draw_ablations()
-    if (HERE / "symmetry" / saved.EVALUATIONS).exists():
-        draw_symmetry()
+    draw_symmetry()
     (HERE / "bootstrap.md").write_text(bootstrap_table())
     return 0
 

@@ -201,6 +201,13 @@ def test_the_pages_are_those_of_what_has_landed(monkeypatch):
         assert (RESULTS / "tasks" / environment / "README.md").read_text() == cells.page(environment), again
 
 
+def test_the_ablations_page_is_that_of_its_json(monkeypatch):
+    monkeypatch.syspath_prepend(RESULTS)
+    page = (RESULTS / "symmetry" / "README.md").read_text()
+    with loaded(RESULTS / "draw.py") as draw:
+        assert draw.symmetry_table() in page and draw.comparisons_table() in page, "run: python results/draw.py"
+
+
 def test_rooms_of_a_board_that_was_cleared_are_not_counted():
     layouts, returns = np.array([0, 0, 1, 2, 3]), np.array([1.0, 2.0, -4.0, 1.0, 50.0])
     rooms, cleared = np.array([2.0, 3.0, 3.0, 0.0, 7.0]), np.array([0.0, 0.0, 0.0, 0.0, 1.0])
