@@ -175,7 +175,7 @@ class Lonely(Toy):
 
     def transition(self, state, actions):
         state, gain, over, metrics = super().transition(state, actions)
-        return state, gain + len(state.step), over, metrics
+        return state, gain.mean(1, keepdim=True).expand_as(gain) + len(state.step), over, metrics
 
 
 def test_an_episode_that_comes_out_otherwise_alone_is_told(tmp_path, capsys):
