@@ -83,7 +83,9 @@ def symmetry_table() -> str:
         metric, what = cells.HEADLINES[task.environment]
         for name, curves in task.curves.items():
             by_seed = ratios[task.name][name].values()
-            least, most = (np.concatenate([one[key] for one in by_seed]) for key in ("ratio_min", "ratio_max"))
+            least, most = (
+                np.concatenate([np.array(one[key], float) for one in by_seed]) for key in ("ratio_min", "ratio_max")
+            )
             low, high = intervals.mean_interval(curves.final, intervals.TABLE_REPLICATES)
             lines.append(
                 [
