@@ -11,7 +11,6 @@ is claimed by one of them, and what a command that died has left is taken over b
 
 import argparse
 import contextlib
-import dataclasses
 import hashlib
 import os
 import time
@@ -89,9 +88,7 @@ class Cell:
         folder = run_dir / envs.folder_name(self.task) / self.method.lesson
         found = []
         for run in saved.runs_among(folder.glob("*/config.yaml")):
-            defaults = dataclasses.asdict(self.method.args())
-            settings = {**defaults, **run.settings}
-            if run.method is self.method and all(settings.get(k) == value for k, value in self.settings.items()):
+            if run.method is self.method and run.is_trained_with(self.settings):
                 found.append(run)
         return found
 
@@ -142,8 +139,7 @@ def make_grid(args: Any) -> list[Cell]:
             given |= {"env": task, "name": method.name, "run_dir": args.run_dir}
             given["device"] = args.device or "auto"
             resolved = resolve(method, given)
-            every = dataclasses.asdict(resolved)
-            settings = {k: v for k, v in every.items() if k not in (*gather.MAY_DIFFER, "config", "resume")}
+            settings = gather.deciding(resolved)
             training = what_it_trains(task, method, settings, resolved)
             for label in (label for label, other in trainings if other == training):
                 note(f"{label} and {method.label} are the same training on {task} until tuned")

@@ -544,11 +544,9 @@ def train_seed(
 def run_of_seed(folder: Path, seed: int, plan: Plan, parameters: dict[str, Any]) -> SavedRun | None:
     """The run of a seed in a trial's folder that got furthest: of these settings, as the folder may be that of another
     study's trial."""
-    settings = dataclasses.asdict(resolve(plan.method, {**plan.fixed, **parameters, "device": plan.device}))
-    wanted = {k: v for k, v in settings.items() if k not in (*gather.MAY_DIFFER, "config", "resume")}
+    wanted = gather.deciding(resolve(plan.method, {**plan.fixed, **parameters, "device": plan.device}))
     found = [run for run in saved.runs_among(folder.glob("*/*/*/config.yaml")) if seed in run.seeds]
-    same = [run for run in found if all(run.setting(name) == value for name, value in wanted.items())]
-    return max(same, key=lambda run: run.last_update()["update"], default=None)
+    return max((r for r in found if r.is_trained_with(wanted)), key=lambda r: r.last_update()["update"], default=None)
 
 
 # ---- workers ----

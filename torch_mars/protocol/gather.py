@@ -8,7 +8,7 @@ ratio_min: [...]}}}}`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,14 @@ MAY_DIFFER = (
     "eval_every",
     "eval_episodes",
 )
+_OF_NO_RUN = ("config", "resume")  # they say where settings came from
 Place = tuple[str, str, str, str]  # environment, task, method and run_<seed>
 Ratios = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
+
+
+def deciding(args: Any) -> dict[str, Any]:
+    """The settings, of a lesson's `Args`, in which two runs must be alike to be the same experiment."""
+    return {k: v for k, v in asdict(args).items() if k not in (*MAY_DIFFER, *_OF_NO_RUN)}
 
 
 def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:

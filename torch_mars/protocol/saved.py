@@ -61,6 +61,9 @@ class SavedRun:
         except UsageError:  # a lesson that nobody imported
             return None
 
+    def is_trained_with(self, settings: dict[str, Any]) -> bool:
+        return all(self.setting(name) == value for name, value in settings.items())
+
     @property
     def method(self) -> methods.Method:
         return methods.of_run(self.lesson, self.settings)
