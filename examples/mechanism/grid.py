@@ -19,6 +19,7 @@ import numpy as np
 
 from torch_mars import experiment
 from torch_mars.protocol import gather, methods
+from torch_mars.protocol.grids import Cell
 from torch_mars.protocol.intervals import final_score
 from torch_mars.protocol.methods import Method
 from torch_mars.run import settings
@@ -100,7 +101,7 @@ def slow(task: str) -> list[str]:
 GRIDS = {"tails": tails, "strengths": strengths, "slow": slow}
 
 
-def told(cell: experiment.Cell, run_dir: Path) -> list[dict[str, Any]]:
+def told(cell: Cell, run_dir: Path) -> list[dict[str, Any]]:
     """Of every seed that is done: how it ended, medians over its updates, and its curve."""
     found = []
     for run in (run for run in cell.runs(run_dir) if run.is_finished()):

@@ -9,6 +9,7 @@ from loaded_scripts import loaded
 
 from torch_mars import experiment
 from torch_mars.protocol import methods
+from torch_mars.protocol.grids import Cell
 from torch_mars.run.cli import UsageError
 
 PATH = Path(__file__).parents[2] / "examples" / "mechanism" / "grid.py"
@@ -22,7 +23,7 @@ def grids(monkeypatch):
         yield module
 
 
-def cells(grids, kind: str, *more: str) -> list[experiment.Cell]:
+def cells(grids, kind: str, *more: str) -> list[Cell]:
     return experiment.prepared(grids.line_of([kind, "--envs", "paxmen_5a", "--device", "cpu", *more]))[0]
 
 

@@ -14,7 +14,7 @@ import yaml
 from made_up_results import FakeTraining, Killed, run_folder
 
 from torch_mars import envs, experiment
-from torch_mars.protocol import devices, methods, saved, trainings
+from torch_mars.protocol import devices, grids, methods, saved, trainings
 from torch_mars.protocol.claims import Claims
 from torch_mars.run import cli, files, metrics
 from torch_mars.run import settings as run_settings
@@ -107,7 +107,7 @@ def test_tuned_settings_are_used_where_there_are_any(trained, tmp_path, capsys):
 
 def test_every_method_s_settings_make_it_that_method():
     args = experiment.make_parser().parse_args([*TINY, "--algos", "all"])
-    grid = experiment.make_grid(args)
+    grid = grids.make_grid(args)
     assert [cell.method.name for cell in grid] == list(methods.METHODS)
     for cell in grid:
         resolved = trainings.resolve(cell.method, cell.given)
@@ -120,7 +120,7 @@ def test_every_method_s_settings_make_it_that_method():
 
 def test_the_default_budget_leaves_the_steps_to_the_settings():
     line = ["--envs", "paxmen_4a,smax_2s3z,jaxnav_7x7x2a", "--algos", "mars", "--budget", "default"]
-    grid = experiment.make_grid(experiment.make_parser().parse_args(line))
+    grid = grids.make_grid(experiment.make_parser().parse_args(line))
     assert [cell.settings["total_steps"] for cell in grid] == [4_000_000, 3_000_000, 8_000_000]
     assert {cell.settings["preset"] for cell in grid} == {"ours"}
 
@@ -130,14 +130,14 @@ def test_the_default_budget_leaves_the_steps_to_the_settings():
     [([], "paper"), (["--total-steps", "1M"], "ours"), (["--total-steps", "1M", "--budget", "paper"], "paper")],
 )
 def test_the_settings_are_the_papers_with_its_budget_only(words, preset):
-    grid = experiment.make_grid(experiment.make_parser().parse_args(["--envs", "paxmen_4a", "--algos", "mars", *words]))
+    grid = grids.make_grid(experiment.make_parser().parse_args(["--envs", "paxmen_4a", "--algos", "mars", *words]))
     assert [cell.settings["preset"] for cell in grid] == [preset]
 
 
 def test_methods_that_are_the_same_training_until_tuned_are_noted(capsys):
-    experiment.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mars,ablations"]))
+    grids.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mars,ablations"]))
     assert "MARS and MARS, r* and 1/r* are the same training on paxmen_4a until tuned" in capsys.readouterr().err
-    experiment.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "all", "--preset", "paper"]))
+    grids.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "all", "--preset", "paper"]))
     said = capsys.readouterr().err
     assert "MAPPO and MAPPO, asymmetric are the same" in said and "MASPO and MASPO, asymmetric are the same" in said
 
@@ -145,7 +145,7 @@ def test_methods_that_are_the_same_training_until_tuned_are_noted(capsys):
 def test_two_lessons_with_the_same_settings_are_not_the_same_training(tmp_path, capsys):
     path = tmp_path / "clip.yaml"
     path.write_text("clip: 0.3\n")
-    experiment.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mappo,maspo", "--config", str(path)]))
+    grids.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mappo,maspo", "--config", str(path)]))
     assert "same training" not in capsys.readouterr().err
 
 
@@ -159,8 +159,8 @@ def test_budgets_are_the_paper_s(task, budget, final, tuning):
 
 
 def test_an_environment_stands_for_its_tasks():
-    assert tuple(task.name for task in experiment.tasks_named("all")) == envs.TASKS
-    assert [task.name for task in experiment.tasks_named("paxmen,aerojax_8v8,paxmen_5a")] == [
+    assert tuple(task.name for task in grids.tasks_named("all")) == envs.TASKS
+    assert [task.name for task in grids.tasks_named("paxmen,aerojax_8v8,paxmen_5a")] == [
         "paxmen_4a",
         "paxmen_5a",
         "paxmen_6a",
@@ -215,7 +215,7 @@ def test_missing_matplotlib_is_noticed_before_the_training(trained, capsys, monk
 
 
 def claims_on(cell):
-    return Claims(Path("runs") / experiment.CLAIMS), cell.key
+    return Claims(Path("runs") / grids.CLAIMS), cell.key
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_what_another_has_claimed_is_left_to_it(trained, cell, monkeypatch, caps
 
 def test_what_another_has_finished_meanwhile_is_not_trained_again(trained, cell, monkeypatch):
     args = experiment.prepared([*TINY, "--algos", "mars", "--seeds", "4"])[1]
-    work = experiment.Work([cell], args)
+    work = grids.Remaining([cell], args)
     assert work.look() == 4 * 1024
     take = work.claims.take
 
@@ -269,7 +269,7 @@ def test_a_run_that_somebody_trains_is_nobodys_job(trained, cell, tmp_path, monk
         experiment.main([*TINY, "--algos", "mars", "--seeds", "4", "--no-plot"])
     (folder,) = (path.parent for path in tmp_path.rglob("checkpoint.pt"))
     lock = files.hold(folder / files.LOCK, "training")
-    work = experiment.Work([cell], experiment.prepared([*TINY, "--algos", "mars", "--seeds", "4"])[1])
+    work = grids.Remaining([cell], experiment.prepared([*TINY, "--algos", "mars", "--seeds", "4"])[1])
     assert work.next() is None and work.is_waiting()
     files.let_go(lock)
     job, claim = work.next()

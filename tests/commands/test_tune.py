@@ -10,13 +10,13 @@ from made_up_results import FakeTraining, Killed
 from studies import NARROW, fails, study_of
 
 from torch_mars import tune
-from torch_mars.protocol import methods
+from torch_mars.protocol import methods, studies
 from torch_mars.run import settings
 
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
-    return FakeTraining.replace_in(tune, monkeypatch, tmp_path)
+    return FakeTraining.replace_in(studies, monkeypatch, tmp_path)
 
 
 # ---- what is searched ----
@@ -46,26 +46,26 @@ SHARED = {
 def test_spaces_and_numbers_of_trials_are_the_specification_s(name):
     own, trials = SPACES[name]
     method = methods.METHODS[name]
-    space = tune.search_space(method, is_wide=False, is_ablation=False)
+    space = studies.search_space(method, is_wide=False, is_ablation=False)
     assert {key: list(values) for key, values in space.items()} == SHARED | own
     assert method.trials == trials
-    wide = tune.search_space(method, is_wide=True, is_ablation=False)
+    wide = studies.search_space(method, is_wide=True, is_ablation=False)
     assert wide["actor_lr"] == wide["critic_lr"] == (1e-4, 2.5e-4, 5e-4, 1e-3)
-    plan = tune.Plan(tune.make_parser().parse_args(["--algo", name, "--env", "aerojax_8v8"]))
+    plan = studies.Plan(tune.make_parser().parse_args(["--algo", name, "--env", "aerojax_8v8"]))
     assert (plan.trials, plan.seeds, plan.fixed["total_steps"]) == (trials, [0, 1, 2, 3, 4], 120_000_000)
     plan.device = "cpu"
     plan.check()  # every candidate can be trained with
 
 
 def test_in_the_ablation_the_three_methods_have_the_same_space():
-    space = tune.search_space(methods.METHODS["mars"], is_wide=False, is_ablation=True)
+    space = studies.search_space(methods.METHODS["mars"], is_wide=False, is_ablation=True)
     assert [round(target - 1, 9) for target in space["expand"]] == EPSILONS
     assert [round(1 - target, 9) for target in space["contract"]] == EPSILONS
 
 
 @pytest.mark.parametrize("budget, steps", [("paper", 40_000_000), ("quick", 2_000_000), ("smoke", 1024)])
 def test_budgets(budget, steps):
-    plan = tune.Plan(tune.make_parser().parse_args(["--algo", "mappo", "--env", "paxmen_6a", "--budget", budget]))
+    plan = studies.Plan(tune.make_parser().parse_args(["--algo", "mappo", "--env", "paxmen_6a", "--budget", budget]))
     assert plan.fixed["total_steps"] == steps
 
 
@@ -77,7 +77,7 @@ def test_a_trial_is_the_mean_over_fixed_seeds_of_the_last_fifth(trained, monkeyp
     assert tune.main([*NARROW, "--trials", "1", "--seeds", "3"]) == 0
     assert [settings["seed"] for _, settings in trained] == [0, 1, 2]
     study, plan = study_of("--seeds", "3")
-    (trial,) = tune.finished_trials(study)
+    (trial,) = studies.finished_trials(study)
     # eight evaluations on a line from -10 to the end: the last two count
     scores = [end - (end + 10) / 7 / 2 for end in (-5.0, -4.0, -4.0)]
     assert trial.value == pytest.approx(sum(scores) / 3)
@@ -97,7 +97,7 @@ def test_hopeless_trials_are_pruned_between_seeds(trained, monkeypatch):
     FakeTraining.leave(lambda settings: -2.0 if len(trained) <= 5 * 2 else -8.0, monkeypatch)
     assert tune.main([*NARROW, "--trials", "6"]) == 0
     study, _ = study_of()
-    assert [trial.state.name for trial in tune.finished_trials(study)] == ["COMPLETE"] * 5 + ["PRUNED"]
+    assert [trial.state.name for trial in studies.finished_trials(study)] == ["COMPLETE"] * 5 + ["PRUNED"]
     assert len(trained) == 5 * 2 + 1
 
 
@@ -106,9 +106,9 @@ def test_a_crashed_or_diverged_seed_scores_minus_infinity_and_ends_its_trial(res
     FakeTraining.leave(lambda settings: result if len(trained) == 1 else -3.0, monkeypatch)
     assert tune.main([*NARROW, "--trials", "2"]) == 0
     study, plan = study_of()
-    first, second = tune.finished_trials(study)
+    first, second = studies.finished_trials(study)
     assert first.state.name == "PRUNED" and first.intermediate_values == {0: -float("inf")}
-    assert second.state.name == "COMPLETE" and tune.best_trial(study).number == 1
+    assert second.state.name == "COMPLETE" and studies.best_trial(study).number == 1
     assert "seed 0 failed" in capsys.readouterr().out
     assert "\n0,failed,-inf,1," in (plan.folder / "trials.csv").read_text()
 
@@ -129,7 +129,7 @@ def test_no_successful_trial_is_exit_code_1(trained, monkeypatch, capsys):
 
 
 def parameters(study):
-    return [trial.params for trial in tune.finished_trials(study)]
+    return [trial.params for trial in studies.finished_trials(study)]
 
 
 def test_a_longer_study_goes_on_as_if_it_had_never_stopped(trained):
@@ -146,10 +146,10 @@ def test_a_killed_worker_s_trial_is_gone_on_with(trained, monkeypatch):
     FakeTraining.leave(lambda settings: "cut" if len(trained) == 4 else -3.0, monkeypatch)
     with pytest.raises(Killed):
         tune.main([*NARROW, "--trials", "3"])
-    monkeypatch.setattr(tune, "_is_alive", lambda process: False)  # it was this process
+    monkeypatch.setattr(studies, "_is_alive", lambda process: False)  # it was this process
     assert tune.main([*NARROW, "--trials", "3"]) == 0
     study, _ = study_of()
-    assert len(tune.finished_trials(study)) == 3
+    assert len(studies.finished_trials(study)) == 3
     resumed = [settings for how, settings in trained if how == "--resume"]
     assert len(resumed) == 1 and resumed[0]["seed"] == 1 and len(trained) == 3 * 2 + 1
     given_up, again = study.get_trials()[1:3]
@@ -169,44 +169,44 @@ def test_a_last_line_that_a_crash_cut_short_is_lost_and_nothing_else(trained):
 
 def test_a_worker_elsewhere_is_given_up_after_minutes_without_a_sign_of_life(trained, monkeypatch):
     study, plan = study_of()
-    trial, _ = tune.next_trial(study, plan)
+    trial, _ = studies.next_trial(study, plan)
     trial.set_user_attr("worker", ("another machine", 1))
-    trial.set_user_attr("alive", tune.time.time() - tune.DEAD_SECONDS + 60)
-    tune.give_back_abandoned(study)
+    trial.set_user_attr("alive", studies.time.time() - studies.DEAD_SECONDS + 60)
+    studies.give_back_abandoned(study)
     assert [t.state.name for t in study.get_trials()] == ["RUNNING"]
-    trial.set_user_attr("alive", tune.time.time() - tune.DEAD_SECONDS - 1)
-    tune.give_back_abandoned(study)
+    trial.set_user_attr("alive", studies.time.time() - studies.DEAD_SECONDS - 1)
+    studies.give_back_abandoned(study)
     assert [t.state.name for t in study.get_trials()] == ["FAIL", "WAITING"]
 
 
 def test_a_process_that_has_a_dead_worker_s_number_keeps_no_trial(trained):
     study, plan = study_of()
-    trial, _ = tune.next_trial(study, plan)  # its worker is this process
-    tune.give_back_abandoned(study)
+    trial, _ = studies.next_trial(study, plan)  # its worker is this process
+    studies.give_back_abandoned(study)
     assert [t.state.name for t in study.get_trials()] == ["RUNNING"]
-    trial.set_user_attr("alive", tune.time.time() - tune.DEAD_SECONDS - 1)
-    tune.give_back_abandoned(study)
+    trial.set_user_attr("alive", studies.time.time() - studies.DEAD_SECONDS - 1)
+    studies.give_back_abandoned(study)
     assert [t.state.name for t in study.get_trials()] == ["FAIL", "WAITING"]
 
 
 def test_workers_share_a_study_and_its_number_of_trials(trained):
     (one, plan), (other, _) = study_of("--trials", "2"), study_of("--trials", "2")
-    first, second = tune.next_trial(one, plan), tune.next_trial(other, plan)
+    first, second = studies.next_trial(one, plan), studies.next_trial(other, plan)
     assert (first[0].number, second[0].number) == (0, 1) and first[1] != second[1]
-    assert tune.next_trial(one, plan) is None and tune.next_trial(other, plan) is None
+    assert studies.next_trial(one, plan) is None and studies.next_trial(other, plan) is None
 
 
 def test_of_two_workers_that_want_the_last_trial_one_gets_it(trained, monkeypatch):
     study, plan = study_of("--trials", "1")
-    kept = tune.kept_trials
+    kept = studies.kept_trials
     monkeypatch.setattr(study, "ask", lambda: (optuna.study.Study.ask(study), optuna.study.Study.ask(study))[1])
-    assert tune.next_trial(study, plan) is None  # the other worker asked in between
+    assert studies.next_trial(study, plan) is None  # the other worker asked in between
     assert [trial.number for trial in kept(study)] == [0]
 
 
 def test_any_optuna_storage_will_do(trained):
     assert tune.main([*NARROW, "--trials", "1", "--storage", "sqlite:///shared.db"]) == 0
-    assert len(tune.finished_trials(study_of("--storage", "sqlite:///shared.db")[0])) == 1
+    assert len(studies.finished_trials(study_of("--storage", "sqlite:///shared.db")[0])) == 1
 
 
 def test_show_trains_nothing(trained, capsys):

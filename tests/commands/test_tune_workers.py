@@ -13,6 +13,7 @@ from made_up_results import FakeTraining
 from studies import NARROW, fails, study_of
 
 from torch_mars import tune
+from torch_mars.protocol import storages, studies
 from torch_mars.protocol.devices import Device
 from torch_mars.run import cli
 
@@ -21,7 +22,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
-    return FakeTraining.replace_in(tune, monkeypatch, tmp_path)
+    return FakeTraining.replace_in(studies, monkeypatch, tmp_path)
 
 
 # ---- several at a time ----
@@ -53,8 +54,8 @@ def test_every_device_gets_its_workers(trained, monkeypatch, capsys):
     gpus = [Device(f"GPU {number}", "cuda", {"CUDA_VISIBLE_DEVICES": number}) for number in "13"]
     monkeypatch.setattr(tune, "Process", start)
     monkeypatch.setattr(tune.devices, "chosen", lambda args: gpus)
-    monkeypatch.setattr(tune.Plan, "check", lambda plan: None)
-    monkeypatch.setattr(tune, "resolve", lambda method, settings: method.args(env="paxmen_4a"))
+    monkeypatch.setattr(studies.Plan, "check", lambda plan: None)
+    monkeypatch.setattr(studies, "resolve", lambda method, settings: method.args(env="paxmen_4a"))
     code, said = fails(capsys, *NARROW, "--devices", "1,3", "--workers=2", "--storage", "sqlite:///x.db")
     assert "no trial is finished" in said  # as these workers did nothing
     assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in started] == ["1", "1", "3", "3"]
@@ -90,7 +91,7 @@ def test_a_worker_that_is_gone_matters_only_if_trials_are_left(trained, capsys):
 
 def test_a_trial_of_a_worker_that_is_stopped_is_given_back_at_once(trained, monkeypatch):
     def stopped(*_):
-        raise tune.Stopped
+        raise studies.Stopped
 
     study, plan = study_of()
     monkeypatch.setattr(tune, "run_trial", stopped)
@@ -163,7 +164,7 @@ def test_a_database_that_does_not_answer_is_given_up_after_seconds(trained, caps
 
 
 def test_a_driver_that_is_missing_is_named(trained, capsys, monkeypatch):
-    for name in tune.POSTGRESQL_DRIVERS:
+    for name in storages.POSTGRESQL_DRIVERS:
         monkeypatch.setitem(sys.modules, name, None)
     code, said = fails(capsys, *NARROW, "--storage", url(1))
     assert code == 2 and "which needs psycopg2: pip install 'torch_mars[cluster]'" in said and "secret" not in said
@@ -182,7 +183,7 @@ def test_a_driver_that_is_missing_is_named(trained, capsys, monkeypatch):
     ],
 )
 def test_passwords_are_not_shown(text, shown):
-    assert tune.without_password(text) == shown
+    assert storages.without_password(text) == shown
 
 
 @pytest.mark.parametrize("where", ["set_trial_intermediate_value", "set_trial_state_values"])
@@ -203,7 +204,7 @@ def test_a_storage_that_goes_away_costs_no_training(where, trained, monkeypatch,
         code, said = fails(capsys, *line)
     assert code == 1 and "does not answer (server closed the connection)" in said
     assert "the same command goes on" in said
-    monkeypatch.setattr(tune, "_is_alive", lambda process: False)  # it was this process
+    monkeypatch.setattr(studies, "_is_alive", lambda process: False)  # it was this process
     assert tune.main(line) == 0
     assert len(trained) == 4  # two trials of two seeds, none twice
 

@@ -3,15 +3,16 @@
 import pytest
 
 from torch_mars import tune
+from torch_mars.protocol import studies
 from torch_mars.run import cli
 
 NARROW = ["--algo", "mars", "--env", "paxmen_4a", "--budget", "smoke"]
 
 
 def study_of(*argv):
-    plan = tune.Plan(tune.make_parser().parse_args([*NARROW, *argv]))
+    plan = studies.Plan(tune.make_parser().parse_args([*NARROW, *argv]))
     plan.device = "cpu"
-    return tune.open_study(plan), plan
+    return studies.open_study(plan), plan
 
 
 def fails(capsys, *argv):

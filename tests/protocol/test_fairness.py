@@ -15,7 +15,7 @@ import yaml
 from torch_mars import algos, envs, experiment, plot, tune
 from torch_mars.algos import mars
 from torch_mars.nn.diagnostics import QUANTILES, over_minibatches, ratio_diagnostics
-from torch_mars.protocol import gather, intervals, methods, saved, trainings
+from torch_mars.protocol import gather, grids, intervals, methods, saved, studies, trainings
 from torch_mars.run import settings
 from torch_mars.run.cli import UsageError
 
@@ -71,9 +71,9 @@ def test_settings_tuned_with_one_preset_cannot_be_trained_with_another(tmp_path)
     (tmp_path / "own.yaml").write_text("preset: paper")
     line = f"--envs paxmen_4a --run-dir {tmp_path} --budget quick --config {tmp_path}/own.yaml"
     args = experiment.make_parser().parse_args(line.split())
-    assert {cell.settings["preset"] for cell in experiment.make_grid(args)} == {"paper"}
+    assert {cell.settings["preset"] for cell in grids.make_grid(args)} == {"paper"}
     with pytest.raises(UsageError, match="--preset is 'ours', but the settings given for MARS on paxmen_4a were made"):
-        experiment.make_grid(experiment.make_parser().parse_args([*line.split(), "--preset", "ours"]))
+        grids.make_grid(experiment.make_parser().parse_args([*line.split(), "--preset", "ours"]))
 
 
 def test_methods_of_a_task_are_not_compared_under_different_presets(tmp_path):
@@ -81,7 +81,7 @@ def test_methods_of_a_task_are_not_compared_under_different_presets(tmp_path):
     (tmp_path / "paxmen_4a" / "mars.yaml").write_text("preset: ours")
     line = f"--envs paxmen_4a --run-dir {tmp_path} --tuned {tmp_path}"
     with pytest.raises(UsageError, match="MARS is trained with --preset ours and MAPPO with paper"):
-        experiment.make_grid(experiment.make_parser().parse_args(line.split()))
+        grids.make_grid(experiment.make_parser().parse_args(line.split()))
 
 
 @pytest.mark.parametrize("preset", ["ours", "paper"])
@@ -113,17 +113,17 @@ def test_an_unknown_preset_is_refused(capsys):
 )
 def test_the_paper_s_budget_implies_its_preset(flags, preset, tmp_path):
     args = experiment.make_parser().parse_args(f"--envs smax_2s3z --run-dir {tmp_path} {flags}".split())
-    for cell in experiment.make_grid(args):
+    for cell in grids.make_grid(args):
         assert cell.settings["preset"] == preset
         assert cell.settings["actor_lr"] == (2.5e-4 if preset == "paper" else 2e-3)
-    plan = tune.Plan(tune.make_parser().parse_args(f"--algo maspo --env smax_2s3z {flags}".split()))
+    plan = studies.Plan(tune.make_parser().parse_args(f"--algo maspo --env smax_2s3z {flags}".split()))
     assert plan.kept["preset"] == preset and plan.defaults["actor_lr"] == (2.5e-4 if preset == "paper" else 2e-3)
 
 
 def test_ablations_have_mava_s_clip_by_the_preset(tmp_path):
     args = experiment.make_parser().parse_args(f"--envs paxmen_4a --run-dir {tmp_path} --algos ablations".split())
     ranges = [cell.method.module.ratio_range(trainings.resolve(cell.method, cell.given)) for cell in
-              experiment.make_grid(args)]  # fmt: skip
+              grids.make_grid(args)]  # fmt: skip
     multiplicative = (math.exp(-math.atanh(0.2)), math.exp(math.atanh(0.2)))
     assert np.allclose(ranges, [(0.8, 1.2), (0.8, 1.2), multiplicative, (0.8, 1.2)])
 
@@ -197,7 +197,7 @@ def test_strengths_that_people_use_and_others():
 
 
 def plan(name, task="smax_2s3z", *more):
-    return tune.Plan(tune.make_parser().parse_args(["--algo", name, "--env", task, "--device", "cpu", *more]))
+    return studies.Plan(tune.make_parser().parse_args(["--algo", name, "--env", task, "--device", "cpu", *more]))
 
 
 @pytest.mark.parametrize("preset", ["ours", "paper"])
@@ -217,16 +217,16 @@ def test_spaces_contain_the_defaults_and_are_alike_but_for_the_trust_region(task
 
 def test_the_defaults_are_trial_0(tmp_path):
     one = plan("mars", "paxmen_4a", "--preset", "ours", "--out", str(tmp_path), "--budget", "smoke")
-    study = tune.open_study(one)
-    trial, parameters = tune.next_trial(study, one)
+    study = studies.open_study(one)
+    trial, parameters = studies.next_trial(study, one)
     assert trial.number == 0 and parameters == one.defaults
     assert parameters["expand"] == methods.matched(0.4)["expand"]
     assert parameters["contract"] == methods.matched(0.4)["contract"]
     assert parameters["actor_lr"] == 5e-4 and parameters["epochs"] == 4
     study.tell(trial, 1.0)
-    _, others = tune.next_trial(study, one)
+    _, others = studies.next_trial(study, one)
     assert others != one.defaults
-    tune.open_study(one)  # again: the defaults do not come twice
+    studies.open_study(one)  # again: the defaults do not come twice
     waiting = [t for t in study.get_trials() if t.state == optuna.trial.TrialState.WAITING]
     assert not waiting
 
@@ -362,7 +362,7 @@ def test_independent_critics_are_methods_of_their_own(lesson, name, tmp_path):
     assert plot.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert f"| {name.upper()} |" in (tmp_path / "out" / "table1.md").read_text()
     args = experiment.make_parser().parse_args(f"--envs paxmen_4a --run-dir {tmp_path} --algos independent".split())
-    assert [cell.method.name for cell in experiment.make_grid(args)] == ["ippo", "ispo", "imars"]
+    assert [cell.method.name for cell in grids.make_grid(args)] == ["ippo", "ispo", "imars"]
     assert [method.name for method in methods.listed("all")] == [*methods.MAIN, *methods.ABLATIONS]
 
 

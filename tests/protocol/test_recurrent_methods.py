@@ -10,7 +10,7 @@ from made_up_results import FakeTraining, nested, run_folder, write_run
 
 from torch_mars import experiment, plot, tune
 from torch_mars.algos import recurrent
-from torch_mars.protocol import figures, gather, methods, saved, tables, trainings
+from torch_mars.protocol import figures, gather, grids, methods, saved, studies, tables, trainings
 from torch_mars.run import cli
 
 NAMES = ["mappo_rnn", "maspo_rnn", "mars_rnn"]
@@ -171,7 +171,7 @@ def test_a_guest_s_look_is_read_from_runs_of_now_and_before(tmp_path):
 
 
 def grid(*argv):
-    return experiment.make_grid(experiment.make_parser().parse_args(["--envs", "paxmen_4a", "--device", "cpu", *argv]))
+    return grids.make_grid(experiment.make_parser().parse_args(["--envs", "paxmen_4a", "--device", "cpu", *argv]))
 
 
 def test_a_grid_has_each_with_the_settings_of_its_method(tmp_path):
@@ -220,7 +220,7 @@ def test_a_grid_is_trained_once(monkeypatch, tmp_path, capsys):
 )
 def test_every_choice_of_a_space_can_be_trained_with(name, task, budget):
     """Minibatches and stretches must fit together, so all pairs of them are tried."""
-    plan = tune.Plan(tune.make_parser().parse_args(["--algo", name, "--env", task, "--budget", budget]))
+    plan = studies.Plan(tune.make_parser().parse_args(["--algo", name, "--env", task, "--budget", budget]))
     assert plan.defaults["sequence_length"] == 16 and set(plan.space["sequence_length"]) == {8, 16}
     for length, minibatches in itertools.product(plan.space["sequence_length"], plan.space["minibatches"]):
         choice = {"sequence_length": length, "minibatches": minibatches, "device": "cpu"}
@@ -232,11 +232,11 @@ def test_a_space_whose_choices_do_not_fit_together_is_refused_at_once(tmp_path):
     (tmp_path / "own.yaml").write_text("num_envs: 2\nrollout_length: 32\n")
     line = ["--algo", "mars_rnn", "--env", "paxmen_4a", "--budget", "quick", "--config", str(tmp_path / "own.yaml")]
     with pytest.raises(cli.UsageError, match="--minibatches is 8, which does not divide the 4 sequences of a rollout"):
-        tune.Plan(tune.make_parser().parse_args(line))
+        studies.Plan(tune.make_parser().parse_args(line))
 
 
 def test_a_study_finds_settings_that_the_lesson_takes(monkeypatch, tmp_path, capsys):
-    trained = FakeTraining.replace_in(tune, monkeypatch, tmp_path)
+    trained = FakeTraining.replace_in(studies, monkeypatch, tmp_path)
     line = "--algo mappo_rnn --env paxmen_4a --budget smoke --device cpu --trials 2 --seeds 1".split()
     assert tune.main(line) == 0
     assert all(settings["method"] == "mappo" and settings["sequence_length"] in (8, 16) for _, settings in trained)
