@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from torch_mars import experiment, tune
+from torch_mars import experiment
+from torch_mars.protocol import studies
 from torch_mars.run import cli, record
 
 LONGEST_SECONDS = 5.0  # a second on a machine of one's own
@@ -22,8 +23,8 @@ def refusal(main, argv, capsys, monkeypatch, tmp_path) -> str:
     here.mkdir(exist_ok=True)
     monkeypatch.chdir(here)
     monkeypatch.setattr(record, "Run", refuse_to_train)
-    for command in (tune, experiment):
-        monkeypatch.setattr(command, "Training", refuse_to_train)
+    for module in (studies, experiment):
+        monkeypatch.setattr(module, "Training", refuse_to_train)
     before = files_in(tmp_path)
     start = time.monotonic()
     with pytest.raises(SystemExit) as stopped:
