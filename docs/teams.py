@@ -33,7 +33,7 @@ TELLING = {
 }
 HEAD = """# The installed teams
 
-A team of each environment comes with the package. Its task's name stands for it:
+A team of each environment comes with the package, of PaxMen two. Its task's name stands for it:
 
 ```bash
 torch-mars play smax_2s3z                # a film of the median of 64 episodes
@@ -48,9 +48,9 @@ policy = torch_mars.load_policy("smax_2s3z")
 best policy has the highest mean return over the new episodes that end a training (the absolute metric); of equal ones
 the first. On SMAX three seeds have 2, the most: two of MARS and one of MAPPO. Which method a team is of is no
 comparison of methods: it is the best of many seeds, of which some methods have more. The table is of other episodes
-again, 320 with sampled actions, as `torch-mars evaluate TASK` plays them, so it does not know of the choice. PaxMen's
-mean comes from the 18% of its episodes in which a board is cleared. The most that a return can be:
-[tasks](../results/tasks.md).
+again, 320 with sampled actions, as `torch-mars evaluate TASK` plays them, so it does not know of the choice. On
+`paxmen_5a` the mean comes from the 18% of the episodes in which a board is cleared; on `paxmen_4a` nearly six boards are
+cleared in each. The most that a return can be: [tasks](../results/tasks.md).
 """
 
 

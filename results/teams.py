@@ -17,8 +17,8 @@ from torch_mars.run.cli import Parser, UsageError
 from torch_mars.teams.policies import TEAMS
 
 TASKS = (  # with a team
-    *("paxmen_5a", "aerojax_2v2", "jaxnav_7x7x2a", "search_and_rescue_2x20", "connector_5x5x3a", "simple_spread_3ag"),
-    *("rware_tiny_2ag", "smax_2s3z"),
+    *("paxmen_5a", "paxmen_4a", "aerojax_2v2", "jaxnav_7x7x2a", "search_and_rescue_2x20", "connector_5x5x3a"),
+    *("simple_spread_3ag", "rware_tiny_2ag", "smax_2s3z"),
 )
 # of a run's settings, to its policy
 MATTERS = (
