@@ -6,7 +6,8 @@
 of the three methods, which are the same trainings, cut short. `bootstrap.md` compares `bootstrap/` with them.
 `tasks.md` is the table of all 47 tasks, `tasks/<environment>/` what is behind it, and `order/` the methods beside one
 another on the tasks with enough seeds: all from `tasks/<environment>/*.json`, which `landing.py` writes, and from
-`random.json`. `symmetry/` has the ablations at one strength, from what `torch_mars.plot --means` wrote there.
+`random.json`. `symmetry/` has the ablations at one strength and `paper_preset/` the paper's settings, from what
+`torch_mars.plot --means` wrote there.
 """
 
 import json
@@ -24,12 +25,15 @@ from torch_mars.run.files import write_whole
 
 HERE = Path(__file__).parent
 TASK, ABLATION_STEPS, ABLATION_SEEDS = "paxmen_5a", 2_000_000, range(10, 13)
-COMPARED = (  # in `symmetry/`, beside one another
-    ("mars_multiplicative", "mars_additive"),
-    ("maspo_asymmetric", "maspo"),
-    ("mappo_asymmetric", "mappo"),
-    ("mars_multiplicative", "maspo"),
-)
+COMPARED = {  # folder -> methods that stand beside one another on its page
+    "symmetry": (
+        ("mars_multiplicative", "mars_additive"),
+        ("maspo_asymmetric", "maspo"),
+        ("mappo_asymmetric", "mappo"),
+        ("mars_multiplicative", "maspo"),
+    ),
+    "paper_preset": (("maspo", "mappo"), ("mars", "mappo"), ("mars", "maspo")),
+}
 
 
 def evaluations(folder: str) -> saved.Nested:
@@ -63,21 +67,21 @@ def draw_ablations() -> None:
         report.plot([path], HERE / "ablations")
 
 
-def draw_symmetry() -> None:
-    """The ablations of one strength: curves, ratios, and two tables within the page."""
-    folder = HERE / "symmetry"
+def draw_compared(name: str) -> None:
+    """A comparison with a page of its own: curves, ratios, and two tables within the page."""
+    folder = HERE / name
     with tempfile.TemporaryDirectory() as temporary:
         drawn = Path(temporary)
         report.plot([folder / saved.EVALUATIONS], drawn)
         for path in (*drawn.glob("curves_*.png"), *drawn.glob("ratios_*.png")):
             write_whole(folder / path.name, path.read_bytes())
-    page = with_table((folder / "README.md").read_text(), "table", symmetry_table())
-    write_whole(folder / "README.md", with_table(page, "comparisons", comparisons_table()).encode())
+    page = with_table((folder / "README.md").read_text(), "table", returns_table(name))
+    write_whole(folder / "README.md", with_table(page, "comparisons", comparisons_table(name)).encode())
 
 
-def symmetry_table() -> str:
+def returns_table(folder: str) -> str:
     """Final returns of the methods, how often they reach what counts, and their ratios."""
-    nested, ratios = evaluations("symmetry"), json.loads((HERE / "symmetry" / gather.RATIOS).read_text())
+    nested, ratios = evaluations(folder), json.loads((HERE / folder / gather.RATIOS).read_text())
     lines = [["task", "method", "seeds", "return", "", "ratios: usual, extremes"]]
     for task in tables.tasks_of(nested):
         metric, what = cells.HEADLINES[task.environment]
@@ -98,11 +102,11 @@ def symmetry_table() -> str:
     return cells.grid(lines)
 
 
-def comparisons_table() -> str:
+def comparisons_table(folder: str) -> str:
     """Of pairs of methods: the share of pairs of seeds in which the first ends higher, and p that they are the same."""
     lines = [["task", "", "ends higher in", "p"]]
-    for task in tables.tasks_of(evaluations("symmetry")):
-        for names in (pair for pair in COMPARED if set(pair) <= set(task.curves)):
+    for task in tables.tasks_of(evaluations(folder)):
+        for names in (pair for pair in COMPARED[folder] if set(pair) <= set(task.curves)):
             one, other = ([task.curves[name].final] for name in names)
             share, p = intervals.probability_of_improvement(one, other), intervals.permutation_p(one, other)
             labels = " over ".join(methods.named(name).label for name in names)
@@ -163,7 +167,8 @@ def main() -> int:
     for folder in ("main", "recurrent"):
         report.plot([HERE / folder / saved.EVALUATIONS], HERE / folder)
     draw_ablations()
-    draw_symmetry()
+    for name in COMPARED:
+        draw_compared(name)
     (HERE / "bootstrap.md").write_text(bootstrap_table())
     return 0
 

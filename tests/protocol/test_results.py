@@ -201,11 +201,12 @@ def test_the_pages_are_those_of_what_has_landed(monkeypatch):
         assert (RESULTS / "tasks" / environment / "README.md").read_text() == cells.page(environment), again
 
 
-def test_the_ablations_page_is_that_of_its_json(monkeypatch):
+def test_the_pages_of_comparisons_are_those_of_their_json(monkeypatch):
     monkeypatch.syspath_prepend(RESULTS)
-    page = (RESULTS / "symmetry" / "README.md").read_text()
     with loaded(RESULTS / "draw.py") as draw:
-        assert draw.symmetry_table() in page and draw.comparisons_table() in page, "run: python results/draw.py"
+        for name in draw.COMPARED:
+            page = (RESULTS / name / "README.md").read_text()
+            assert draw.returns_table(name) in page and draw.comparisons_table(name) in page, "run: results/draw.py"
 
 
 def test_rooms_of_a_board_that_was_cleared_are_not_counted():
