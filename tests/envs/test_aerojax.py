@@ -341,6 +341,29 @@ def test_a_fight_looks_the_same_wherever_and_whichever_way_it_goes():
         torch.testing.assert_close(left.obs[..., kept], right.obs[..., kept], atol=2e-3, rtol=1e-3, msg=f"step {t}")
 
 
+@pytest.mark.parametrize("form", ["loops", "tensors"], indirect=True)
+@pytest.mark.parametrize("gap, sine", [(0.1, 5e-5), (0.02, 1e-5), (0.5, 2e-4), (20.0, 1e-2)])
+def test_a_wall_alongside_is_as_far_as_it_is(form, gap, sine):
+    """Where the way ahead nearly keeps to the wall, a rounded place is many metres off."""
+    env = fight(num_envs=1, steps=0)
+    half = env.options.half_size
+    position, velocity = env.state.position.clone(), env.state.velocity.clone()
+    position[0, 0] = torch.tensor([half - gap, 0.0, 1500.0])
+    velocity[0, 0] = 120 * torch.tensor([sine, math.sqrt(1 - sine**2), 0.0])
+    env.load_state({"position": position, "velocity": velocity})
+    x, dx, dy = (value.double().item() for value in (position[0, 0, 0], *velocity[0, 0, :2] / 120))
+    expected = min((half - x) / dx, half / dy) / half
+    found = env.observe().obs[0, 0, EGO.index("wall_ahead")].item()
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+@in_loops_only
+@pytest.mark.parametrize("skill", [math.nan, -1, 7, "a", True])
+def test_the_pilot_s_skill_is_a_share(form, skill):
+    with pytest.raises(ValueError, match="skill is .*; it must be a number from 0 to 1"):
+        fight(num_envs=1, steps=0).heuristic_actions(skill)
+
+
 def test_agents_may_be_renumbered():
     env = fight(num_envs=16)
     order = torch.tensor([3, 0, 4, 1, 2])
@@ -470,7 +493,10 @@ def test_extreme_actions_never_give_nan(steps):
         ({"ally_types": (0, 9)}, "ally_types is .*; it must be 2 numbers from 0 to 4"),
         ({"opponent": "angry"}, "opponent is 'angry'; allowed are 'heuristic' and 'passive'"),
         ({"opponent_skill": 2}, "opponent_skill is 2; it must be between 0 and 1"),
-        ({"view_h": 200.0}, "view_h is 200.0; it must be between 0 and 180 degrees"),
+        ({"view_h": 200.0}, "view_h is 200.0; it must be more than 0 and less than 180 degrees"),
+        *(({name: 0.0}, f"{name} is 0.0; it must be more than 0") for name in ("cl_alpha", "max_thrust", "n_max")),
+        ({"lock_min": 12}, "lock_min is 12; it must be at most lock_max, which is 10"),
+        ({"alpha_min": 30.0}, "alpha_min is 30.0; it must be at most alpha_max, which is 24.0"),
         ({"weapon_rnge": 3}, "unknown option 'weapon_rnge'; did you mean weapon_range"),
         *(({name: 3}, f"unknown option '{name}'") for name in ("gain_turn", "v_cruise", "avoid_max", "GAIN_TURN")),
     ],

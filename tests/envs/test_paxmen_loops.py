@@ -30,7 +30,7 @@ def assert_same_fields(engine, state, index, where):
 def assert_same_outcome(outcome, ts, index, where):
     np.testing.assert_array_equal(outcome.obs, ts.final_obs[index], err_msg=f"obs, {where}")
     np.testing.assert_array_equal(outcome.state, ts.final_state[index], err_msg=f"state, {where}")
-    np.testing.assert_allclose(outcome.reward, ts.reward[index], atol=1e-6, err_msg=f"reward, {where}")
+    np.testing.assert_array_equal(outcome.reward, ts.reward[index], err_msg=f"reward, {where}")
     assert outcome.terminated == bool(ts.terminated[index]), where
     assert outcome.truncated == bool(ts.truncated[index]), where
     assert outcome.obs.dtype == outcome.state.dtype == outcome.reward.dtype == np.float32

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from torch_mars.envs import rng
 from torch_mars.envs.options import MOST, allowed, make_options, shown, whole
+from torch_mars.envs.workers import ForeignError
 
 FURTHEST = 1e18  # of a place in a State: float32 holds squares of it, int64 its whole part
 MOST_COUNTED = 2**62  # steps, in a State: int64 can go on from there
@@ -127,7 +128,8 @@ class BatchedEnv(ABC):
         self.observation_size = self.observation_space.shape[0]
         self.state_size = self.state_space.shape[0]
         self._summed = [name for name, kind in self.metrics.items() if kind == "sum"]
-        self._is_reward_unchecked = not type(self).__module__.startswith("torch_mars.")  # of a user: until it is told
+        self._is_of_user = not type(self).__module__.startswith("torch_mars.")
+        self._is_reward_unchecked = self._is_of_user  # until it is told
         self._number_in_all, self._rows = self.num_envs, None  # of a share: which of how many environments it has
         self._seed(seed)
         self.state: State | None = None
@@ -221,10 +223,12 @@ class BatchedEnv(ABC):
             RuntimeError: before the first `reset`.
             ValueError: actions of another shape or kind, or (looked at on CPU only) outside a Discrete space, or nan or
                 infinite.
+            ForeignError: rules of a user's own make an observation, state or reward that is not finite (likewise).
         """
         if self.state is None:
             raise RuntimeError("step() before reset(): call reset() first")
         self.state, ts = self._next(self.state, self._checked(actions))
+        self._check_made(ts)
         return ts
 
     def sample_actions(self) -> Tensor:
@@ -286,6 +290,7 @@ class BatchedEnv(ABC):
         ended = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         info = self.episode_info(self.state.step, self.state.totals)
         ts = TimeStep(obs, global_state, mask, active, reward, ended, ended, obs, global_state, info)
+        self._check_made(ts)
         return unshared(ts, self.state)
 
     def load_state(self, fields: dict[str, Any]) -> None:
@@ -427,6 +432,21 @@ class BatchedEnv(ABC):
                 "has_shared_reward = False in the class",
                 stacklevel=4,
             )
+
+    def _check_made(self, ts: TimeStep) -> None:
+        """What a user's own rules make must be finite: a nan that is seen would spoil every gradient.
+
+        Foreign environments are looked at where they play (`foreign_worker`).
+        """
+        if not (self._is_of_user and may_look(ts.obs)):
+            return
+        made = {"observation": ts.obs, "global_state": ts.state, "reward": ts.reward}
+        for name, values in made.items():
+            if not math.isfinite(values.sum().item()) and not values.isfinite().all():
+                b, *place = (~values.isfinite()).nonzero()[0].tolist()
+                value, step = values[(b, *place)].item(), ts.info["episode_length"][b].item()
+                where = f"{name} [{', '.join(map(str, place))}] in environment {b}"
+                raise ForeignError(f"{type(self).__name__}: {where} is {value} at step {step:g}; it must be finite")
 
     def _check_values(self, actions: Tensor, is_discrete: bool) -> None:
         if is_discrete:
@@ -575,8 +595,16 @@ def check_values(state: State, given: Collection[str], **bounds: tuple[float, fl
         if not is_possible.all():
             wanted = f"between {low:g} and {high:g}" if math.isfinite(high) else f"{low:g} or more"
             wanted = wanted if math.isfinite(low) else "finite"
-            value = values[~is_possible][0].item()
-            raise ValueError(f"{name} holds {value if isinstance(value, int) else f'{value:g}'}; it must be {wanted}")
+            raise ValueError(f"{name} holds {_in_few_digits(values[~is_possible][0])}; it must be {wanted}")
+
+
+def _in_few_digits(value: Tensor) -> str:
+    """Of a number, as few as tell it from its neighbours."""
+    number = value.numpy(force=True)[()]
+    if isinstance(number, np.integer):
+        return str(number)
+    short = f"{number:g}"
+    return short if number == type(number)(float(short)) else str(number)
 
 
 def check_index(state: Any, index: Any) -> None:

@@ -31,7 +31,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 class ForeignError(RuntimeError):
-    """A foreign environment failed: one sentence that names it."""
+    """An environment that is not of this package failed: one sentence that names it."""
 
 
 class Process:

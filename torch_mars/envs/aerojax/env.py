@@ -84,6 +84,7 @@ enemies. Sums over the episode: `episode_kills`, `episode_losses`, ..., and `epi
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ from torch_mars.envs.aerojax.vectors import Vector
 from torch_mars.envs.constants import scalar
 from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
 from torch_mars.envs.engine import Engine
-from torch_mars.envs.options import LARGEST
+from torch_mars.envs.options import LARGEST, shown
 from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import uniform
 
@@ -449,10 +450,16 @@ class AeroJAX(BatchedEnv):
         return team_reward[:, None].repeat(1, self.num_agents), terminated, metrics
 
     def heuristic_actions(self, skill: float | None = None) -> Tensor:
-        """What the scripted pilot would do now for the allies: float32 [B, N, 3]. `skill`: None is the opponents'."""
+        """What the scripted pilot would do now for the allies: float32 [B, N, 3]. `skill`: None is the opponents'.
+
+        Raises:
+            RuntimeError: before the first `reset`. ValueError: the skill is no number from 0 to 1.
+        """
         if self.state is None:
             raise RuntimeError("heuristic_actions() before reset(): call reset() first")
         skill = self.options.opponent_skill if skill is None else skill
+        if isinstance(skill, bool) or not isinstance(skill, numbers.Real) or not 0 <= skill <= 1:
+            raise ValueError(f"skill is {shown(skill)}; it must be a number from 0 to 1")
         motion, is_alive = motion_of(self.state), self.state.status == FLYING
         return opponents.fly_team(motion, is_alive, self._allies, self._enemies, skill, False, self.options)
 
@@ -556,15 +563,16 @@ class AeroJAX(BatchedEnv):
         heading = torch.where(size > 1e-6, level / size.clamp(min=1e-6), self._east)
         (x, y), (minus_x, minus_y) = heading, -heading
         directions = torch.stack([x, y, y, minus_x, minus_x, minus_y, minus_y, x]).unflatten(0, (4, 2))
-        return self._ray(sight.position[:2, :, self._allies], directions)
+        return self._ray(sight.motion.position[:2, :, self._allies], directions)
 
     def _ray(self, position: Tensor, direction: Tensor) -> Tensor:
-        """From level positions along level unit directions to the first wall; lengths in half sizes.
+        """From level positions in m along level unit directions to the first wall; lengths in half sizes.
 
         Components x, y are the third axis from the end: [2, B, N], [4, 2, B, N] -> [4, B, N].
         """
-        to_walls = (1 - position * direction.sign()) / direction.abs().clamp(min=1e-6)
-        return to_walls.amin(1).clamp(0, 2)
+        half = self.options.half_size  # metres until the end: beside a wall, few digits of 1 - x / half are left
+        to_walls = (half - position * direction.sign()) / direction.abs().clamp(min=1e-6)
+        return (to_walls.amin(1) / half).clamp(0, 2)
 
     def _entities(self, axes: Tensor, sight: Sight, g: Geometry) -> Tensor:
         """Every aircraft as each ally sees it: [B, N, A, 12]."""

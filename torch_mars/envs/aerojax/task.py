@@ -128,7 +128,7 @@ class Options:
         between(self, 1, MOST_SUBSTEPS, "substeps")
         at_least(self, 0.01, "v_floor")
         more_than(self, 0, "dt", "half_size", "ceiling", "rho", "mass", "wing_area", "v0", "view_range")
-        more_than(self, 0, "throttle_tau", "lock_max")
+        more_than(self, 0, "throttle_tau", "lock_max", "cl_alpha", "max_thrust", "n_max", "alpha_max")
         at_least(self, 0, "weapon_range", "comm_range", "max_enemy_slots", "max_ally_slots")
         one_of(self, ("opponent",), "heuristic", "passive")
         between(self, 0, 1, "opponent_skill")
@@ -138,7 +138,11 @@ class Options:
                 raise ValueError(f"{name} is {shown(types)}; it must be {count} numbers from 0 to {len(TYPES) - 1}")
         for name in ("view_h", "view_v", "weapon_h", "weapon_v"):
             if not 0 < getattr(self, name) < 180:  # their tangents: not even the ends
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be between 0 and 180 degrees")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be more than 0 and less than 180 degrees")
+        for name in ("alpha", "lock"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low > high:
+                raise ValueError(f"{name}_min is {low}; it must be at most {name}_max, which is {high}")
 
 
 @dataclass

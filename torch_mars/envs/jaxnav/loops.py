@@ -29,6 +29,7 @@ from torch_mars.envs.jaxnav.maps import (
     RADIUS,
     SEPARATION,
     START_CLEARANCE,
+    most_walls,
     no_places,
 )
 from torch_mars.envs.jaxnav.task import (
@@ -114,7 +115,7 @@ def numbers(c: Options, closest: int) -> Numbers:
         F(c.max_v_acc),
         F(c.max_w_acc),
         F(c.map_size),
-        np.int64(max(math.floor((c.map_size - 2) ** 2 * c.fill), 1)),
+        np.int64(most_walls(c.map_size, c.fill)),
         F(low),
         F(high),
         F(high - low),

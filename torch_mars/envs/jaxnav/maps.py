@@ -31,7 +31,7 @@ GOAL_CLEARANCE = 0.3  # m from walls, whatever the goal radius of the task
 SEPARATION = 0.9  # m between starts, and between goals
 LEAST_DISTANCE = 0.6  # m from a start to its goal
 CANDIDATES = 32  # of every robot in a round; about every fourth is valid
-MOST_ROUNDS = 64  # after which a map is thought to have no place for all; then it is drawn anew
+MOST_ROUNDS = 1024  # after which a map is thought to have no place for all; then it is drawn anew
 MOST_MAPS = 100  # after which no map is thought to have
 NO_MAP = -1
 
@@ -59,6 +59,11 @@ class Draft:
     robots: Tensor  # float32 [B, N, 5]: start x, y in m, heading in rad, goal x, y in m
     placed: Tensor  # int64 [B]: how many robots are valid; NO_MAP before the map is drawn
     rounds: Tensor  # int64 [B]: spent on this map
+
+
+def most_walls(num_cells: int, fill: float) -> int:
+    """One more than the largest number of walls inside; in float32, as JaxMARL computes it."""
+    return max(1, math.floor(np.float32((num_cells - 2) ** 2) * np.float32(fill)))
 
 
 def new_draft(key: Tensor, num_robots: int, num_cells: int) -> Draft:
@@ -110,8 +115,8 @@ def no_places(num_robots: int, num_cells: int) -> RuntimeError:
 def _draw_map(draft: Draft, fill: float) -> Draft:
     """Walls around, inside 0 .. floor(inner cells * fill) - 1 more at random places."""
     inner = draft.map_data.shape[1] - 2
-    most = math.floor(inner * inner * fill)
-    count, cursor = integers(draft.cursor, 1, max(most, 1))
+    most = most_walls(draft.map_data.shape[1], fill)
+    count, cursor = integers(draft.cursor, 1, most)
     order, cursor = permutation(cursor, inner * inner)
     inside = (order < count).view(-1, inner, inner)
     zeros = torch.zeros_like(cursor)

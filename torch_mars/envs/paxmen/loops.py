@@ -14,6 +14,7 @@ Axes: B environments, N agents, D = 3N dots, F floor cells, G x G grid.
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from torch_mars.envs.engine import LoopEngine
 from torch_mars.envs.loops import compiled
@@ -237,7 +238,8 @@ class PaxMenLoops(LoopEngine):
         if boards_cleared:
             draw_dots(self.rules.board.rooms[f["layout"]], f["rng"], f["dot_pos"], f["dot_active"])
         metrics = {"dots_eaten": dots_eaten, "boards_cleared": boards_cleared, "rooms_eaten_in": rooms_eaten_in}
-        return np.full(self.rules.num_agents, gain.sum(), np.float32), False, metrics
+        reward = torch.from_numpy(gain).sum(1).item()  # in PyTorch's order, as for a batch
+        return np.full(self.rules.num_agents, reward, np.float32), False, metrics
 
     def perceive(self):
         board = self.rules.board

@@ -276,10 +276,11 @@ class SearchAndRescue(BatchedEnv):
 def _bearing(way: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Of an entity, `way` [..., 2] from a searcher: the heading less its direction, more than 0 to the right.
 
-    As the y and x of which it is the `angle_of`. What is exactly at the searcher's place counts as in direction 0.
+    As the y and x of which it is the `angle_of`. What is exactly at the searcher's place counts as in direction pi: the
+    shortest vector of Jumanji's library esquilax is -0 there, of which it takes the angle.
     """
     x, y = way.unbind(-1)
-    x = torch.where(way.any(-1), x, scalar(1.0, like=x))
+    x = torch.where(way.any(-1), x, scalar(-1.0, like=x))
     return x * sin - y * cos, x * cos + y * sin
 
 

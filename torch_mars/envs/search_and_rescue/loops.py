@@ -268,7 +268,7 @@ def _view(c, x, y, cos, sin, vision_range, obs, b, i, first):
 @compiled
 def _bearing(x, y, cos, sin):
     if x == _ZERO and y == _ZERO:
-        x = _ONE
+        x = -_ONE
     return angle_of(x * sin - y * cos, x * cos + y * sin)
 
 
