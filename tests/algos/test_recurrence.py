@@ -67,3 +67,14 @@ def test_steps_one_by_one_are_the_sequence_and_nothing_crosses_a_start():
     spoilt, _ = own(x, torch.full_like(memory, torch.nan), is_start)
     assert torch.equal(spoilt[0, 0, 5:], whole[0, 0, 5:]) and spoilt[0, 0, 0].isnan().all() != is_start[0, 0, 0]
     assert torch.equal(changed[0, 0, 5:], whole[0, 0, 5:]) and not torch.equal(changed[0, 0, :5], whole[0, 0, :5])
+
+
+def test_it_starts_as_flax_s_does():
+    """Specification 2.7: recurrent weights orthogonal gate by gate, those of the input of variance 1 / inputs."""
+    gru = layer(1, 64, 32)
+    for gate in gru.of_memory.weight[0].detach().chunk(3):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(32), atol=1e-5, rtol=0)
+    of_input = gru.of_input.weight[0].detach()
+    assert of_input.std() * 64**0.5 == pytest.approx(1, abs=0.03)
+    assert of_input.abs().max() * 64**0.5 <= 2 / 0.8796256610342398 + 1e-5
+    assert not gru.of_input.bias.any() and not gru.of_memory.bias.any()

@@ -45,21 +45,20 @@ class Linear(nn.Module):
 
     Args:
         inputs, outputs: sizes of one seed's layer.
-        gain: of the orthogonal start of the weights [P, outputs, inputs]; biases [P, 1, outputs] start at 0.
+        gain: of the start of the weights [P, outputs, inputs]; biases [P, 1, outputs] start at 0.
         generators: P of them, one per seed.
         agents: N, each with a layer of its own: weights [P, N, outputs, inputs], x [P * N, rows, inputs]; 0: one.
         relu: whether negative outputs become 0.
+        start: fills the weights [outputs, inputs] of one layer, with a gain and `generator=`.
     """
 
     def __init__(
         self, inputs: int, outputs: int, gain: float, generators: list[torch.Generator], agents: int = 0,
-        relu: bool = False,
+        relu: bool = False, start: Callable[..., Tensor] = nn.init.orthogonal_,
     ):  # fmt: skip
         super().__init__()
         count = max(1, agents)
-        weights = [
-            nn.init.orthogonal_(_zeros(outputs, inputs), gain, generator=g) for g in generators for _ in range(count)
-        ]
+        weights = [start(_zeros(outputs, inputs), gain, generator=g) for g in generators for _ in range(count)]
         copies = (len(generators), agents) if agents else (len(generators),)
         self.weight = nn.Parameter(torch.stack(weights).view(*copies, outputs, inputs))
         self.bias = nn.Parameter(_zeros(*copies, 1, outputs))

@@ -1,4 +1,9 @@
-"""Memory for P seeds side by side: a gated recurrent unit (Cho et al. 2014) in the form of `torch.nn.GRU`."""
+"""Memory for P seeds side by side: a gated recurrent unit (Cho et al. 2014) in the form of `torch.nn.GRU`.
+
+It starts as Flax's does: of the memory every gate is orthogonal by itself, so that none forgets faster than another.
+"""
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +22,9 @@ class GRU(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, generators: list[torch.Generator], agents: int = 0):
         super().__init__()
-        self.of_input = Linear(inputs, 3 * hidden, 1.0, generators, agents)  # reset, update, candidate
-        self.of_memory = Linear(hidden, 3 * hidden, 1.0, generators, agents)
+        # reset, update, candidate
+        self.of_input = Linear(inputs, 3 * hidden, 1.0, generators, agents, start=_lecun_normal)
+        self.of_memory = Linear(hidden, 3 * hidden, 1.0, generators, agents, start=_orthogonal_gates)
 
     def forward(self, x: Tensor, memory: Tensor, is_start: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What is remembered after every step, and after the last one.
@@ -47,6 +53,18 @@ class GRU(nn.Module):
 def forgotten(memory: Tensor, is_start: Tensor) -> Tensor:
     """Memory [..., H] with zeros, the memory at the start of an episode, where `is_start` (its first axes) holds."""
     return memory.masked_fill(is_start.view(*is_start.shape, *[1] * (memory.dim() - is_start.dim())), 0.0)
+
+
+def _lecun_normal(weight: Tensor, gain: float, generator: torch.Generator) -> Tensor:
+    """Weights [outputs, inputs] of variance gain^2 / inputs, none beyond two deviations of the normal that is cut."""
+    deviation = gain / math.sqrt(weight.shape[1]) / 0.8796256610342398  # that of a standard normal cut at -2 and 2
+    return nn.init.trunc_normal_(weight, 0.0, deviation, -2 * deviation, 2 * deviation, generator=generator)
+
+
+def _orthogonal_gates(weight: Tensor, gain: float, generator: torch.Generator) -> Tensor:
+    for gate in weight.chunk(3):
+        nn.init.orthogonal_(gate, gain, generator=generator)
+    return weight
 
 
 def _gates(values: Tensor, axis: int) -> list[tuple[Tensor, ...]]:
