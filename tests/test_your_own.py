@@ -24,7 +24,7 @@ from torch_mars import evaluate, play, plot
 from torch_mars.__main__ import main
 from torch_mars.algos import mars
 from torch_mars.protocol import methods
-from torch_mars.run.cli import UsageError
+from torch_mars.run.cli import UsageError, guarded
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/your_own.md").read_text()
@@ -199,6 +199,35 @@ def test_agents_that_are_paid_apart_are_noticed(here):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         train("mars", "--env", "gather.py:Gather", "--value-per-agent")
+
+
+SPOIL = "torch.where(state.step == 3, torch.nan, 1.0)"
+SPOILT = {
+    "observation [1, 0] in environment 0 is nan at step 3": (
+        "return torch.stack([nearest / self.cells, left], 2)",
+        f"seen = torch.stack([nearest / self.cells, left], 2); seen[:, 1, 0] *= {SPOIL}; return seen",
+    ),
+    "global_state [0] in environment 0 is nan at step 3": (
+        "return torch.cat([self._agents_on(state.place), state.fruit], 1).float()",
+        f"return torch.cat([self._agents_on(state.place), state.fruit], 1).float() * {SPOIL}[:, None]",
+    ),
+    "reward [0] in environment 0 is nan at step 4": (
+        "reward = count.float()[:, None].repeat(1, self.num_agents)",
+        f"reward = count.float()[:, None].repeat(1, self.num_agents) * {SPOIL}[:, None]",
+    ),
+}
+
+
+@pytest.mark.parametrize("words", SPOILT)
+def test_rules_that_make_nan_are_told_where(here, words, capsys):
+    """Not told, a nan that is seen would end as a training that learns nothing."""
+    text = (here / "gather.py").read_text()
+    assert SPOILT[words][0] in text
+    (here / "gather.py").write_text(text.replace(*SPOILT[words]))
+    with pytest.raises(SystemExit) as stopped:
+        guarded(lambda: main(["train", "mars", "--env", "gather.py:Gather", *TINY, "--total-steps", "64"]), "train")
+    said = capsys.readouterr().err
+    assert stopped.value.code == 1 and f"train: Gather: {words}; it must be finite" in said and "Traceback" not in said
 
 
 def test_a_killed_training_goes_on(here):

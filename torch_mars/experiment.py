@@ -396,7 +396,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finished = [run.folder for cell in grid for run in jobs_of(cell, run_dir, args.seeds_per_run)[1]]
     if finished and not args.no_plot:
-        for path in report.plot(finished, Path(args.out)):
+        for path in report.plot(finished, Path(args.out), seeds=grid[0].seeds):
             say(str(path))
     if failures:
         raise RunError(f"{len(failures)} of the trainings failed; the first: {failures[0]}")

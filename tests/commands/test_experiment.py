@@ -56,6 +56,14 @@ def test_only_missing_seeds_are_trained(trained):
     assert what(trained)[1:] == [("--config", "mars", 10, 2), ("--config", "mars", 14, 3), ("--config", "mars", 17, 1)]
 
 
+def test_only_the_seeds_that_were_asked_for_are_drawn(trained, tmp_path):
+    experiment.main([*TINY, "--algos", "mars", "--no-plot", "--first-seed", "8", "--seeds", "5"])
+    assert experiment.main([*TINY, "--algos", "mars", "--seeds", "2"]) == 0
+    assert len(trained) == 1  # seeds 10 and 11 are in it
+    drawn = saved.read_nested(tmp_path / "figures" / "evaluations.json")
+    assert list(drawn["paxmen"]["paxmen_4a"]["mars"]) == ["run_10", "run_11"]
+
+
 def test_what_was_cut_is_resumed_and_the_rest_goes_on(trained, monkeypatch, capsys):
     FakeTraining.leave(lambda settings: "cut" if len(trained) == 2 else -5.0, monkeypatch)
     with pytest.raises(Killed):
@@ -386,7 +394,7 @@ def test_a_training_that_cannot_start_says_why(tmp_path):
         time.sleep(0.05)
     assert (
         training.poll() == 2
-        and training.last_words() == "mars: --expand is 0.5; it must be greater than 1 (and below 1e6)"
+        and training.last_words() == "mars: --expand is 0.5; it must be 1.00001 or more (and below 1e6)"
     )
 
 

@@ -314,6 +314,15 @@ def test_diagnostics_are_the_shares_and_quantiles_of_the_minibatches():
     assert found["ratio_min"] < found["ratio_q001"] < found["ratio_q01"] < found["ratio_q50"] < found["ratio_q999"]
 
 
+def test_a_norm_is_that_of_the_steps_that_were_taken():
+    one = ratio_diagnostics(torch.zeros(2, 8, 1), (0.8, 1.2), torch.ones(2, 8, 1))
+    seen = {name: value.expand(3, 2) for name, value in one.items()}
+    actor = torch.tensor([[1.0, torch.nan], [torch.inf, torch.nan], [3.0, torch.nan]])
+    found = over_minibatches({**seen, "actor_grad_norm": actor, "critic_grad_norm": torch.ones(3, 2)})
+    assert found["actor_grad_norm"][0] == 2 and found["actor_grad_norm"][1].isnan()
+    assert found["skipped_steps"].tolist() == [1, 3] and found["critic_grad_norm"].tolist() == [1, 1]
+
+
 TINY = "--env paxmen_4a --num-envs 8 --rollout-length 16 --hidden-size 16 --eval-episodes 2 --device cpu".split()
 
 

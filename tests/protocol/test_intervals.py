@@ -69,6 +69,22 @@ def test_one_seed_has_no_interval():
     assert np.isnan(intervals.mean_interval(np.zeros((1, 3)), 10)).all()
 
 
+def test_of_what_is_no_number_nothing_is_said():
+    """Sorted, nan would be the highest score; compared, it is never the greater one."""
+    x, y = np.array([1.0, 2.0, np.nan, 4.0, 5.0]), np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert np.isnan(intervals.overall_iqm([x]))
+    assert np.isnan(intervals.probability_of_improvement([x], [y]))
+    assert np.isnan(intervals.permutation_p([x], [y])) and np.isnan(intervals.permutation_p([y], [x]))
+
+
+@pytest.mark.parametrize("scale, shift", [(1.0, 0.0), (1.0, 1e5), (1e-13, 0.0), (1e9, -1e9)])
+def test_p_is_the_same_in_any_unit(scale, shift):
+    x, tied = np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([0.2, 0.3, 0.3, 0.6, 0.1])
+    for other, expected in ((tied, 1.0), (tied + 1, 2 / 252)):
+        p = intervals.permutation_p([x * scale + shift], [other * scale + shift])
+        assert p == pytest.approx(expected)
+
+
 def test_an_interval_drawn_twice_is_the_same():
     assert intervals.iqm_interval(X, 300) == intervals.iqm_interval(X, 300)
     assert intervals.iqm_interval(X, 300) != intervals.iqm_interval(X, 300, seed=1)
@@ -84,6 +100,9 @@ def test_chunks_of_replicates_make_up_the_whole(monkeypatch):
     monkeypatch.setattr(intervals, "_CHUNK", 64)
     intervals.bootstrap(count, [X], 100, 0)
     assert sum(seen) == 100 and max(seen) == 6
+    seen.clear()
+    intervals.bootstrap(count, [X], 100, 0, numbers=32)  # a statistic that makes more of a replicate than it has scores
+    assert sum(seen) == 100 and max(seen) == 2
 
 
 @pytest.mark.parametrize("n, last", [(1, 1), (4, 1), (5, 1), (6, 2), (10, 2), (15, 3), (122, 25)])

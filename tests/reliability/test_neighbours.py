@@ -469,6 +469,18 @@ def test_where_every_seed_has_diverged_training_ends(tmp_path, monkeypatch):
         mars.main(line(tmp_path, 6, "--seed", 3, "--num-seeds", 2))
 
 
+def test_a_seed_that_takes_no_step_has_diverged(tmp_path, monkeypatch):
+    """Its losses may be numbers all the same: oneDNN's ReLU makes 0 of nan."""
+    real = mars.update
+
+    def update(*given):
+        return {**real(*given), "actor_grad_norm": torch.full((1,), torch.nan)}
+
+    monkeypatch.setattr(mars, "update", update)
+    with pytest.raises(cli.RunError, match="update 1, seed 3: actor_grad_norm is nan; training stopped"):
+        mars.main(line(tmp_path, 6, "--seed", 3))
+
+
 # ---- memory ----
 
 

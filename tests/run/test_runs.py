@@ -263,8 +263,8 @@ def test_every_flag_is_explained(capsys):
 BAD_COMMANDS = [
     ("--expandd 1.1", "'--expandd'", "did you mean --expand"),
     ("--env paxmen_7a", "'paxmen_7a'", "paxmen_4a"),
-    ("--contract 1.2", "--contract is 1.2", "less than 1"),
-    ("--expand 1", "--expand is 1.0", "greater than 1"),
+    ("--contract 1.2", "--contract is 1.2", "less than 0.99999"),
+    ("--expand 1", "--expand is 1.0", "1.00001 or more"),
     ("--num-envs 0", "--num-envs is 0", "1 or more"),
     ("--name a/b", "--name is 'a/b'", "no slashes"),
     ("--value-per-agent", "--value-per-agent is True", "paxmen_4a pays all agents alike"),

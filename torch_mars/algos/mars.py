@@ -104,12 +104,12 @@ class Args(RunArgs):
 def ratio_range(args: Args) -> tuple[float, float]:
     """The targets (r*_-, r*_+). UsageError if they are out of range."""
     if args.additive_clip is not None:
-        settings.require(args, "additive_clip", 0 < args.additive_clip < 1, "it must be between 0 and 1")
+        settings.require(args, "additive_clip", 1e-5 <= args.additive_clip < 1, "it must be between 1e-5 and 1")
         settings.require(args, "contract", args.contract is None, "it cannot be combined with --additive-clip")
         return 1 - args.additive_clip, 1 + args.additive_clip
-    settings.require(args, "expand", 1 < args.expand < 1e6, "it must be greater than 1 (and below 1e6)")
+    settings.require(args, "expand", 1 + 1e-5 <= args.expand < 1e6, "it must be 1.00001 or more (and below 1e6)")
     contract = 1 / args.expand if args.contract is None else args.contract
-    settings.require(args, "contract", 1e-6 < contract < 1, "it must be less than 1 and greater than 1e-6")
+    settings.require(args, "contract", 1e-6 < contract < 1 - 9e-6, "it must be less than 0.99999 and greater than 1e-6")
     return contract, args.expand
 
 

@@ -105,12 +105,12 @@ class Args(RunArgs):
 def ratio_range(args: Args) -> tuple[float, float]:
     """The targets (1 - e, 1 + e). UsageError if it is out of range."""
     if args.clip_low is None and args.clip_high is None:
-        settings.require(args, "clip", 0 < args.clip < 1, "it must be between 0 and 1")
+        settings.require(args, "clip", 1e-5 <= args.clip < 1, "it must be between 1e-5 and 1")
         return 1 - args.clip, 1 + args.clip
     settings.require(args, "clip_low", args.clip_low is not None, "--clip-high needs it: between 0 and 1")
     settings.require(args, "clip_high", args.clip_high is not None, "--clip-low needs it: greater than 0")
-    settings.require(args, "clip_low", 0 < args.clip_low < 1, "it must be between 0 and 1")
-    settings.require(args, "clip_high", 0 < args.clip_high < 1e6, "it must be greater than 0 (and below 1e6)")
+    settings.require(args, "clip_low", 1e-5 <= args.clip_low < 1, "it must be between 1e-5 and 1")
+    settings.require(args, "clip_high", 1e-5 <= args.clip_high < 1e6, "it must be 1e-5 or more (and below 1e6)")
     return 1 - args.clip_low, 1 + args.clip_high
 
 

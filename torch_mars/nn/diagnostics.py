@@ -65,13 +65,14 @@ def _in_order(values: Tensor, ranks: list[int]) -> Tensor:
 def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
     """One number per seed [P] from those of all minibatches [epochs * minibatches, P], and of all ranks.
 
-    Of a quantile of the ratio the geometric mean over minibatches.
+    Of a quantile of the ratio the geometric mean over minibatches; of a gradient's norm the mean over those where it is
+    finite, nan where it never is.
     """
     seen = _over_ranks(seen)
     largest, smallest = seen.pop("log_ratio_max"), seen.pop("log_ratio_min")
     is_skipped = ~(seen["actor_grad_norm"].isfinite() & seen["critic_grad_norm"].isfinite())
     return {
-        **{name: values.mean(0).exp() if name in QUANTILES else values.mean(0) for name, values in seen.items()},
+        **{name: _mean(name, values) for name, values in seen.items()},
         "ratio_max": largest.amax(0).exp(),
         "ratio_min": smallest.amin(0).exp(),
         "ratio_max_mean": largest.exp().mean(0),
@@ -80,6 +81,14 @@ def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
         "first_max_abs_log_ratio": torch.maximum(largest[0], -smallest[0]),  # before any step: rounding only
         "skipped_steps": is_skipped.sum(0),
     }
+
+
+def _mean(name: str, values: Tensor) -> Tensor:
+    if name in QUANTILES:
+        return values.mean(0).exp()
+    if name in ("actor_grad_norm", "critic_grad_norm"):
+        return values.masked_fill(~values.isfinite(), torch.nan).nanmean(0)
+    return values.mean(0)
 
 
 def _over_ranks(seen: dict[str, Tensor]) -> dict[str, Tensor]:

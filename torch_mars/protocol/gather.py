@@ -7,7 +7,7 @@ figure of ratios: their extremes over training make a second one, `{task: {metho
 ratio_min: [...]}}}}`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,13 @@ def deciding(args: Any) -> dict[str, Any]:
     return {k: v for k, v in asdict(args).items() if k not in (*MAY_DIFFER, *_OF_NO_RUN)}
 
 
-def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
+def gather(paths: Iterable[str | Path], seeds: Collection[int] | None = None) -> tuple[Nested, list[SavedRun]]:
     """The evaluations of runs, of folders of runs and of `evaluations.json` files that `save` wrote; and the runs.
 
-    Within a method and task every seed counts once: of two runs of a seed, the one with more evaluations.
+    Within a method and task every seed counts once: of two runs of a seed, the one that got further.
+
+    Args:
+        seeds: of runs, those that count; None: all.
 
     Raises:
         UsageError: nothing to read, no evaluations, or runs that are different experiments under one name.
@@ -84,7 +87,7 @@ def gather(paths: Iterable[str | Path]) -> tuple[Nested, list[SavedRun]]:
             continue
         of_cell = run.family, run.task, run.method.name
         for name, one in evaluations.items():
-            if _add(nested, of_cell, name, one):
+            if (seeds is None or int(name.removeprefix("run_")) in seeds) and _add(nested, of_cell, name, one):
                 owners[*of_cell, name] = run
         used.append((run, [(*of_cell, name) for name in evaluations]))
     if not nested:
@@ -113,16 +116,22 @@ def _counting(used: list[tuple[SavedRun, list[Place]]], owners: dict[Place, Save
 
 
 def _add(nested: Nested, place: tuple[str, str, str], name: str, run: dict[str, Any]) -> bool:
-    """Whether it counts: of two of one name it is the one with more evaluations."""
+    """Whether it counts: of two of one name it is the one that got further."""
     environment, task, method = place
     runs = nested.setdefault(environment, {}).setdefault(task, {}).setdefault(method, {})
     if name in runs:
-        note(f"{name} of {method} on {task} is there twice; the one with more evaluations counts")
-        if len(steps_of(run)) < len(steps_of(runs[name])):
+        note(f"{name} of {method} on {task} is there twice; the one that got further counts")
+        if _progress(run) < _progress(runs[name]):
             return False
     absolute = {"absolute_metrics": run["absolute_metrics"]} if run.get("absolute_metrics") else {}
     runs[name] = {**{step: run[step] for step in steps_of(run)}, **absolute}  # marl-eval stumbles over an empty one
     return True
+
+
+def _progress(run: dict[str, Any]) -> tuple[float, bool, int]:
+    """How far a run got: its last step, whether its best policy was measured again at the end, its evaluations."""
+    steps = steps_of(run)
+    return max(run[step]["step_count"] for step in steps), bool(run.get("absolute_metrics")), len(steps)
 
 
 def _refuse_different_settings(found: list[SavedRun]) -> None:

@@ -6,7 +6,7 @@ After Agarwal et al. 2021 ("Deep Reinforcement Learning at the Edge of the Stati
 what a run is.
 
 Scores of one method are a list with one array per task: [seeds], or [seeds, points] for curves. Tasks need not have
-equally many seeds.
+equally many seeds. Of scores that are no numbers (nan) every statistic is nan.
 """
 
 import functools
@@ -43,7 +43,8 @@ def iqm(scores: Array, axis: int = -1) -> Array:
     """
     n = scores.shape[axis]
     middle = np.arange(n // 4, n - n // 4)
-    return np.take(np.sort(scores, axis), middle, axis).mean(axis)
+    found = np.take(np.sort(scores, axis), middle, axis).mean(axis)
+    return np.where(np.isnan(scores).any(axis), np.nan, found)  # sorted, nan would be the highest, and dropped
 
 
 def overall_iqm(scores: Scores, groups: Groups = None) -> Array:
@@ -83,7 +84,8 @@ def improvement_interval(
     x: Scores, y: Scores, replicates: int = TABLE_REPLICATES, seed: int = 0, groups: Groups = None
 ) -> tuple[float, float]:
     """95% interval of P(X > Y), from seeds resampled on both sides."""
-    low, high = bootstrap(lambda a, b: _improvement(a, b, groups), [x, y], replicates, seed)
+    pairs = max(len(a) * len(b) for a, b in zip(x, y, strict=True))
+    low, high = bootstrap(lambda a, b: _improvement(a, b, groups), [x, y], replicates, seed, pairs)
     return float(low), float(high)
 
 
@@ -91,8 +93,8 @@ def _improvement(x: Sequence[Array], y: Sequence[Array], groups: Groups = None) 
     """Replicates at once: per task x [R, seeds of X] and y [R, seeds of Y] -> [R]."""
     shares = []
     for a, b in zip(x, y, strict=True):
-        difference = a[:, :, None] - b[:, None, :]
-        shares.append(((difference > 0) + 0.5 * (difference == 0)).mean((1, 2)))
+        difference = np.sign(a[:, :, None] - b[:, None, :])
+        shares.append((1 + difference.mean((1, 2))) / 2)
     return np.mean([np.mean(part, 0) for part in _parts(shares, groups)], 0)
 
 
@@ -103,6 +105,9 @@ def permutation_p(x: Scores, y: Scores, groups: Groups = None, seed: int = 0) ->
     within each task, seeds change sides. Exact, by all exchanges, where over all tasks they are no more than 200,000,
     as those of ten seeds and ten are; else by 100,000 random ones, the observed one counted among them.
     """
+    largest = np.max([np.abs(scores).max() for scores in (*x, *y)])  # nan where there is one
+    if not math.isfinite(largest):
+        return math.nan
     weights = _task_weights(len(x), groups)
     counts = [math.comb(len(a) + len(b), len(a)) for a, b in zip(x, y, strict=True)]
     is_exact = math.prod(counts) <= EXACT_UP_TO
@@ -112,7 +117,7 @@ def permutation_p(x: Scores, y: Scores, groups: Groups = None, seed: int = 0) ->
         task = weight * _exchanged(a, b, None if is_exact else generator)
         differences = np.add.outer(differences, task).ravel() if is_exact else differences + task
     observed = sum(weight * (a.mean() - b.mean()) for a, b, weight in zip(x, y, weights))
-    close = 1e-12 * max(1.0, abs(observed))  # sums in another order
+    close = 1e-12 * largest  # sums in another order
     extra = 0 if is_exact else 1
     above = (np.count_nonzero(differences >= observed - close) + extra) / (len(differences) + extra)
     below = (np.count_nonzero(differences <= observed + close) + extra) / (len(differences) + extra)
@@ -141,7 +146,7 @@ def _exchanged(a: Array, b: Array, generator: np.random.Generator | None) -> Arr
 
 
 def bootstrap(
-    statistic: Callable[..., Array], samples: Sequence[Scores], replicates: int, seed: int
+    statistic: Callable[..., Array], samples: Sequence[Scores], replicates: int, seed: int, numbers: int = 0
 ) -> tuple[Array, Array]:
     """95% percentile interval by stratified bootstrap: seeds are drawn with replacement within each task.
 
@@ -150,12 +155,13 @@ def bootstrap(
         samples: the scores of one or more methods, which are resampled independently.
         replicates: how often.
         seed: of the resampling, so that a figure drawn twice is the same.
+        numbers: that the statistic makes of one replicate, where they are more than the scores.
 
     Returns:
         Lower and upper ends; nan where a task has fewer than two seeds, whose spread nobody can know.
     """
     generator = np.random.default_rng(seed)
-    size = sum(scores.size for sample in samples for scores in sample)
+    size = max(numbers, sum(scores.size for sample in samples for scores in sample))
     values, left = [], replicates
     while left:
         count = min(left, max(1, _CHUNK // size))

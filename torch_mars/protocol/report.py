@@ -1,7 +1,7 @@
 """Everything that runs allow: figures, tables, and their evaluations in two files, written to one folder."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +61,12 @@ class Folder:
 
 
 def plot(
-    paths: Sequence[str | Path], out: Path, suffix: str = "png", means: bool = False, diagnostics: bool = False
+    paths: Sequence[str | Path],
+    out: Path,
+    suffix: str = "png",
+    means: bool = False,
+    diagnostics: bool = False,
+    seeds: Collection[int] | None = None,
 ) -> list[Path]:
     """Draw everything that the runs allow; the files written.
 
@@ -71,6 +76,7 @@ def plot(
         suffix: kind of figures, "png", "pdf" or "svg".
         means: save the mean of every evaluation in place of its episodes.
         diagnostics: also draw what the objectives do to the samples of an update, for each task.
+        seeds: of runs, those that count; None: all.
 
     Raises:
         UsageError: nothing to draw, or runs that do not belong together.
@@ -78,7 +84,7 @@ def plot(
     figures.need_matplotlib()
     import matplotlib
 
-    nested, found = gather.gather(paths)
+    nested, found = gather.gather(paths, seeds)
     ratios = gather.gather_ratios(paths, found)
     tasks = tables.tasks_of(nested)
     diverged = gather.gather_diverged(paths, found)

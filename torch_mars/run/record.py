@@ -58,7 +58,7 @@ from torch_mars.run.yamls import read_yaml
 
 CONFIG, EVALUATIONS = "config.yaml", "evaluations.json"
 BETWEEN_SAVES = 60.0  # s
-LOSSES = ("actor_loss", "critic_loss")  # of a seed that has not diverged they are numbers
+NUMBERS = ("actor_loss", "critic_loss", "actor_grad_norm", "critic_grad_norm")  # they are, until a seed diverges
 
 
 class Run:
@@ -375,8 +375,8 @@ class Run:
             if seed in self.diverged:
                 continue
             self._record("update", seed, update, values)
-            for name in LOSSES:
-                if not math.isfinite(values[name]) and seed not in self.diverged:
+            for name in NUMBERS:
+                if not math.isfinite(values.get(name, 0.0)) and seed not in self.diverged:
                     self._end_seed(seed, update, f"{name} is {values[name]}")
         if any(metrics["episodes"]):
             self.progress.show(metrics["episode_return"], metrics.get("won", []))
