@@ -75,8 +75,16 @@ def draw_compared(name: str) -> None:
         report.plot([folder / saved.EVALUATIONS], drawn)
         for path in (*drawn.glob("curves_*.png"), *drawn.glob("ratios_*.png")):
             write_whole(folder / path.name, path.read_bytes())
-    page = with_table((folder / "README.md").read_text(), "table", returns_table(name))
-    write_whole(folder / "README.md", with_table(page, "comparisons", comparisons_table(name)).encode())
+    page = (folder / "README.md").read_text()
+    for mark, table in tables_of(name).items():
+        page = with_table(page, mark, table)
+    write_whole(folder / "README.md", page.encode())
+
+
+def tables_of(folder: str) -> dict[str, str]:
+    """Those of a comparison's page, by their marks."""
+    with methods.labelled(json.loads((HERE / folder / gather.LABELS).read_text())):
+        return {"table": returns_table(folder), "comparisons": comparisons_table(folder)}
 
 
 def returns_table(folder: str) -> str:

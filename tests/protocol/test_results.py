@@ -206,7 +206,7 @@ def test_the_pages_of_comparisons_are_those_of_their_json(monkeypatch):
     with loaded(RESULTS / "draw.py") as draw:
         for name in draw.COMPARED:
             page = (RESULTS / name / "README.md").read_text()
-            assert draw.returns_table(name) in page and draw.comparisons_table(name) in page, "run: results/draw.py"
+            assert all(table in page for table in draw.tables_of(name).values()), f"{name}: run results/draw.py"
 
 
 def test_rooms_of_a_board_that_was_cleared_are_not_counted():
