@@ -495,7 +495,6 @@ def test_extreme_actions_never_give_nan(steps):
         ({"opponent_skill": 2}, "opponent_skill is 2; it must be between 0 and 1"),
         ({"view_h": 200.0}, "view_h is 200.0; it must be more than 0 and less than 180 degrees"),
         *(({name: 0.0}, f"{name} is 0.0; it must be more than 0") for name in ("cl_alpha", "max_thrust", "n_max")),
-        ({"lock_min": 12}, "lock_min is 12; it must be at most lock_max, which is 10"),
         ({"alpha_min": 30.0}, "alpha_min is 30.0; it must be at most alpha_max, which is 24.0"),
         ({"weapon_rnge": 3}, "unknown option 'weapon_rnge'; did you mean weapon_range"),
         *(({name: 3}, f"unknown option '{name}'") for name in ("gain_turn", "v_cruise", "avoid_max", "GAIN_TURN")),

@@ -237,12 +237,12 @@ def test_starts_are_distributed_as_fresh_ones_of_the_original(task):
 def test_a_level_depends_on_its_key_alone():
     """However many rounds it took, whenever they were spent, whoever else was drawn beside it."""
     keys = torch.arange(300) * 977
-    whole = maps.finish(maps.new_draft(keys, 4, 11), 0.3)
-    alone = maps.finish(maps.new_draft(keys[17:18], 4, 11), 0.3)
+    whole = maps.finish(maps.new_draft(keys, 4, 11), maps.most_walls(11, 0.3))
+    alone = maps.finish(maps.new_draft(keys[17:18], 4, 11), maps.most_walls(11, 0.3))
     assert torch.equal(alone.robots[0], whole.robots[17]) and torch.equal(alone.map_data[0], whole.map_data[17])
     draft = maps.new_draft(keys, 4, 11)
     for _ in range(int(whole.rounds.max()) + 3):
-        draft = maps.advance(draft, 0.3)
+        draft = maps.advance(draft, maps.most_walls(11, 0.3))
     assert torch.equal(draft.robots, whole.robots) and torch.equal(draft.cursor, whole.cursor)
     assert whole.rounds.max() > 1 and len(set(maps.following(keys).tolist()) | set(keys.tolist())) == 600
 
@@ -253,18 +253,24 @@ def test_the_next_level_is_ready_before_the_shortest_episode_ends():
         options = envs.task_options(task)
         draft = maps.new_draft(torch.arange(10_000) * 977, options["num_agents"], options["map_size"])
         for _ in range(8):
-            draft = maps.advance(draft, 0.3)
+            draft = maps.advance(draft, maps.most_walls(options["map_size"], 0.3))
         assert maps.is_complete(draft).all(), task
+
+
+@pytest.mark.parametrize("cells, fill, walls", [(7, 0.3, 7), (12, 0.29, 29), (22, 0.57, 228), (5, 0.0, 1)])
+def test_the_number_of_walls_is_rounded_as_in_jaxmarl(cells, fill, walls):
+    """In float32, where 100 x 0.29 is 29."""
+    assert maps.most_walls(cells, fill) == walls
 
 
 def test_a_crowded_map_is_given_up_and_drawn_again(monkeypatch):
     monkeypatch.setattr(maps, "MOST_ROUNDS", 1)
-    draft = maps.finish(maps.new_draft(torch.arange(200) * 977, 5, 7), 0.3)
+    draft = maps.finish(maps.new_draft(torch.arange(200) * 977, 5, 7), maps.most_walls(7, 0.3))
     apart = torch.cdist(draft.robots[..., :2], draft.robots[..., :2]) + 9 * torch.eye(5)
     assert maps.is_complete(draft).all() and apart.min() > 0.9
     monkeypatch.setattr(maps, "MOST_MAPS", 3)
     with pytest.raises(RuntimeError, match="found no starts and goals for 40 robots on a map of 7 x 7 cells"):
-        maps.finish(maps.new_draft(torch.arange(2), 40, 7), 0.3)
+        maps.finish(maps.new_draft(torch.arange(2), 40, 7), maps.most_walls(7, 0.3))
 
 
 def test_where_nobody_can_look_an_unprepared_level_repeats_the_last(monkeypatch):

@@ -152,13 +152,13 @@ def test_levels_are_the_same_in_both_forms(num_robots, num_cells, fill):
     """Round by round, and finished; maps that are given up too."""
     env = envs.make("jaxnav_7x7x2a", num_agents=num_robots, map_size=num_cells, fill=fill)
     count = 60 if num_cells == 31 else 3000
-    draft = maps.new_draft(rng.keys(5, count), num_robots, num_cells)
+    draft, walls = maps.new_draft(rng.keys(5, count), num_robots, num_cells), maps.most_walls(num_cells, fill)
     draft.rounds[::7] = draft.placed[::7] = 0  # no place for anybody
     draft.rounds[::7] = maps.MOST_ROUNDS - 2
     arrays = [tensor.numpy().copy() for tensor in vars(draft).values()]
     room = np.empty((maps.CANDIDATES, 4), np.float32)
     for step in range(4):
-        draft = maps.advance(draft, fill) if step < 3 else maps.finish(draft, fill)
+        draft = maps.advance(draft, walls) if step < 3 else maps.finish(draft, walls)
         for b in range(count):
             (loops.advance if step < 3 else loops.finish)(env.numbers, room, *arrays, b)
         for name, ours, theirs in zip(DRAFT, arrays, vars(draft).values()):

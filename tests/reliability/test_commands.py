@@ -148,7 +148,7 @@ CASES = [
     *(("export", ["paxmen_5a", f"--policy-seed={text}", "--out=x.pt"]) for text in (*NO_SEED, "77")),
     *(
         ("export", [path, "--format=pt2"])
-        for path in ("", " ", "/", "/proc", ".", "nothing", "paxmen_4a", "x" * 5000, "\udcff", "a\0b", "file", "text")
+        for path in ("", " ", "/", "/proc", ".", "nothing", "paxmen_6a", "x" * 5000, "\udcff", "a\0b", "file", "text")
     ),
 ]  # fmt: skip
 OVERRULED = ["seed: 3", "num_seeds: 2", "env: paxmen_5a", "device: cpu", "run_dir: here", "num-seeds: 2"]

@@ -528,7 +528,7 @@ def test_the_page_s_program_draws_what_the_policy_draws(task, written, seen, tmp
         (["paxmen_5a", "--out", "x" * 300 + ".pt"], "no file has the name"),
         (["paxmen_5a", "--policy-seed", "-1"], "argument --policy-seed: -1 is too small"),
         (["paxmen_5a", "--policy-seed", "99", "--out", "t.pt"], "policy seed 99 is not in"),
-        (["paxmen_4a", "--out", "t.pt"], "paxmen_4a, which is the name of a task; teams are installed for"),
+        (["paxmen_6a", "--out", "t.pt"], "paxmen_6a, which is the name of a task; teams are installed for"),
         (["runs/nothing", "--out", "t.pt"], "no run or checkpoint at runs/nothing"),
         (["paxmen_5a", "--output", "t.pt"], "unknown argument '--output'; did you mean --out"),
     ],

@@ -139,10 +139,8 @@ class Options:
         for name in ("view_h", "view_v", "weapon_h", "weapon_v"):
             if not 0 < getattr(self, name) < 180:  # their tangents: not even the ends
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be more than 0 and less than 180 degrees")
-        for name in ("alpha", "lock"):
-            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
-            if low > high:
-                raise ValueError(f"{name}_min is {low}; it must be at most {name}_max, which is {high}")
+        if self.alpha_min > self.alpha_max:
+            raise ValueError(f"alpha_min is {self.alpha_min}; it must be at most alpha_max, which is {self.alpha_max}")
 
 
 @dataclass

@@ -77,6 +77,7 @@ from torch_mars.envs.jaxnav.maps import (
     finish,
     following,
     is_complete,
+    most_walls,
     neighbourhood,
     new_draft,
     no_places,
@@ -126,6 +127,7 @@ class JaxNav(BatchedEnv):
         self.state_space = gymnasium.spaces.Box(-np.inf, np.inf, (state_size,), np.float32)
 
         self._full_speed = torch.tensor([c.max_v, c.max_w], dtype=torch.float32, device=self.device)
+        self._walls = most_walls(c.map_size, c.fill)
         self.lidar = Lidar(self.num_agents, c.map_size, self.device)
         self._most_events = torch.tensor([[self.num_agents]] * len(EVENTS) + [[1]], device=self.device)
         self._is_other = ~torch.eye(self.num_agents, dtype=torch.bool, device=self.device)
@@ -142,7 +144,7 @@ class JaxNav(BatchedEnv):
         draft = self._new_draft(rng)
         if runs_in_loops(rng):
             return self._episode_in_loops(draft, rng)
-        state = self._episode(finish(draft, self.options.fill), following(rng))
+        state = self._episode(finish(draft, self._walls), following(rng))
         # laid out as States after a step are, or a compiled step would be compiled for both
         return tree_map(lambda field: field.clone(memory_format=torch.contiguous_format), state)
 
@@ -151,7 +153,7 @@ class JaxNav(BatchedEnv):
         draft = _draft(state)
         if runs_in_loops(state.rng):
             return self._episode_in_loops(draft, state.rng)
-        level = finish(draft, self.options.fill) if may_look(draft.placed) else self._if_complete(draft, state)
+        level = finish(draft, self._walls) if may_look(draft.placed) else self._if_complete(draft, state)
         return self._episode(level, following(state.rng))
 
     def _episode_in_loops(self, draft: Draft, rng: Tensor) -> NavState:
@@ -225,7 +227,7 @@ class JaxNav(BatchedEnv):
         return dataclasses.replace(
             state,
             beams=self.lidar.read(state.pos, *cosine_sine(state.theta), state.map_data),
-            **_draft_fields(finish(draft, self.options.fill)),
+            **_draft_fields(finish(draft, self._walls)),
         )
 
     # ---- step ----
@@ -280,7 +282,7 @@ class JaxNav(BatchedEnv):
             crashed=crashed,
             done=terminated | is_time_up[:, 0],
             beams=self.lidar.read(pos, cos, sin, old.map_data),
-            **_draft_fields(advance(_draft(old), self.options.fill)),
+            **_draft_fields(advance(_draft(old), self._walls)),
         )
         events = (
             goal_reached & ~old.goal_reached,

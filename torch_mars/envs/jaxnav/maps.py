@@ -87,13 +87,13 @@ def is_complete(draft: Draft) -> Tensor:
     return draft.placed == draft.robots.shape[1]
 
 
-def advance(draft: Draft, fill: float) -> Draft:
+def advance(draft: Draft, walls: int) -> Draft:
     """One round for every level that is not complete: the map, if it has none, and candidates for all robots."""
-    draft = where_rows(draft.placed == NO_MAP, lambda rows: _draw_map(rows, fill), draft, draft)
+    draft = where_rows(draft.placed == NO_MAP, lambda rows: _draw_map(rows, walls), draft, draft)
     return where_rows(~is_complete(draft), _place_robots, draft, draft)
 
 
-def finish(draft: Draft, fill: float) -> Draft:
+def finish(draft: Draft, walls: int) -> Draft:
     """All rounds that are left; looks at the levels.
 
     Raises:
@@ -102,7 +102,7 @@ def finish(draft: Draft, fill: float) -> Draft:
     for _ in range(MOST_ROUNDS * MOST_MAPS):
         if is_complete(draft).all():
             return draft
-        draft = advance(draft, fill)
+        draft = advance(draft, walls)
     raise no_places(draft.robots.shape[1], draft.map_data.shape[1])
 
 
@@ -112,11 +112,10 @@ def no_places(num_robots: int, num_cells: int) -> RuntimeError:
     )
 
 
-def _draw_map(draft: Draft, fill: float) -> Draft:
-    """Walls around, inside 0 .. floor(inner cells * fill) - 1 more at random places."""
+def _draw_map(draft: Draft, walls: int) -> Draft:
+    """Walls around, inside 0 .. walls - 1 more at random places."""
     inner = draft.map_data.shape[1] - 2
-    most = most_walls(draft.map_data.shape[1], fill)
-    count, cursor = integers(draft.cursor, 1, most)
+    count, cursor = integers(draft.cursor, 1, walls)
     order, cursor = permutation(cursor, inner * inner)
     inside = (order < count).view(-1, inner, inner)
     zeros = torch.zeros_like(cursor)
