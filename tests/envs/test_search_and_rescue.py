@@ -208,6 +208,15 @@ def test_nobody_minds_being_at_one_place():
         assert ts.obs.isfinite().all() and ts.reward[0].tolist() == [is_ahead / 2] * 2, "a direction of pi"
 
 
+def test_a_ray_along_an_edge_of_an_entity_misses_it():
+    """What is as far as it is wide to either side is half a right angle wide; in Jumanji 1.1.2, too, to the bit."""
+    size, options = 1 / 64, {"num_vision": 3, "view_angle": 0.25}
+    for nearer, expected in ((0.0, [-1, 0.15625, -1]), (1e-5, [pytest.approx(0.15615, abs=1e-6)] * 3)):
+        place = (0.5 + size - nearer, 0.5)
+        env = standing([(0.5, 0.5, 0.0)], [place, AWAY], target_contact_range=size, **options)
+        assert env.observe().obs[0, 0, 6:9].tolist() == expected
+
+
 def test_other_numbers_of_rays_and_wider_cones():
     options = {"num_vision": 9, "view_angle": 0.5, "target_vision_range": 0.2}
     env = standing([(0.5, 0.5, 0.0)], [(0.5, 0.6), (0.5, 0.4)], found=[1], **options)

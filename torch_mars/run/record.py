@@ -376,7 +376,7 @@ class Run:
                 continue
             self._record("update", seed, update, values)
             for name in NUMBERS:
-                if not math.isfinite(values.get(name, 0.0)) and seed not in self.diverged:
+                if not math.isfinite(values[name]) and seed not in self.diverged:
                     self._end_seed(seed, update, f"{name} is {values[name]}")
         if any(metrics["episodes"]):
             self.progress.show(metrics["episode_return"], metrics.get("won", []))
