@@ -298,8 +298,8 @@ def make_parser() -> Parser:
         description="Search a method's hyperparameters on a task (Optuna, TPE, pruning). The same line again goes on, "
         "or, while the first is running, is a further worker on the same study.",
         epilog=f"Methods: {', '.join(methods.names())}. The best configuration is written to "
-        "OUT/BUDGET/TASK/METHOD.yaml, the study to the folder of that name. Exit codes: 0 done, 1 no trial "
-        "succeeded, 2 wrong usage, 130 stopped.",
+        "OUT/BUDGET/TASK/METHOD.yaml (BUDGET-paper with --space paper, BUDGET-wide with --wide), the study to the "
+        "folder of that name. Exit codes: 0 done, 1 no trial succeeded, 2 wrong usage, 130 stopped.",
         allow_abbrev=False,
     )
     whole = whole_number

@@ -234,7 +234,16 @@ def test_the_defaults_are_trial_0(tmp_path):
 def test_the_paper_s_space_stays_as_it_is():
     one = plan("mars", "smax_2s3z", "--space", "paper")
     assert one.space == methods.PAPER_SPACE | {"expand": methods.EXPANDS, "contract": methods.CONTRACTS}
-    assert one.best.name == "mars-paper.yaml"
+    assert one.best.parts[-3:] == ("paper-paper", "smax_2s3z", "mars.yaml")
+
+
+def test_experiment_finds_what_was_tuned_in_any_space(tmp_path):
+    for flags, folder in (([], "quick"), (["--space", "paper", "--wide"], "quick-paper-wide")):
+        one = plan("mars", "smax_2s3z", "--budget", "quick", "--out", str(tmp_path), *flags)
+        one.best.parent.mkdir(parents=True)
+        one.best.write_text(f"actor_lr: {one.space['actor_lr'][-1]}\n")
+        found = grids.tuned(str(tmp_path / folder), "smax_2s3z", methods.named("mars"))
+        assert found == {"actor_lr": one.space["actor_lr"][-1]}
 
 
 # ---- permutation test ----

@@ -130,12 +130,13 @@ class Plan:
         elif missing:  # the paper's space stays as it is, and a default that is no number cannot be searched
             self.defaults = None
 
-        ending = f"-{space_name}" * (space_name != "matched") + "-ablation" * args.ablation + "-wide" * args.wide
-        self.parent = Path(args.out) / args.budget / envs.folder_name(self.task)
-        self.stem = self.method.name + ending
+        # one folder for what is tuned alike, which `experiment --tuned` takes
+        effort = args.budget + f"-{space_name}" * (space_name != "matched") + "-wide" * args.wide
+        self.parent = Path(args.out) / effort / envs.folder_name(self.task)
+        self.stem = self.method.name + "-ablation" * args.ablation
         self.folder = self.parent / self.stem
         self.best = self.parent / f"{self.stem}.yaml"
-        self.name = f"{self.task}-{self.stem}-{args.budget}"
+        self.name = f"{self.task}-{self.stem}-{effort}"
         self.storage = args.storage or str(self.folder / "study.journal")
         self.storage_flag = "--storage" if args.storage else "--out"
 
