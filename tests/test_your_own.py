@@ -1,7 +1,9 @@
 """An environment and a method of a user's own, outside the package: `examples/gather.py`, `docs/your_own.md`, and that
 files from others import nothing."""
 
+import importlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -20,10 +22,11 @@ from pettingzoo.test import parallel_api_test
 
 import torch_mars
 import torch_mars.envs as envs
-from torch_mars import evaluate, play, plot
+from torch_mars import algos, evaluate, play, plot
 from torch_mars.__main__ import main
 from torch_mars.algos import mars
 from torch_mars.protocol import methods
+from torch_mars.run import settings
 from torch_mars.run.cli import UsageError, guarded
 
 ROOT = Path(__file__).parents[1]
@@ -430,10 +433,44 @@ def test_a_module_that_is_no_lesson_is_one_sentence(here, capsys):
     shutil.copy(mars.__file__, here / "unnamed.py")
     for name, says in (
         ("gather.py", "module gather.py is no lesson: it lacks ALGORITHM, Args, ratio_range"),
-        ("unnamed.py", "ALGORITHM is 'mars', a lesson of the package; give yours another name"),
+        ("unnamed.py", "ALGORITHM is 'mars', which the package has; give yours another name"),
         ("mymethd.py", "there is no file mymethd.py; did you mean mymethod.py?"),
     ):
         assert main(["train", name]) == 2
         assert says in capsys.readouterr().err
         with pytest.raises(UsageError, match=re.escape(says)):
             methods.typed(name)
+
+
+@pytest.mark.parametrize("name", ["mars", "mars_additive", "ippo", "mars_rnn"])
+def test_a_lesson_with_the_name_of_a_method_of_the_package_is_refused_before_it_trains(here, capsys, name):
+    """A copy in which somebody forgot to change ALGORITHM: its runs would stand in every figure as the package's."""
+    text = Path(mars.__file__).read_text().replace('ALGORITHM = "mars"', f'ALGORITHM = "{name}"')
+    (here / "unnamed_copy.py").write_text(text)
+    lesson = importlib.import_module("unnamed_copy")
+    with pytest.raises(SystemExit):
+        lesson.main([*TINY, "--env", "smax_2s3z", "--total-steps", "64"])
+    assert f"ALGORITHM is '{name}', which the package has; give yours another name" in capsys.readouterr().err
+    assert not (here / "runs").exists()
+    with pytest.raises(UsageError, match="which the package has"):
+        methods.typed("unnamed_copy.py")
+
+
+def test_a_run_of_such_a_lesson_is_not_drawn_as_the_paper_s():
+    with pytest.raises(UsageError, match="'mars_additive', which is a method of the package; rename it"):
+        methods.of_run("mars_additive", {"expand": 1.5})
+    with pytest.raises(UsageError, match="'ippo' is one of the package's"):
+        methods.register(methods.Method("ippo", "Mine", "mine"))
+
+
+def test_all_names_of_the_package_are_taken():
+    assert settings.TAKEN == {*algos.LESSONS, *methods.MAIN, *methods.ABLATIONS, *methods.JOINING}
+
+
+def test_a_lesson_of_a_checkout_beside_an_installed_package_is_the_package_s(here):
+    folder = here / "torch_mars" / "algos"
+    folder.mkdir(parents=True)
+    shutil.copy(mars.__file__, folder / "mars.py")
+    line = [sys.executable, str(folder / "mars.py"), *TINY, "--env", "smax_2s3z", "--total-steps", "64"]
+    told = subprocess.run(line, cwd=here, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr

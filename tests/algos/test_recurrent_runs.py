@@ -82,10 +82,10 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "before, after, says",
     [
-        ("", "", "ALGORITHM is 'recurrent', a lesson of the package"),
-        ('= "recurrent"', '= "mine"', "ALGORITHMS has 'mars_rnn', a lesson of the package"),
+        ("", "", "ALGORITHM is 'recurrent', which the package has"),
+        ('= "recurrent"', '= "mine"', "ALGORITHMS has 'mars_rnn', which the package has"),
         ('= "recurrent"', '= "my lesson"', "ALGORITHM is 'my lesson'; it must be a name of letters"),
-        ('= "recurrent"', '= "mine"\nMETHOD = 1', "ALGORITHMS has 'mars_rnn', a lesson of the package"),
+        ('= "recurrent"', '= "mine"\nMETHOD = 1', "ALGORITHMS has 'mars_rnn', which the package has"),
     ],
 )
 def test_a_copy_needs_names_of_its_own(before, after, says, here):

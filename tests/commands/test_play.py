@@ -140,6 +140,15 @@ def test_an_episode_of_a_batch_is_played_again_to_the_bit(task):
                 assert torch.equal(value[0].nan_to_num(), fields_of(states[t])[name][row].nan_to_num()), (row, t, name)
 
 
+def test_episodes_are_recorded_whatever_floats_are_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        recording = film.record(envs.make("smax_2s3z", 2, seed=3, auto_reset=False, max_steps=5), at_random)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert len(recording.returns) == 2
+
+
 def test_an_environment_that_says_what_a_resume_does_is_played_again_too(monkeypatch):
     monkeypatch.setattr(envs.environment_class("connector_5x5x3a"), "resume_note", "new ones begin")
     recording = film.record(envs.make("connector_5x5x3a", 6, seed=3, auto_reset=False), at_random)

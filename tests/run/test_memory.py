@@ -35,6 +35,14 @@ def test_a_gru_needs_more_than_a_layer_and_own_policies_more_than_one():
     assert memory.needed(own) - memory.needed(plain) >= memory.KEPT_WEIGHTS * once
 
 
+def test_what_a_time_limit_cuts_off_is_kept_for_every_step():
+    """The state after each step [T, B, S], or where critics see observations, those [T, B, N, O]."""
+    for more, numbers in (({}, 140), ({"independent": True}, 5 * 25)):
+        plain = args_of(mars.Args, **more)
+        cut = dataclasses.replace(plain, bootstrap_truncation=True)
+        assert memory.needed(cut) - memory.needed(plain) == 4 * 32 * 256 * numbers
+
+
 MEASURE = """
 import json, resource, sys
 import torch

@@ -374,3 +374,15 @@ def test_a_checkpoint_of_another_task_algorithm_or_size_is_refused(tmp_path, cap
 def test_seeds_are_exact_to_the_last_bit():
     assert cli.parse_whole("9007199254740993") == 2**53 + 1
     assert cli.parse_whole("9_223_372_036_854_775_807") == 2**63 - 1
+
+
+def test_a_lesson_of_one_s_own_may_log_what_it_has(tmp_path):
+    """One without a critic, say; of what is there a loss that is no number still ends a seed."""
+    args = settings.parse(mars.Args, mars.ratio_range, "mars", arguments(tmp_path, 2))
+    with (
+        pytest.raises(cli.RunError, match="update 2, seed 0: actor_loss is nan"),
+        record.Run(args, "mine", STEPS) as run,
+    ):
+        for update in run.updates():
+            run.log_update(update, {"actor_loss": torch.tensor([0.5 if update == 1 else float("nan")])})
+    assert records(the_run(tmp_path))[0]["actor_loss"] == 0.5

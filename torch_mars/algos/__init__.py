@@ -16,6 +16,7 @@ from types import ModuleType
 
 from torch_mars.envs import modules
 from torch_mars.envs.options import allowed
+from torch_mars.run.settings import TAKEN
 
 _FOLDER = Path(__file__).parent
 LESSONS = tuple(sorted(file.stem for file in _FOLDER.glob("*.py") if file.stem != "__init__"))
@@ -59,8 +60,8 @@ def _check_names(module: ModuleType, what: str) -> None:
     for says, own in said:
         if not isinstance(own, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", own):
             raise ValueError(f"{what}: {says} {own!r}; it must be a name of letters, digits and '_'")
-        if _of_package(own):
-            raise ValueError(f"{what}: {says} {own!r}, a lesson of the package; give yours another name")
+        if own in TAKEN:
+            raise ValueError(f"{what}: {says} {own!r}, which the package has; give yours another name")
 
 
 def known(name: str) -> ModuleType | None:

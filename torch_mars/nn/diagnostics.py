@@ -8,6 +8,7 @@ from torch_mars.envs.core import may_look
 from torch_mars.nn import world
 
 QUANTILES = {"ratio_q001": 0.001, "ratio_q01": 0.01, "ratio_q50": 0.5, "ratio_q99": 0.99, "ratio_q999": 0.999}
+NORMS = ("actor_grad_norm", "critic_grad_norm")
 
 
 def ratio_diagnostics(
@@ -70,7 +71,7 @@ def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     seen = _over_ranks(seen)
     largest, smallest = seen.pop("log_ratio_max"), seen.pop("log_ratio_min")
-    is_skipped = ~(seen["actor_grad_norm"].isfinite() & seen["critic_grad_norm"].isfinite())
+    norms = torch.stack([seen[name] for name in NORMS if name in seen])
     return {
         **{name: _mean(name, values) for name, values in seen.items()},
         "ratio_max": largest.amax(0).exp(),
@@ -79,14 +80,14 @@ def over_minibatches(seen: dict[str, Tensor]) -> dict[str, Tensor]:
         "ratio_min_mean": smallest.exp().mean(0),
         "max_abs_log_ratio": torch.maximum(largest, -smallest).amax(0),
         "first_max_abs_log_ratio": torch.maximum(largest[0], -smallest[0]),  # before any step: rounding only
-        "skipped_steps": is_skipped.sum(0),
+        "skipped_steps": (~norms.isfinite()).any(0).sum(0),
     }
 
 
 def _mean(name: str, values: Tensor) -> Tensor:
     if name in QUANTILES:
         return values.mean(0).exp()
-    if name in ("actor_grad_norm", "critic_grad_norm"):
+    if name in NORMS:
         return values.masked_fill(~values.isfinite(), torch.nan).nanmean(0)
     return values.mean(0)
 

@@ -225,7 +225,7 @@ def objectives_figure() -> "Figure":
     from matplotlib.ticker import FixedLocator, FuncFormatter
 
     figure, axes = panels(4)
-    log_ratio = torch.linspace(np.log(0.1), np.log(5), 800)
+    log_ratio = torch.linspace(np.log(0.1), np.log(5), 800, dtype=torch.float32)
     for name in methods.MAIN:
         method = METHODS[name]
         args = method.args()

@@ -22,7 +22,7 @@ from torch_mars import algos
 from torch_mars.envs import modules
 from torch_mars.envs.options import allowed
 from torch_mars.run.cli import UsageError
-from torch_mars.run.settings import is_about
+from torch_mars.run.settings import TAKEN, is_about
 
 
 @dataclass(frozen=True)
@@ -255,11 +255,9 @@ def register(method: Method) -> None:
     """Add a method, or put it in place of the one of its name: to all figures, tables and commands of this process.
 
     Raises:
-        ValueError: it has the name of one of the package's.
+        UsageError: it has the name of one of the package's.
     """
-    if method.name in (*MAIN, *ABLATIONS):
-        raise ValueError(f"method {method.name!r} is one of the paper's; give yours another name")
-    if method.name in JOINING and method is not JOINING[method.name]:
+    if method.name in TAKEN and method is not JOINING.get(method.name):
         raise UsageError(f"method {method.name!r} is one of the package's; give yours another name")
     METHODS[method.name] = method
 
@@ -383,9 +381,15 @@ def typed(text: str, flag: str = "--algo") -> Method:
 
 
 def of_run(lesson: str, settings: Mapping[str, Any]) -> Method:
-    """The method that a run of a lesson is of, asked of the methods; a lesson that none of them has is a guest."""
+    """The method that a run of a lesson is of, asked of the methods; a lesson that none of them has is a guest.
+
+    Raises:
+        UsageError: a lesson of a user's own has the name of a method of the package.
+    """
     known = {**JOINING, **METHODS}  # by name: as they are now
     found = [n for n in names() if known[n].lesson == lesson and known[n].is_of(settings)]
+    if not found and lesson in TAKEN:
+        raise UsageError(f"there are runs of a lesson named {lesson!r}, which is a method of the package; rename it")
     return named(found[-1]) if found else guest(lesson, _look_in(settings))
 
 

@@ -125,8 +125,9 @@ def record(env: BatchedEnv, act: Act) -> Recording:
     keys = env.state_dict() if env.resume_note else None
     if env.state is not None:  # only where no State can be gone on with are keys all that its episodes begin with
         keys = None
-    ts, rows, memory = env.reset(), torch.arange(env.num_envs), None
-    recording, returns = Recording(keys or env.state_dict(), [], []), torch.zeros(env.num_envs)
+    ts, rows, memory = env.reset(), torch.arange(env.num_envs, device=env.device), None
+    returns = torch.zeros(env.num_envs, dtype=torch.float32, device=env.device)
+    recording = Recording(keys or env.state_dict(), [], [])
     while len(rows):
         actions, memory = act(env, ts, memory)
         recording.actions.append(actions.new_zeros(len(returns), *actions.shape[1:]).index_copy(0, rows, actions))

@@ -27,13 +27,16 @@ def needed(args: Any) -> int:
     env = envs.make(args.env, 1, args.device, **args.env_options)
     P, T, B, N, H = args.num_seeds, args.rollout_length, args.num_envs, env.num_agents, args.hidden_size
     A = int(env.action_space.n) if hasattr(env.action_space, "n") else env.action_space.shape[0]
-    own_state = 0 if getattr(args, "independent", False) or env.state_is_obs else env.state_size
+    is_independent = getattr(args, "independent", False)
+    own_state = 0 if is_independent or env.state_is_obs else env.state_size
+    final_state = N * env.observation_size if is_independent else env.state_size
+    own_state += final_state * getattr(args, "bootstrap_truncation", False)
     of_step = 4 * (N * env.observation_size + own_state) + N * (A + 16) + 8 * (4 + len(env.metrics))
     # and what is computed of every step: values, advantages, orders, random numbers in three stages
     rollout = P * T * B * (of_step + 6 * 8 + 3 * 8 * N)
     rows = P * T * B // args.minibatches
     length = getattr(args, "sequence_length", 0)  # steps between two of the memories that are kept
-    hidden, own_critics = (LAYERS_OF_GRU if length else LAYERS) * H, N if getattr(args, "independent", False) else 1
+    hidden, own_critics = (LAYERS_OF_GRU if length else LAYERS) * H, N if is_independent else 1
     of_agent = 2 * (N + env.observation_size) + hidden + 6 * A
     at_once = min(rows, pool.num_threads() * max(1, length, PORTION // N)) if is_on_cpu else rows
     minibatch = (5 if is_on_cpu else 4) * at_once * (N * of_agent + env.state_size + own_critics * hidden)
@@ -45,7 +48,8 @@ def needed(args: Any) -> int:
     portions = max(1, rows * N // PORTION) if is_on_cpu else 1
     weights *= 4 * P * (KEPT_WEIGHTS + portions)  # each portion of a minibatch has a gradient of all of them
     state = sum(tensor.numel() * tensor.element_size() for tensor in env.state_dict().values())
-    environments = 4 * P * (B + args.eval_episodes) * (state + 4 * (N * env.observation_size + env.state_size))
+    # of the training, of an evaluation, and of the last one, which has ten times the episodes
+    environments = 4 * P * (B + 11 * args.eval_episodes) * (state + 4 * (N * env.observation_size + env.state_size))
     return rollout + minibatch + memories + weights + environments
 
 

@@ -359,7 +359,12 @@ class Run:
     # ---- recording ----
 
     def log_update(self, update: int, metrics: dict[str, torch.Tensor]) -> None:
-        """One line per seed that has not diverged. `metrics` are tensors [P]; nan (nothing to report) is left out.
+        """One line per seed that has not diverged.
+
+        Args:
+            metrics: tensors [P] by name; nan (nothing to report) is left out. `episodes` and `episode_return` (and
+                `won`, where there is one) are shown while training goes on; a seed of which one of NUMBERS is not
+                finite has diverged. A lesson need not have any of them.
 
         Raises:
             RunError: the last seed has diverged.
@@ -375,11 +380,11 @@ class Run:
             if seed in self.diverged:
                 continue
             self._record("update", seed, update, values)
-            for name in NUMBERS:
+            for name in (name for name in NUMBERS if name in values):
                 if not math.isfinite(values[name]) and seed not in self.diverged:
                     self._end_seed(seed, update, f"{name} is {values[name]}")
-        if any(metrics["episodes"]):
-            self.progress.show(metrics["episode_return"], metrics.get("won", []))
+        if any(metrics.get("episodes", [])):
+            self.progress.show(metrics.get("episode_return", []), metrics.get("won", []))
 
     @property
     def is_good(self) -> list[bool]:

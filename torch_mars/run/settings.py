@@ -58,6 +58,11 @@ PRECISIONS = ("highest", "high", "medium")
 _NEWER = ("critic_gain",)  # in our yaml files, but not in a user's lesson that was copied before there was this setting
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}")
 _PARENTS = ("mappo", "maspo", "mars")  # whose settings a user's lesson may have: PARENT = "mars"
+# lessons, algorithms and methods of the package: a user's lesson of such a name would be taken for them in every figure
+TAKEN = {
+    *("mappo", "maspo", "mars", "recurrent", "mappo_rnn", "maspo_rnn", "mars_rnn", "ippo", "ispo", "imars"),
+    *("mappo_asymmetric", "maspo_asymmetric", "mars_multiplicative", "mars_additive"),
+}
 _NOT_SETTINGS = ("resume", "config")  # they say where settings come from
 _PATHS = ("run_dir", "resume", "config", "start_from")
 _OF_A_RUN = ("env", "seed", "num_seeds", "num_envs", "rollout_length", "total_steps")  # what every config.yaml says
@@ -215,6 +220,8 @@ def parse(args_type: type, check_method: Callable[[Any], Any], algorithm: str, a
     """
     parser = make_parser(args_type, algorithm)
     try:
+        if algorithm in TAKEN and not _is_of_package(args_type):
+            raise UsageError(f"ALGORITHM is {algorithm!r}, which the package has; give yours another name")
         given = _given(parser, args_type, argv)
         given = _restarted(args_type, algorithm, given)
         if given.get("resume"):
@@ -226,6 +233,12 @@ def parse(args_type: type, check_method: Callable[[Any], Any], algorithm: str, a
     except (UsageError, ValueError) as error:
         parser.error(str(error))
     return args
+
+
+def _is_of_package(args_type: type) -> bool:
+    """Whether the lesson is the package's, or its file in a checkout beside the package that is installed."""
+    file = getattr(inspect.getmodule(args_type), "__file__", None)
+    return file is not None and Path(file).resolve().parts[-3:-1] == ("torch_mars", "algos")
 
 
 def resolve(args_type: type, check_method: Callable[[Any], Any], algorithm: str, given: dict[str, Any]) -> Any:
