@@ -179,8 +179,9 @@ class Start:
 def update(start: Start, lesson: Any, learner: Any, args: Any, advantage: Tensor) -> Iterator[tuple[Tensor, dict]]:
     """The lesson's own update, minibatch by minibatch: the rows [1, rows] and what was seen of them before the step."""
     parameters = [*learner.actor.parameters(), *learner.critic.parameters()]
-    whole, rollout, key, noise = (start.rollout, start.value, start.target), start.rollout, start.order_key, None
-    losses = partial(lesson.losses, whole=whole, learner=learner, args=args)
+    rollout, key, noise = start.rollout, start.order_key, None
+    experience = (rollout, start.value, start.target)
+    losses = partial(lesson.losses, experience=experience, learner=learner, args=args)
     for _ in range(args.epochs):
         order, key = rng.permutation(key, rollout.log_prob[0, ..., 0].numel())
         for rows in order.chunk(args.minibatches, 1):

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from share_lessons import shared, with_shared_part_of
 
 import torch_mars.envs as envs
-from torch_mars.algos import mars
+from torch_mars.algos import mars, recurrent
 from torch_mars.envs import rng
 from torch_mars.nn.inputs import Unchanged
 from torch_mars.nn.optimizers import Adam
@@ -48,6 +49,23 @@ def test_the_shared_part_is_written_into_another_lesson_and_nothing_else():
     changed = text_of("mars").replace("# ---- networks ----", "# ---- nets ----")
     written = with_shared_part_of(changed, text_of("mappo"))
     assert written == text_of("mappo").replace("# ---- networks ----", "# ---- nets ----")
+
+
+@pytest.mark.parametrize("part", ["Learner.__init__", "collect", "iteration", "train"])
+def test_what_the_recurrent_lesson_has_of_the_others_is_theirs(part):
+    """An edit of mars.py that is written into the two others is to be made there, too."""
+
+    def code(lesson):
+        name, _, method = part.partition(".")
+        found = getattr(lesson, name)
+        lines = inspect.getsource(getattr(found, method) if method else found).splitlines()
+        return [line.split("  #")[0] for line in lines if '"""' not in line]
+
+    changed = {line.strip("+- ") for line in difflib.ndiff(code(mars), code(recurrent)) if line[0] in "+-"}
+    own = {"rollout = Rollout(args, env, learner.actor)"}  # earlier, as it holds memories
+    own |= {'parts = {"learner": learner, "env": run.whole(env), "best": best}'}
+    own |= {'parts = {"learner": learner, "env": run.whole(env), "best": best, "memory": run.whole(rollout, axis=1)}'}
+    assert changed - {""} == (own if part == "train" else set())
 
 
 @with_algorithms

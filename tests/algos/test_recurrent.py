@@ -95,7 +95,7 @@ def test_nothing_crosses_the_end_of_an_episode(task):
     before = torch.arange(16)[None, :, None] < first[:, None]  # [P, T, B]
     assert before.any() and not before.all()
     rollout.obs[:, :16][before] += 1.0
-    if not rollout.is_obs:
+    if not rollout.state_is_obs:
         rollout.state[:, :16][before] += 1.0
     rollout.actor_memory += 1.0
     rollout.critic_memory += 1.0

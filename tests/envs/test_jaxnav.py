@@ -242,7 +242,7 @@ def test_a_level_depends_on_its_key_alone():
     assert torch.equal(alone.robots[0], whole.robots[17]) and torch.equal(alone.map_data[0], whole.map_data[17])
     draft = maps.new_draft(keys, 4, 11)
     for _ in range(int(whole.rounds.max()) + 3):
-        draft = maps.advance(draft, maps.most_walls(11, 0.3))
+        draft = maps.next_round(draft, maps.most_walls(11, 0.3))
     assert torch.equal(draft.robots, whole.robots) and torch.equal(draft.cursor, whole.cursor)
     assert whole.rounds.max() > 1 and len(set(maps.following(keys).tolist()) | set(keys.tolist())) == 600
 
@@ -253,7 +253,7 @@ def test_the_next_level_is_ready_before_the_shortest_episode_ends():
         options = envs.task_options(task)
         draft = maps.new_draft(torch.arange(10_000) * 977, options["num_agents"], options["map_size"])
         for _ in range(8):
-            draft = maps.advance(draft, maps.most_walls(options["map_size"], 0.3))
+            draft = maps.next_round(draft, maps.most_walls(options["map_size"], 0.3))
         assert maps.is_complete(draft).all(), task
 
 
@@ -279,7 +279,7 @@ def test_where_nobody_can_look_an_unprepared_level_repeats_the_last(monkeypatch)
     monkeypatch.setattr("torch_mars.envs.core.may_look", lambda tensor: False)
     for name in ("may_look", "runs_in_loops"):
         monkeypatch.setattr(f"torch_mars.envs.jaxnav.env.{name}", lambda tensor: False)
-    monkeypatch.setattr("torch_mars.envs.jaxnav.env.advance", lambda draft, fill: draft)
+    monkeypatch.setattr("torch_mars.envs.jaxnav.env.next_round", lambda draft, fill: draft)
     ts = env.step(torch.ones(3, 2, 2))
     assert torch.equal(ts.obs, first.obs) and torch.equal(ts.state, first.state)
     assert not torch.equal(ts.final_obs, first.obs)

@@ -158,9 +158,9 @@ def test_levels_are_the_same_in_both_forms(num_robots, num_cells, fill):
     arrays = [tensor.numpy().copy() for tensor in vars(draft).values()]
     room = np.empty((maps.CANDIDATES, 4), np.float32)
     for step in range(4):
-        draft = maps.advance(draft, walls) if step < 3 else maps.finish(draft, walls)
+        draft = maps.next_round(draft, walls) if step < 3 else maps.finish(draft, walls)
         for b in range(count):
-            (loops.advance if step < 3 else loops.finish)(env.numbers, room, *arrays, b)
+            (loops.next_round if step < 3 else loops.finish)(env.numbers, room, *arrays, b)
         for name, ours, theirs in zip(DRAFT, arrays, vars(draft).values()):
             np.testing.assert_array_equal(ours, theirs, err_msg=f"{name}, step {step}")
 

@@ -226,8 +226,8 @@ class Rollout:
             return torch.zeros(shape, dtype=dtype, device=env.device)
 
         self.obs = zeros(P, T + 1, B, N, env.observation_size)
-        self.is_obs = args.independent or env.state_is_obs  # the critic sees nothing else: `state` is a view of obs
-        if self.is_obs:
+        self.state_is_obs = args.independent or env.state_is_obs  # then `state` is a view of what agents see
+        if self.state_is_obs:
             self.state = self.obs if args.independent else self.obs.flatten(3)
         else:
             self.state = zeros(P, T + 1, B, env.state_size)
@@ -266,7 +266,7 @@ def collect_share(learner: Learner, env: BatchedEnv, noise: Tensor, rollout: Rol
 
     def see(ts: TimeStep, t: int) -> None:
         rollout.obs[:, t] = ts.obs.view(P, B, N, -1)
-        if not rollout.is_obs:
+        if not rollout.state_is_obs:
             rollout.state[:, t] = ts.state.view(P, B, -1)
 
     ts = env.observe()
@@ -346,29 +346,32 @@ def value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip: float) ->
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-    """Environment steps of a minibatch: [P, L, B, ...] and row numbers [P, rows] in P * L * B -> [P, rows, ...]."""
+    """[P, T or T + 1, B, ...] -> those environment steps whose numbers, over all seeds, are `rows`: [P, rows, ...]."""
     return x.flatten(0, 2).index_select(0, rows.flatten()).view(*rows.shape, *x.shape[3:])
 
 
 def losses(
     nudge: Tensor, rows: Tensor, normalised: Tensor, weight: Tensor | None, noise: Tensor | None,
-    whole: tuple[Rollout, Tensor, Tensor], learner: Learner, args: Args,
+    experience: tuple[Rollout, Tensor, Tensor], learner: Learner, args: Args,
 ):  # fmt: skip
-    """What environment steps `rows` [P, rows] add to the loss of a minibatch, and what is to be known of each."""
-    rollout, value, target = whole
+    """What environment steps `rows` [P, rows] add to the loss of a minibatch, and what is to be known of each.
+
+    `nudge` [P, rows, N] is 0; as it is added to log r, its gradient is the objective's force on each sample.
+    """
+    rollout, value, target = experience
     P, T, B, N = rollout.log_prob.shape
     rows_seen = rows + B * torch.arange(P, device=rows.device)[:, None]  # of what is seen there are T + 1 steps
     mask = None if rollout.mask is None else take(rollout.mask, rows)
     policy = learner.actor(take(rollout.obs, rows_seen), mask)
     log_ratio = policy.log_prob(take(rollout.action, rows)) - take(rollout.log_prob, rows)
-    log_ratio = log_ratio + nudge  # zeros [P, rows, N]: their gradient is the objective's force on each sample
+    log_ratio = log_ratio + nudge
     objective = policy_objective(log_ratio, normalised.expand_as(log_ratio), args)
     entropy = policy.entropy(noise)
     objective, entropy = ((x if weight is None else x * weight).mean(2) for x in (objective, entropy))
     actor_loss = -objective - args.entropy_coef * entropy
     new_value = learner.critic(take(rollout.state, rows_seen))
     errors = value_loss(new_value, take(value, rows), take(target, rows), args.value_clip)
-    critic_loss = args.value_coef * errors.mean(2)
+    critic_loss = args.value_coef * errors.mean(2)  # one value for all meets the targets of each: it learns their mean
     loss = (actor_loss + critic_loss).sum() * (args.minibatches / (T * B))  # no weight is in both, no seed in another's
     return loss, {"actor_loss": actor_loss, "critic_loss": critic_loss, "entropy": entropy, "log_ratio": log_ratio}
 
@@ -379,8 +382,8 @@ def update(
     """`epochs` passes over the rollout in minibatches of whole environment steps; diagnostics [P] by name."""
     P, T, B, N = rollout.log_prob.shape
     first = T * B * torch.arange(P, device=advantage.device)[:, None]  # row of each seed
-    whole = (rollout, value, target)
-    loss = partial(inductor.compiled(losses, args, "losses and gradients"), whole=whole, learner=learner, args=args)
+    compiled = inductor.compiled(losses, args, "losses and gradients")
+    loss = partial(compiled, experience=(rollout, value, target), learner=learner, args=args)
     parameters, noise, logged = [*learner.actor.parameters(), *learner.critic.parameters()], None, []
     for _ in range(args.epochs):
         order, learner.key = world.drawn(rng.permutation, learner.key, T * B)  # every rank has an order of its own

@@ -199,7 +199,7 @@ def collect_share(learner: Learner, env: BatchedEnv, noise: Tensor, rollout: Rol
 
     def see(ts: TimeStep, t: int) -> None:
         rollout.obs[:, t] = ts.obs.view(P, B, N, -1)
-        if not rollout.is_obs:
+        if not rollout.state_is_obs:
             rollout.state[:, t] = ts.state.view(P, B, -1)
         if t % length == 0:
             rollout.actor_memory[:, t // length] = memory
@@ -286,10 +286,10 @@ def take(x: Tensor, sequences: Tensor, length: int) -> Tensor:
 
 def losses(
     nudge: Tensor, sequences: Tensor, normalised: Tensor, weight: Tensor | None, noise: Tensor | None,
-    whole: tuple[Rollout, Tensor, Tensor], learner: Learner, args: Args,
+    experience: tuple[Rollout, Tensor, Tensor], learner: Learner, args: Args,
 ):  # fmt: skip
     """What sequences [P, S] add to the loss of a minibatch, and what is to be known of each of their steps."""
-    rollout, value, target = whole
+    rollout, value, target = experience
     P, T, B, N = rollout.log_prob.shape
     L = args.sequence_length
 
@@ -320,8 +320,8 @@ def update(
     """`epochs` passes over the rollout in minibatches of whole sequences; diagnostics [P] by name."""
     P, T, B, N = rollout.log_prob.shape
     L, allowed = args.sequence_length, ratio_range(args)
-    whole = (rollout, value, target)
-    loss = partial(inductor.compiled(losses, args, "losses and gradients"), whole=whole, learner=learner, args=args)
+    compiled = inductor.compiled(losses, args, "losses and gradients")
+    loss = partial(compiled, experience=(rollout, value, target), learner=learner, args=args)
     parameters, noise, logged = [*learner.actor.parameters(), *learner.critic.parameters()], None, []
     for _ in range(args.epochs):
         order, learner.key = world.drawn(rng.permutation, learner.key, T // L * B)  # every rank has its own order

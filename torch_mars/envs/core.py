@@ -13,7 +13,7 @@ import math
 import types
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -647,6 +647,11 @@ def runs_in_loops(tensor: Tensor) -> bool:
 def arrays(*tensors: Tensor) -> list[np.ndarray]:
     """The tensors for the loops: contiguous arrays of the same memory, or copies of tensors that are not contiguous."""
     return [tensor.detach().contiguous().numpy() for tensor in tensors]
+
+
+def own_copies(state: State, names: Iterable[str]) -> dict[str, Tensor]:
+    """Fields of a State that the loops may write to: contiguous, in memory of their own."""
+    return {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in names}
 
 
 def where_rows(rows: Tensor, compute: Callable[[Any], Any], source: Any, otherwise: Any) -> Any:

@@ -127,7 +127,7 @@ from torch_mars.envs.aerojax.task import (
 )
 from torch_mars.envs.aerojax.vectors import Vector
 from torch_mars.envs.constants import scalar
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.options import LARGEST, shown
 from torch_mars.envs.pool import in_blocks
@@ -339,8 +339,7 @@ class AeroJAX(BatchedEnv):
 
     def _transition_in_loops(self, state: AeroState, actions: Tensor):
         """The same, faster on CPU."""
-        moved = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in MOVED}
-        state = dataclasses.replace(state, **moved)
+        state = dataclasses.replace(state, **own_copies(state, MOVED))
         results = loops.new_results(len(state.step), self.num_agents)
         self._in_loops(loops.transition, state, *arrays(actions), results)
         reward, terminated, ends, counts, hits = map(torch.from_numpy, results)

@@ -62,6 +62,7 @@ from torch_mars.envs.core import (
     check_index,
     check_values,
     may_look,
+    own_copies,
     runs_in_loops,
     tree_map,
 )
@@ -72,7 +73,6 @@ from torch_mars.envs.jaxnav.maps import (
     MOST_ROUNDS,
     NO_MAP,
     Draft,
-    advance,
     distance,
     finish,
     following,
@@ -80,6 +80,7 @@ from torch_mars.envs.jaxnav.maps import (
     most_walls,
     neighbourhood,
     new_draft,
+    next_round,
     no_places,
 )
 from torch_mars.envs.jaxnav.task import (
@@ -233,21 +234,21 @@ class JaxNav(BatchedEnv):
     # ---- step ----
 
     def transition(self, state: NavState, actions: Tensor):
-        move = self._move_in_loops if runs_in_loops(actions) else self.move
-        state, reward, terminated, events = move(state, actions)
+        advance = self._advance_in_loops if runs_in_loops(actions) else self.advance
+        state, reward, terminated, events = advance(state, actions)
         rates = events.float() / self._most_events
         metrics = dict(zip(EVENTS, events)) | dict(zip(self.metrics, rates))
         return state, reward, terminated, metrics
 
-    def _move_in_loops(self, state: NavState, actions: Tensor):
-        """What `move` does, faster on CPU."""
+    def _advance_in_loops(self, state: NavState, actions: Tensor):
+        """What `advance` does, faster on CPU."""
         count, N = actions.shape[:2]
-        changed = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in CHANGED}
+        changed = own_copies(state, CHANGED)
         beams = state.beams.new_empty(state.beams.shape)
         reward, terminated = actions.new_empty(count, N), state.done.new_empty(count)
         events = state.step.new_empty(len(EVENTS) + 1, count)
         fields = (state.step, state.goal, state.map_data, *changed.values(), beams)
-        self._in_blocks(loops.move, MOVED, actions, *fields, reward, terminated, events)
+        self._in_blocks(loops.advance, MOVED, actions, *fields, reward, terminated, events)
         return dataclasses.replace(state, **changed, beams=beams), reward, terminated, events
 
     def _in_blocks(self, loop: Callable, num_robots: int, *tensors: Tensor) -> list:
@@ -255,7 +256,7 @@ class JaxNav(BatchedEnv):
         size = max(num_robots // self.num_agents, 1)
         return in_blocks(loop, len(tensors[0]), size, self.numbers, *arrays(*tensors))
 
-    def move(self, state: NavState, actions: Tensor) -> tuple[NavState, Tensor, Tensor, Tensor]:
+    def advance(self, state: NavState, actions: Tensor) -> tuple[NavState, Tensor, Tensor, Tensor]:
         """A step but for counting it.
 
         Returns:
@@ -282,7 +283,7 @@ class JaxNav(BatchedEnv):
             crashed=crashed,
             done=terminated | is_time_up[:, 0],
             beams=self.lidar.read(pos, cos, sin, old.map_data),
-            **_draft_fields(advance(_draft(old), self._walls)),
+            **_draft_fields(next_round(_draft(old), self._walls)),
         )
         events = (
             goal_reached & ~old.goal_reached,

@@ -1,7 +1,7 @@
 """The rules of JaxNav once more, as loops: the functions of `lidar.py`, `maps.py`, `env.py` by the same names.
 
-A batch on CPU takes them: bit for bit what `JaxNav.move`, `next_episode` and `perceive` do as tensor operations, which
-other devices and torch.compile take. One environment by itself runs on `JaxNavLoops`, random numbers included.
+A batch on CPU takes them: bit for bit what `JaxNav.advance`, `next_episode` and `perceive` do as tensor operations,
+which other devices and torch.compile take. One environment by itself runs on `JaxNavLoops`, random numbers included.
 
 The LiDAR is most of the work. Its loops over the beams have neither branches nor 64-bit numbers in them, so that the
 compiler does 4, 8 or 16 beams at once.
@@ -273,7 +273,7 @@ def following(rng, b):
 
 
 @compiled
-def advance(c, candidates, cursor, map_data, robots, placed, rounds, b):
+def next_round(c, candidates, cursor, map_data, robots, placed, rounds, b):
     """One round, if the level is not complete: the map, if it has none, and candidates for all robots."""
     if placed[b] == NO_MAP:
         _draw_map(c, cursor, map_data, placed, rounds, b)
@@ -287,7 +287,7 @@ def finish(c, candidates, cursor, map_data, robots, placed, rounds, b):
     for _ in range(MOST_ROUNDS * MOST_MAPS):
         if placed[b] == robots.shape[1]:
             return True
-        advance(c, candidates, cursor, map_data, robots, placed, rounds, b)
+        next_round(c, candidates, cursor, map_data, robots, placed, rounds, b)
     return placed[b] == robots.shape[1]
 
 
@@ -439,7 +439,7 @@ def _episode(next_map, next_robots, pos, theta, heading, vel, goal, map_data, st
 
 
 @compiled
-def move(
+def advance(
     first,
     last,
     c,
@@ -501,7 +501,7 @@ def move(
         terminated[b] = num_ended == N
         done[b] = terminated[b] or is_time_up
         read(lidar, pos, heading, map_data, beams, b)
-        advance(c, candidates, cursor, next_map, next_robots, placed, rounds, b)
+        next_round(c, candidates, cursor, next_map, next_robots, placed, rounds, b)
         before = was_done, was_left, had_arrived, had_crashed
         _reward(c, before, pos, goal, goal_reached, crashed, beams, reward, b)
 
@@ -653,7 +653,7 @@ class JaxNavLoops(LoopEngine):
         reward, terminated = np.empty((1, num_agents), F), np.empty(1, np.bool_)
         events = np.empty((len(EVENTS) + 1, 1), np.int64)
         fields = self.of_batch("step", "goal", "map_data", *CHANGED, "beams")
-        move(0, 1, self.rules.numbers, actions[None], *fields, reward, terminated, events)
+        advance(0, 1, self.rules.numbers, actions[None], *fields, reward, terminated, events)
         *counts, success = events[:, 0].tolist()
         rates = [F(count) / F(num_agents) for count in counts]
         metrics = dict(zip(EVENTS, counts)) | dict(zip(self.rules.metrics, [*rates, F(success)]))

@@ -2,8 +2,8 @@
 
 The original redraws a robot's start and goal until they are valid, without a bound. Here a level is a pure function of
 a key: how often it had to redraw changes nothing but the time it takes. A `Draft` is a level in the making, and every
-`advance` does a fixed amount of work on it, the same draws in the same order: an environment advances the level of its
-next episode by one round a step, so that nothing is left to do when the episode ends, and `finish` does what is left.
+`next_round` does a fixed amount of work on it, the same draws in the same order: an environment does a round for
+its next episode in every step, so that nothing is left to do when the episode ends, and `finish` does what is left.
 
 Comparisons are inclusive and in float32, in the order of the original: it decides that a goal may lie on the upper
 bound of the drivable square (10 - 9.7 > 0.3) but never on the lower one (1.3 - 1.0 <= 0.3).
@@ -87,7 +87,7 @@ def is_complete(draft: Draft) -> Tensor:
     return draft.placed == draft.robots.shape[1]
 
 
-def advance(draft: Draft, walls: int) -> Draft:
+def next_round(draft: Draft, walls: int) -> Draft:
     """One round for every level that is not complete: the map, if it has none, and candidates for all robots."""
     draft = where_rows(draft.placed == NO_MAP, lambda rows: _draw_map(rows, walls), draft, draft)
     return where_rows(~is_complete(draft), _place_robots, draft, draft)
@@ -102,7 +102,7 @@ def finish(draft: Draft, walls: int) -> Draft:
     for _ in range(MOST_ROUNDS * MOST_MAPS):
         if is_complete(draft).all():
             return draft
-        draft = advance(draft, walls)
+        draft = next_round(draft, walls)
     raise no_places(draft.robots.shape[1], draft.map_data.shape[1])
 
 

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.constants import scalar
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.mpe import loops
 from torch_mars.envs.mpe.task import (
@@ -114,9 +114,7 @@ class SimpleSpread(BatchedEnv):
 
     def _advance_in_loops(self, state: SpreadState, actions: Tensor) -> tuple[SpreadState, Tensor, Tensor]:
         """What `advance` does, faster on CPU."""
-        agent_pos, agent_vel = (
-            x.clone(memory_format=torch.contiguous_format) for x in (state.agent_pos, state.agent_vel)
-        )
+        agent_pos, agent_vel = own_copies(state, ("agent_pos", "agent_vel")).values()
         reward = agent_pos.new_empty(agent_pos.shape[:2])
         measures = agent_pos.new_empty(len(self.metrics), len(agent_pos))
         parts = loops.parts(*arrays(actions))

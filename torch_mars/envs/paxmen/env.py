@@ -41,7 +41,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops, where_rows
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops, where_rows
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.paxmen import loops
 from torch_mars.envs.paxmen.layouts import NUM_LAYOUTS, ROOM_CELLS, board
@@ -148,9 +148,7 @@ class PaxMen(BatchedEnv):
 
     def _advance_in_loops(self, state: PaxMenState, actions: Tensor):
         """What `advance` does, faster on CPU."""
-        agent_pos, dot_active = (
-            x.clone(memory_format=torch.contiguous_format) for x in (state.agent_pos, state.dot_active)
-        )
+        agent_pos, dot_active = own_copies(state, ("agent_pos", "dot_active")).values()
         gain, counts = actions.new_empty(actions.shape, dtype=torch.float32), actions.new_empty(3, len(actions))
         changed = (agent_pos, dot_active, gain, counts)
         fields = arrays(state.layout, actions, state.dot_pos, *changed)

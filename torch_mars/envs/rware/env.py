@@ -64,7 +64,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from torch_mars.envs.constants import scalar
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, runs_in_loops
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import GOLDEN, distinct, integers, signed
@@ -175,7 +175,7 @@ class Warehouse(BatchedEnv):
     def _advance_in_loops(self, state: WarehouseState, actions: Tensor):
         """What `advance` does, faster on CPU."""
         names = ("agent_pos", "agent_dir", "is_carrying", "shelf_grid", "request_queue", "rng")
-        new = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in names}
+        new = own_copies(state, names)
         deliveries = torch.empty(len(actions), dtype=torch.float32, device=actions.device)
         is_collision = torch.empty(len(actions), dtype=torch.bool, device=actions.device)
         fields = arrays(actions, *new.values(), deliveries, is_collision)

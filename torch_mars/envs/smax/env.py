@@ -59,7 +59,7 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.constants import scalar
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops
 from torch_mars.envs.engine import Engine
 from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import bits, uniform
@@ -264,7 +264,7 @@ class SMAX(BatchedEnv):
     def _advance_in_loops(self, state: SMAXState, actions: Tensor, draws: Tensor) -> tuple[SMAXState, Tensor]:
         """What `advance` does, faster on CPU."""
         names = loops.Situation._fields
-        new = {name: getattr(state, name).clone(memory_format=torch.contiguous_format) for name in names}
+        new = own_copies(state, names)
         reward = torch.empty(len(actions), self.num_agents, dtype=torch.float32, device=self.device)
         situation = loops.Situation(*arrays(*new.values()))
         in_blocks(loops.advance, len(actions), self._block, self.for_loops, situation, *arrays(draws, actions, reward))
