@@ -125,7 +125,7 @@ def about(runs: list[saved.SavedRun], by_seed: dict[str, dict]) -> dict[str, Any
 def unlike_yaml(run: saved.SavedRun) -> dict[str, Any]:
     """Settings that matter and are not those that `experiment --preset ours` would take now."""
     given = {"env": run.task, "total_steps": run.settings["total_steps"], "device": "cpu"}
-    usual = settings.resolve(run.method.args, run.method.module.ratio_range, run.lesson, given)
+    usual = settings.resolve(run.method.args, run.method.module.ratio_range, run.algorithm, given)
     return {
         name: run.setting(name)
         for name, value in dataclasses.asdict(usual).items()

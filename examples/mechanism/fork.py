@@ -124,7 +124,7 @@ class Start:
     def __init__(self, folder: Path, rows: int, episodes: int, seed: int):
         run = saved.open_run(folder)
         checkpoint = load_checkpoint(folder / CHECKPOINT)
-        if run.settings["num_seeds"] != 1 or run.lesson not in methods.MAIN:
+        if run.settings["num_seeds"] != 1 or run.algorithm not in methods.MAIN:
             raise UsageError(f"{folder} must be a run of mappo, maspo or mars with one seed")
         self.update, self.seed, self.episodes = checkpoint["update"], seed, episodes
         self.steps = self.update * run.settings["rollout_length"] * run.settings["num_envs"]
@@ -132,7 +132,7 @@ class Start:
         if rows % run.settings["rollout_length"]:
             raise UsageError(f"--rows is {rows}; it must be a multiple of {run.settings['rollout_length']}")
         self.content = checkpoint["learner"]
-        lesson, args = algos.known(run.lesson), self.args(algos.known(run.lesson))
+        lesson, args = algos.known(run.algorithm), self.args(algos.known(run.algorithm))
         self.env = self.environments(args.num_envs)
         self.env.reset()
         learner = self.learner(lesson, args)

@@ -32,7 +32,7 @@ def test_every_arm_is_a_training_of_its_own(grids, kind, count, capsys):
     grid = cells(grids, kind)
     assert len(grid) == len({cell.key for cell in grid}) == count
     assert "the same training" not in capsys.readouterr().err
-    assert all(methods.of_run(cell.method.lesson, cell.settings) is cell.method for cell in grid)
+    assert all(methods.of_run(cell.method.algorithm, cell.settings) is cell.method for cell in grid)
 
 
 def test_arms_are_what_their_names_say(grids):

@@ -119,7 +119,7 @@ def test_every_method_s_settings_make_it_that_method():
     assert [cell.method.name for cell in grid] == list(methods.METHODS)
     for cell in grid:
         resolved = trainings.resolve(cell.method, cell.given)
-        assert methods.of_run(cell.method.lesson, dataclasses.asdict(resolved)) is cell.method
+        assert methods.of_run(cell.method.algorithm, dataclasses.asdict(resolved)) is cell.method
         low, high = cell.method.module.ratio_range(resolved)
         expected = {"mappo": (0.8, 1.2), "maspo": (0.6, 1.4), "mars_additive": (0.5, 1.5)}
         expected |= dict.fromkeys(("mars", "mars_multiplicative"), (1 / 1.5275, 1.5275))
@@ -478,7 +478,7 @@ def test_two_experiments_of_which_one_is_killed_ten_times(tmp_path):
     last = subprocess.run(command(*grid), capture_output=True, text=True)
     assert last.returncode == 0 and "All done." in last.stdout
     runs = saved.find_runs([tmp_path / "runs"])
-    trained = sorted((run.lesson, seed) for run in runs if run.is_finished() for seed in run.seeds)
+    trained = sorted((run.algorithm, seed) for run in runs if run.is_finished() for seed in run.seeds)
     assert trained == sorted((name, seed) for name in ("mars", "mappo", "maspo") for seed in range(10, 16))
     for run in runs:
         if run.is_finished():

@@ -43,7 +43,7 @@ def run_folder(run_dir, method="mars", task="paxmen_4a", final=-5.0, seeds=3, po
     method = methods.METHODS[method]
     given = {"env": task, "total_steps": 1000 * points, "num_envs": 10, "rollout_length": 100, "name": method.name}
     given |= {"seed": 10, "num_seeds": seeds, **method.settings, **settings}
-    return write_run(run_dir, method.lesson, given, final, is_finished)
+    return write_run(run_dir, method.algorithm, given, final, is_finished)
 
 
 def write_run(run_dir, lesson, settings, final, is_finished=True):
@@ -111,9 +111,11 @@ class FakeTraining:
         if how == "--resume":
             shutil.rmtree(path)
         if not isinstance(found, int):
-            args = resolve(method.args, method.module.ratio_range, method.lesson, settings)
+            args = resolve(method.args, method.module.ratio_range, method.algorithm, settings)
             settings = {k: v for k, v in dataclasses.asdict(args).items() if k not in ("config", "resume")}
-            write_run(settings["run_dir"], method.lesson, settings, -9.0 if found == "cut" else found, found != "cut")
+            write_run(
+                settings["run_dir"], method.algorithm, settings, -9.0 if found == "cut" else found, found != "cut"
+            )
         if found == "cut":
             raise Killed
 

@@ -343,7 +343,7 @@ def train(folder, lesson, *more):
 def test_clipping_leaves_samples_without_force_and_the_others_none(tmp_path, capsys):
     for lesson, more in (("mappo", ["--clip", "0.01"]), ("maspo", []), ("mars", [])):
         train(tmp_path, lesson, "--actor-lr", "0.01", *more)
-    found = {run.lesson: run.updates_of(gather.MECHANISM) for run in saved.find_runs([tmp_path])}
+    found = {run.algorithm: run.updates_of(gather.MECHANISM) for run in saved.find_runs([tmp_path])}
     assert all(found["mappo"][seed][:, 1].mean() > 0.1 for seed in (0, 1))
     assert all((found[lesson][seed][:, 1] == 0).all() for lesson in ("maspo", "mars") for seed in (0, 1))
     assert plot.main([str(tmp_path), "--diagnostics", "--out", str(tmp_path / "out")]) == 0

@@ -109,7 +109,7 @@ def test_no_two_methods_of_the_package_look_alike():
 
 
 def test_runs_are_gathered_tabled_and_drawn(runs, tmp_path, capsys):
-    found = {run.lesson: run for run in saved.find_runs([runs])}
+    found = {run.algorithm: run for run in saved.find_runs([runs])}
     assert sorted(found) == sorted(NAMES)
     for name, run in found.items():  # with an ablation's settings and an independent critic, too
         assert run.method is methods.RECURRENT[name] and run.is_finished()

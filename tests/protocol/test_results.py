@@ -41,9 +41,9 @@ def landing(cells):
 def finished(folder, task, method, final, metric, points=5, **settings):
     """A run with the settings of `yaml/` but for these, and with the metric that says most: half the returns."""
     it = methods.METHODS[method]
-    step = resolve(it.args, it.module.ratio_range, it.lesson, {"env": task, "device": "cpu"})
+    step = resolve(it.args, it.module.ratio_range, it.algorithm, {"env": task, "device": "cpu"})
     steps = points * step.num_envs * step.rollout_length
-    usual = resolve(it.args, it.module.ratio_range, it.lesson, {"env": task, "device": "cpu", "total_steps": steps})
+    usual = resolve(it.args, it.module.ratio_range, it.algorithm, {"env": task, "device": "cpu", "total_steps": steps})
     usual = {name: value for name, value in asdict(usual).items() if name not in OWN}
     run = run_folder(folder, method, task, final, **usual | settings)
     nested = json.loads((run / "evaluations.json").read_text())

@@ -45,7 +45,7 @@ def test_it_goes_on_where_it_was(run, task, lesson):
 
 @with_runs
 def test_it_is_read_measured_and_plotted(run, task, lesson, tmp_path):
-    assert saved.open_run(run).lesson == lesson and saved.open_run(run).is_finished()
+    assert saved.open_run(run).algorithm == lesson and saved.open_run(run).is_finished()
     policy = load_policy(run)
     assert (policy.task, policy.algorithm, policy.env_options) == (task, lesson, {"max_steps": 12})
     assert evaluate.main([str(run), "--episodes", "2"]) == 0

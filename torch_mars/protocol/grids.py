@@ -50,7 +50,7 @@ class Cell:
 
     def runs(self, run_dir: Path) -> list[SavedRun]:
         """Runs on disk of this cell's method, task and settings, finished or not."""
-        folder = run_dir / envs.folder_name(self.task) / self.method.lesson
+        folder = run_dir / envs.folder_name(self.task) / self.method.algorithm
         found = []
         for run in saved.runs_among(folder.glob("*/config.yaml")):
             if run.method is self.method and run.is_trained_with(self.settings):
@@ -123,7 +123,7 @@ def make_grid(args: Any) -> list[Cell]:
 def what_it_trains(task: str, method: Method, settings: dict[str, Any], args: Any) -> tuple:
     """All that decides how a training goes: trust regions of one lesson that are written otherwise are the same."""
     all_else = {name: value for name, value in settings.items() if name not in methods.TRUST_REGION}
-    return task, method.lesson, method.module.ratio_range(args), all_else
+    return task, method.algorithm, method.module.ratio_range(args), all_else
 
 
 def tuned(folder: str | None, task: str, method: Method) -> dict[str, Any]:

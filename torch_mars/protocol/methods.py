@@ -32,8 +32,8 @@ class Method:
     Attributes:
         name: in commands, files and folders.
         label: in figures and tables.
-        lesson: the algorithm that its runs are of (`algos.algorithms`): the name of its lesson, or one of several.
-        settings: those that make the lesson this method.
+        algorithm: that its runs are of (`algos.algorithms`): the name of its lesson, or one of several.
+        settings: those that make the algorithm this method.
         space: what tuning searches besides `SHARED_SPACE`, by setting of the lesson.
         paper_space: the same for `--space paper`, besides `PAPER_SPACE`; None: `space`.
         trials: of a study of the paper's size.
@@ -46,7 +46,7 @@ class Method:
 
     name: str
     label: str
-    lesson: str
+    algorithm: str
     settings: dict[str, Any] = field(default_factory=dict)
     space: dict[str, tuple[float, ...]] = field(default_factory=dict)
     paper_space: dict[str, tuple[float, ...]] | None = None
@@ -65,14 +65,14 @@ class Method:
     @property
     def args(self) -> type:
         """The dataclass of its settings. UsageError as in `module`."""
-        return algos.algorithms(self.module)[self.lesson]
+        return algos.algorithms(self.module)[self.algorithm]
 
     @property
     def module(self) -> ModuleType:
         """The lesson. UsageError where it is one of the user's own that nobody typed or imported."""
-        lesson = algos.lesson(self.source) if self.source else algos.known(self.lesson)
+        lesson = algos.lesson(self.source) if self.source else algos.known(self.algorithm)
         if lesson is None:  # named by a run, which may be somebody else's
-            raise UsageError(f"lesson {self.lesson!r} is none of the package; type the module that it is in")
+            raise UsageError(f"lesson {self.algorithm!r} is none of the package; type the module that it is in")
         return lesson
 
 
@@ -172,31 +172,43 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method(
-            "mappo", "MAPPO", "mappo", {}, _MATCHED_CLIP, {"clip": EPSILONS}, 40, "#D55E00", (5, 1.5), "o",
+            name="mappo", label="MAPPO", algorithm="mappo",
+            space=_MATCHED_CLIP, paper_space={"clip": EPSILONS}, trials=40,
+            colour="#D55E00", dashes=(5, 1.5), marker="o",
         ),
         Method(
-            "maspo", "MASPO", "maspo", {}, _MATCHED_CLIP, {"clip": EPSILONS}, 40, "#009E73", (1, 1.2), "s",
+            name="maspo", label="MASPO", algorithm="maspo",
+            space=_MATCHED_CLIP, paper_space={"clip": EPSILONS}, trials=40,
+            colour="#009E73", dashes=(1, 1.2), marker="s",
         ),
         Method(
-            "mars", "MARS", "mars", {}, _MATCHED_TARGETS, {"expand": EXPANDS, "contract": CONTRACTS}, 80,
-            "#0072B2", (), "h",
+            name="mars", label="MARS", algorithm="mars",
+            space=_MATCHED_TARGETS, paper_space={"expand": EXPANDS, "contract": CONTRACTS}, trials=80,
+            colour="#0072B2", dashes=(), marker="h",
         ),
         Method(
-            "mappo_asymmetric", "MAPPO, asymmetric", "mappo", _TARGETS, _MATCHED_CLIPS, _TWO_EPSILONS, 80, "#E69F00",
-            (5, 1.5, 1, 1.5), "^", _has("clip_low"),
+            name="mappo_asymmetric", label="MAPPO, asymmetric", algorithm="mappo",
+            settings=_TARGETS, is_of=_has("clip_low"),
+            space=_MATCHED_CLIPS, paper_space=_TWO_EPSILONS, trials=80,
+            colour="#E69F00", dashes=(5, 1.5, 1, 1.5), marker="^",
         ),
         Method(
-            "maspo_asymmetric", "MASPO, asymmetric", "maspo", _TARGETS, _MATCHED_CLIPS, _TWO_EPSILONS, 80, "#333333",
-            (1, 1.2, 1, 3), "D", _has("clip_low"),
+            name="maspo_asymmetric", label="MASPO, asymmetric", algorithm="maspo",
+            settings=_TARGETS, is_of=_has("clip_low"),
+            space=_MATCHED_CLIPS, paper_space=_TWO_EPSILONS, trials=80,
+            colour="#333333", dashes=(1, 1.2, 1, 3), marker="D",
         ),
         Method(
-            "mars_multiplicative", "MARS, r* and 1/r*", "mars", {"contract": None}, _MATCHED_EXPAND,
-            {"expand": EXPANDS}, 40, "#56B4E9", (9, 2), "v", _is_named_multiplicative,
+            name="mars_multiplicative", label="MARS, r* and 1/r*", algorithm="mars",
+            settings={"contract": None}, is_of=_is_named_multiplicative,
+            space=_MATCHED_EXPAND, paper_space={"expand": EXPANDS}, trials=40,
+            colour="#56B4E9", dashes=(9, 2), marker="v",
         ),
         Method(
-            "mars_additive", "MARS, 1 + e and 1 - e", "mars", {"contract": None, "additive_clip": 0.5},
-            {"additive_clip": STRENGTHS}, {"additive_clip": EPSILONS}, 40, "#CC79A7", (9, 2, 2, 2), "p",
-            _has("additive_clip"),
+            name="mars_additive", label="MARS, 1 + e and 1 - e", algorithm="mars",
+            settings={"contract": None, "additive_clip": 0.5}, is_of=_has("additive_clip"),
+            space={"additive_clip": STRENGTHS}, paper_space={"additive_clip": EPSILONS}, trials=40,
+            colour="#CC79A7", dashes=(9, 2, 2, 2), marker="p",
         ),
     )
 }  # fmt: skip
@@ -205,16 +217,19 @@ INDEPENDENT: dict[str, Method] = {
     method.name: method
     for method in (
         Method(
-            "ippo", "IPPO", "mappo", {"independent": True}, _MATCHED_CLIP, {"clip": EPSILONS}, 40, "#8B4513",
-            (3, 1.2), "P", _is_independent,
+            name="ippo", label="IPPO", algorithm="mappo", settings={"independent": True}, is_of=_is_independent,
+            space=_MATCHED_CLIP, paper_space={"clip": EPSILONS}, trials=40,
+            colour="#8B4513", dashes=(3, 1.2), marker="P",
         ),
         Method(
-            "ispo", "ISPO", "maspo", {"independent": True}, _MATCHED_CLIP, {"clip": EPSILONS}, 40, "#6B8E23",
-            (1, 0.8), "X", _is_independent,
+            name="ispo", label="ISPO", algorithm="maspo", settings={"independent": True}, is_of=_is_independent,
+            space=_MATCHED_CLIP, paper_space={"clip": EPSILONS}, trials=40,
+            colour="#6B8E23", dashes=(1, 0.8), marker="X",
         ),
         Method(
-            "imars", "IMARS", "mars", {"independent": True}, _MATCHED_TARGETS,
-            {"expand": EXPANDS, "contract": CONTRACTS}, 80, "#6A3D9A", (12, 1.5), "*", _is_independent,
+            name="imars", label="IMARS", algorithm="mars", settings={"independent": True}, is_of=_is_independent,
+            space=_MATCHED_TARGETS, paper_space={"expand": EXPANDS, "contract": CONTRACTS}, trials=80,
+            colour="#6A3D9A", dashes=(12, 1.5), marker="*",
         ),
     )
 }  # fmt: skip
@@ -223,8 +238,8 @@ INDEPENDENT: dict[str, Method] = {
 def _with_memory(method: Method, colour: str, dashes: tuple[float, ...], marker: str) -> Method:
     """The method with a recurrent policy. A run with settings of an ablation, or an independent critic, is one, too."""
     return replace(
-        method, name=f"{method.name}_rnn", label=f"{method.label}, GRU", lesson=f"{method.lesson}_rnn",
-        settings={"method": method.lesson}, space={**method.space, **_STRETCHES}, colour=colour, dashes=dashes,
+        method, name=f"{method.name}_rnn", label=f"{method.label}, GRU", algorithm=f"{method.algorithm}_rnn",
+        settings={"method": method.algorithm}, space={**method.space, **_STRETCHES}, colour=colour, dashes=dashes,
         marker=marker,
     )  # fmt: skip
 
@@ -267,23 +282,23 @@ def guests() -> list[str]:
     return [name for name in METHODS if name not in (*MAIN, *ABLATIONS)]
 
 
-def guest(lesson: str, look: Mapping[str, Any] | None = None, source: str | None = None) -> Method:
-    """The method of a lesson that nobody registered, from then on registered: with what its METHOD says.
+def guest(algorithm: str, look: Mapping[str, Any] | None = None, source: str | None = None) -> Method:
+    """The method of an algorithm that nobody registered, from then on registered: with what METHOD of its lesson says.
 
     Raises:
         UsageError: METHOD says something that it may not.
     """
-    if lesson in METHODS and (source is None or METHODS[lesson].source == source):
-        return METHODS[lesson]
-    if lesson in JOINING and source is None:
-        return named(lesson)
+    if algorithm in METHODS and (source is None or METHODS[algorithm].source == source):
+        return METHODS[algorithm]
+    if algorithm in JOINING and source is None:
+        return named(algorithm)
     turn = next(_turn)
-    said = _checked_look(lesson, look or {})
+    said = _checked_look(algorithm, look or {})
     method = Method(
         **{
-            "name": lesson,
-            "label": lesson,
-            "lesson": lesson,
+            "name": algorithm,
+            "label": algorithm,
+            "algorithm": algorithm,
             "colour": _COLOURS[turn % len(_COLOURS)],
             "dashes": _DASHES[turn % len(_DASHES)],
             "marker": _MARKERS[turn % len(_MARKERS)],
@@ -295,18 +310,18 @@ def guest(lesson: str, look: Mapping[str, Any] | None = None, source: str | None
     return method
 
 
-def _checked_look(lesson: str, look: Any) -> dict[str, Any]:
+def _checked_look(algorithm: str, look: Any) -> dict[str, Any]:
     """METHOD of a lesson: only plain data of the right kinds, as it may come out of a run's config.yaml."""
     if not isinstance(look, Mapping):
-        raise UsageError(f"METHOD of {lesson} must hold {', '.join(_LOOK)}, not a {type(look).__name__}")
+        raise UsageError(f"METHOD of {algorithm} must hold {', '.join(_LOOK)}, not a {type(look).__name__}")
     said = {}
     for name, value in look.items():
         if name not in _LOOK:
-            raise UsageError(f"METHOD of {lesson} has no {name!r}; {allowed(name, _LOOK)}")
+            raise UsageError(f"METHOD of {algorithm} has no {name!r}; {allowed(name, _LOOK)}")
         try:
             said[name] = _LOOKED[name](value)
         except (TypeError, ValueError, AttributeError):
-            raise UsageError(f"METHOD of {lesson}: {name} is {value!r}, which it cannot be") from None
+            raise UsageError(f"METHOD of {algorithm}: {name} is {value!r}, which it cannot be") from None
     return said
 
 
@@ -376,21 +391,21 @@ def typed(text: str, flag: str = "--algo") -> Method:
     if lesson.ALGORITHM not in (several := algos.algorithms(lesson)):
         hint = "name one of them" if set(several) <= set(names()) else "only `torch-mars train` takes such a lesson"
         raise UsageError(f"{flag}: {text} is a lesson of several methods, {', '.join(several)}; {hint}")
-    own = [method for method in METHODS.values() if method.lesson == lesson.ALGORITHM]
+    own = [method for method in METHODS.values() if method.algorithm == lesson.ALGORITHM]
     return own[-1] if own else guest(lesson.ALGORITHM, getattr(lesson, "METHOD", None), source=text)
 
 
-def of_run(lesson: str, settings: Mapping[str, Any]) -> Method:
-    """The method that a run of a lesson is of, asked of the methods; a lesson that none of them has is a guest.
+def of_run(algorithm: str, settings: Mapping[str, Any]) -> Method:
+    """The method that a run of an algorithm is of, asked of the methods; an algorithm that none has is a guest.
 
     Raises:
         UsageError: a lesson of a user's own has the name of a method of the package.
     """
     known = {**JOINING, **METHODS}  # by name: as they are now
-    found = [n for n in names() if known[n].lesson == lesson and known[n].is_of(settings)]
-    if not found and lesson in TAKEN:
-        raise UsageError(f"there are runs of a lesson named {lesson!r}, which is a method of the package; rename it")
-    return named(found[-1]) if found else guest(lesson, _look_in(settings))
+    found = [n for n in names() if known[n].algorithm == algorithm and known[n].is_of(settings)]
+    if not found and algorithm in TAKEN:
+        raise UsageError(f"there are runs of a lesson named {algorithm!r}, which is a method of the package; rename it")
+    return named(found[-1]) if found else guest(algorithm, _look_in(settings))
 
 
 def _look_in(settings: Mapping[str, Any]) -> Any:

@@ -30,13 +30,13 @@ class SavedRun:
     """A run on disk, finished or not. What it is of stands in its own files, wherever it lies.
 
     Attributes:
-        lesson: the algorithm that it is of, which is the name of its lesson, or one of several (`algos.algorithms`).
+        algorithm: that it is of: the name of its lesson, or one of several (`algos.algorithms`).
         settings: what its config.yaml says.
         left_out: seeds of which another run counts.
     """
 
     folder: Path
-    lesson: str
+    algorithm: str
     settings: dict[str, Any]
     left_out: frozenset[int] = frozenset()
 
@@ -66,7 +66,7 @@ class SavedRun:
 
     @property
     def method(self) -> methods.Method:
-        return methods.of_run(self.lesson, self.settings)
+        return methods.of_run(self.algorithm, self.settings)
 
     @property
     def seeds(self) -> range:
@@ -131,10 +131,10 @@ class SavedRun:
         if not nested:
             return {}
         try:
-            return nested[self.family][self.task][self.lesson]
+            return nested[self.family][self.task][self.algorithm]
         except (KeyError, ValueError) as error:
             path = self.folder / EVALUATIONS
-            raise UsageError(f"{path} is not of a run of {self.lesson} on {self.task}: it lacks {error}") from None
+            raise UsageError(f"{path} is not of a run of {self.algorithm} on {self.task}: it lacks {error}") from None
 
     def _nested(self) -> Nested:
         path = self.folder / EVALUATIONS

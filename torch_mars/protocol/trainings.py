@@ -89,10 +89,10 @@ def resolve(method: Method, settings: dict[str, Any]) -> Any:
         UsageError: they cannot be trained with, or are those of another method.
     """
     try:
-        args = run_settings.resolve(method.args, method.module.ratio_range, method.lesson, settings)
+        args = run_settings.resolve(method.args, method.module.ratio_range, method.algorithm, settings)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    other = methods.of_run(method.lesson, dataclasses.asdict(args))
+    other = methods.of_run(method.algorithm, dataclasses.asdict(args))
     if other is not method:
         raise UsageError(f"with these settings {method.label} is another method, {other.label}; leave them to it")
     return args
