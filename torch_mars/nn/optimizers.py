@@ -38,7 +38,7 @@ class Adam:
     def apply_gradients(self, max_norm: float) -> Tensor:
         """Clip each seed's gradient, the mean over all ranks, to `max_norm` and step; the norms [P].
 
-        Where one is not finite, no weight moves.
+        Where one is not finite, no weight of that seed moves.
         """
         gradient = world.mean_(self._vector([p.grad for p in self.parameters]))
         norm = torch.linalg.vector_norm(gradient, dim=1)

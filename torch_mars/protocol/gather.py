@@ -20,7 +20,7 @@ from torch_mars.protocol import intervals, methods
 from torch_mars.protocol.saved import Nested, SavedRun, find_runs, read_json, read_nested, steps_of, walk
 from torch_mars.run.cli import UsageError, note, short
 from torch_mars.run.files import to_json, write_whole
-from torch_mars.run.settings import is_about
+from torch_mars.run.settings import NOT_SETTINGS, is_about
 
 RATIOS, LABELS, DIAGNOSTICS, DIVERGED = "ratios.json", "labels.json", "diagnostics.json", "diverged.json"
 MECHANISM = ("frac_no_force", *QUANTILES, "entropy", "approx_kl")  # what `plot --diagnostics` shows
@@ -41,14 +41,13 @@ MAY_DIFFER = (
     "eval_every",
     "eval_episodes",
 )
-_OF_NO_RUN = ("config", "resume")  # they say where settings came from
 Place = tuple[str, str, str, str]  # environment, task, method and run_<seed>
 Ratios = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
 
 
 def deciding(args: Any) -> dict[str, Any]:
     """The settings, of a lesson's `Args`, in which two runs must be alike to be the same experiment."""
-    return {k: v for k, v in asdict(args).items() if k not in (*MAY_DIFFER, *_OF_NO_RUN)}
+    return {k: v for k, v in asdict(args).items() if k not in (*MAY_DIFFER, *NOT_SETTINGS)}
 
 
 def gather(paths: Iterable[str | Path], seeds: Collection[int] | None = None) -> tuple[Nested, list[SavedRun]]:

@@ -52,7 +52,7 @@ from torch_mars.run.files import (
 from torch_mars.run.metrics import METRICS, Log, Past, encoded, parse
 from torch_mars.run.ranks import MARK, Ranks, Whole, launch, place
 from torch_mars.run.reading import read_bytes
-from torch_mars.run.settings import ROUNDED, RunArgs
+from torch_mars.run.settings import NOT_SETTINGS, ROUNDED, RunArgs
 from torch_mars.run.tracker import About
 from torch_mars.run.yamls import read_yaml
 
@@ -259,7 +259,7 @@ class Run:
         inherited = [field.name for field in dataclasses.fields(RunArgs)]
         settings = dataclasses.asdict(self.args)
         own = {name: value for name, value in settings.items() if name not in inherited}
-        kept = {name: settings[name] for name in inherited if name not in ("resume", "config")}
+        kept = {name: settings[name] for name in inherited if name not in NOT_SETTINGS}
         lesson = inspect.getmodule(type(self.args))
         about: dict[str, Any] = {"lesson": getattr(lesson, "ALGORITHM", self.algorithm)}
         if self.algorithm != about["lesson"]:  # one of several that it trains
@@ -475,7 +475,7 @@ class Run:
     def _save(self, path: Path, content: dict[str, Any]) -> None:
         if not self.ranks.is_first:
             return
-        settings = {k: v for k, v in dataclasses.asdict(self.args).items() if k not in ("resume", "config")}
+        settings = {k: v for k, v in dataclasses.asdict(self.args).items() if k not in NOT_SETTINGS}
         head = {"algorithm": self.algorithm, "task": self.args.env, "settings": settings}
         save_checkpoint(path, {**head, **content})
 

@@ -63,7 +63,7 @@ TAKEN = {
     *("mappo", "maspo", "mars", "recurrent", "mappo_rnn", "maspo_rnn", "mars_rnn", "ippo", "ispo", "imars"),
     *("mappo_asymmetric", "maspo_asymmetric", "mars_multiplicative", "mars_additive"),
 }
-_NOT_SETTINGS = ("resume", "config")  # they say where settings come from
+NOT_SETTINGS = ("resume", "config")  # they say where settings come from
 _PATHS = ("run_dir", "resume", "config", "start_from")
 _OF_A_RUN = ("env", "seed", "num_seeds", "num_envs", "rollout_length", "total_steps")  # what every config.yaml says
 # whole numbers -> the most that they may be: more is a slip, for which no machine has the memory or the time
@@ -165,7 +165,7 @@ def chosen(name: str, kinds: Mapping[str, type], program: str, argv: Sequence[st
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = Parser(prog=program, add_help=False, allow_abbrev=False)
-    for flag in (name, *_NOT_SETTINGS):
+    for flag in (name, *NOT_SETTINGS):
         parser.add_argument(_flag(flag))
     typed = vars(parser.parse_known_args(argv)[0])
     saved = _said_in(typed)
@@ -371,7 +371,7 @@ def _with_inherited(args_type: type, algorithm: str) -> list[str]:
 
 def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str, Any]:
     """Settings by name with values of the right type; UsageError for an unknown name or an unreadable value."""
-    kinds = {name: kind for name, kind in _kinds(args_type).items() if name not in _NOT_SETTINGS}
+    kinds = {name: kind for name, kind in _kinds(args_type).items() if name not in NOT_SETTINGS}
     named = {}
     for name, value in settings.items():
         if is_about(name, value) and kinds.get(name) is not dict:

@@ -33,7 +33,7 @@ from torch_mars.nn.recurrence import forgotten
 from torch_mars.run import files
 from torch_mars.run.cli import UsageError, as_path, check_device, short, whole
 from torch_mars.run.reading import folders_with, some_entries
-from torch_mars.run.settings import convert, task_of_run, typed_task
+from torch_mars.run.settings import NOT_SETTINGS, convert, task_of_run, typed_task
 
 TEAMS = Path(__file__).parent
 LARGEST_HIDDEN = 2**16  # more is a damaged file, not a layer
@@ -390,7 +390,7 @@ def read(path: str | Path, env: str | None = None, lesson: str | None = None) ->
         algorithm = content.get("algorithm")
         if isinstance(algorithm, str) and lesson is None and algos.known(algorithm) is None:
             reason = f"it is of lesson {algorithm!r}, whose Actor is not the package's: add --lesson <its module>"
-        raise UsageError(f"{file} holds no policy that this version of torch_mars can use: {_short(reason)}") from None
+        raise UsageError(f"{file} holds no policy that this version of torch_mars can use: {short(reason)}") from None
     return trained
 
 
@@ -545,14 +545,9 @@ def _args_of(args_type: type, settings: dict) -> Any:
     Raises:
         ValueError: a value is not of the kind that the setting has.
     """
-    of_the_command = ("resume", "config")  # older runs saved them
     names = [field.name for field in dataclasses.fields(args_type) if field.name in settings]
-    names = [name for name in names if name not in of_the_command]
+    names = [name for name in names if name not in NOT_SETTINGS]  # older runs saved them
     try:
         return args_type(**convert(args_type, {name: settings[name] for name in names}, "the policy"))
     except UsageError as error:
         raise ValueError(str(error).removeprefix("--")) from None
-
-
-def _short(text: str, limit: int = 200) -> str:
-    return text if len(text) <= limit else text[: limit - 3] + "..."
