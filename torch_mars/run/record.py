@@ -111,30 +111,40 @@ class Run:
         self.handlers: dict[int, Any] = {}  # of signals, before this run
         self.lock, self.made = None, []
         if args.resume:
-            self.folder = run_folder(args.resume)
-            if self.ranks.is_first:
-                try:
-                    self.lock = hold(self.folder / LOCK, f"training {self.folder}")
-                except RunError as error:
-                    raise UsageError(f"--resume: {error}") from None
-            try:
-                self._read(load_checkpoint(args.resume))
-            except BaseException:
-                self._let_go()
-                raise
+            self._open_saved()
         else:
-            if self.ranks.is_first:
-                self.folder, self.made = _new_folder(args, algorithm)
-                self.lock = hold(self.folder / LOCK, f"training {self.folder}")
-            self.folder = self.ranks.collected(getattr(self, "folder", None))[0]
-        if args.resume and args.total_steps // steps_per_update < self.first_update - 1:
-            self._let_go()
-            done = (self.first_update - 1) * steps_per_update
-            raise UsageError(f"--total-steps is {args.total_steps:,}, but {self.folder} has trained {done:,} already")
+            self._open_new()
         self.last_update = max(args.total_steps // steps_per_update, self.first_update - 1)
         self.started = self.update_started = self.saved_at = time.monotonic()
         self.update_seconds: float | None = None  # of the latest update
         self.seconds_at_update = self.seconds
+
+    def _open_new(self) -> None:
+        """A folder of its own, which no other process writes to."""
+        if self.ranks.is_first:
+            self.folder, self.made = _new_folder(self.args, self.algorithm)
+            self.lock = hold(self.folder / LOCK, f"training {self.folder}")
+        self.folder = self.ranks.collected(getattr(self, "folder", None))[0]
+
+    def _open_saved(self) -> None:
+        """The folder of the run that goes on, and what its checkpoint says."""
+        self.folder = run_folder(self.args.resume)
+        if self.ranks.is_first:
+            try:
+                self.lock = hold(self.folder / LOCK, f"training {self.folder}")
+            except RunError as error:
+                raise UsageError(f"--resume: {error}") from None
+        try:
+            self._read(load_checkpoint(self.args.resume))
+            done = self.first_update - 1
+            if self.args.total_steps // self.steps_per_update < done:
+                raise UsageError(
+                    f"--total-steps is {self.args.total_steps:,}, but {self.folder} has trained "
+                    f"{done * self.steps_per_update:,} already"
+                )
+        except BaseException:
+            self._let_go()
+            raise
 
     def _read(self, checkpoint: dict[str, Any]) -> None:
         """What a checkpoint says about the run."""
