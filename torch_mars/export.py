@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"--out is {shown(args.out)}, which is the team itself; choose another name")
     out = Path(args.out or f"{envs.folder_name(trained.task)}-{trained.algorithm}{FORMATS[format].suffix}")
     check_path(out)
-    seed = trained.seeds[trained.place(args.policy_seed)]
+    seed = trained.seeds[trained.index(args.policy_seed)]
     print(f"{trained.task}: {trained.algorithm.upper()}, {trained.what}, seed {seed}", flush=True)
     content = exported(trained, format, seed)
     write_whole(out, content)

@@ -268,7 +268,7 @@ def report(study: "Study", plan: Plan) -> None:
     """
     finished, best = finished_trials(study), best_trial(study)
     if not finished:
-        raise UsageError(f"the study {plan.name!r} in {plan.place} is empty: no trial is finished")
+        raise UsageError(f"the study {plan.name!r} in {plan.storage_shown} is empty: no trial is finished")
     write_results(study, plan)
     import matplotlib
 
@@ -370,7 +370,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_folder(plan.folder, "--out")
     if args.show and "://" not in plan.storage and not os.path.exists(plan.storage):
         raise UsageError(f"there is no study yet: {plan.storage} does not exist")
-    with needing_storage(plan.place):
+    with needing_storage(plan.storage_shown):
         study = open_study(plan)
         if args.show:
             report(study, plan)
@@ -378,7 +378,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_folder(plan.folder, "--out")
         steps = f"{plan.fixed['total_steps']:,} environment steps each"
         say(f"{plan.method.label} on {plan.task}: {plan.trials} trials of {len(plan.seeds)} seeds, {steps}")
-        say(f"{'study':>16}  {plan.place}")
+        say(f"{'study':>16}  {plan.storage_shown}")
         for name, values in plan.space.items():
             say(f"{name:>16}  {', '.join(written(value) for value in values)}")
         if args.launcher:

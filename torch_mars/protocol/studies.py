@@ -152,8 +152,8 @@ class Plan:
         return given
 
     @property
-    def place(self) -> str:
-        """Where the study lies, for the screen."""
+    def storage_shown(self) -> str:
+        """Where the study lies, for the screen: without a password."""
         return without_password(self.storage)
 
     @property
@@ -191,7 +191,7 @@ def open_study(plan: Plan) -> "Study":
     elif terms != plan.terms:
         name = next(name for name in plan.terms if terms.get(name) != plan.terms[name])
         raise UsageError(
-            f"the study {plan.name!r} in {plan.place} was begun with other {name} ({terms.get(name)}, now "
+            f"the study {plan.name!r} in {plan.storage_shown} was begun with other {name} ({terms.get(name)}, now "
             f"{plan.terms[name]}); use the same, or another --out or --storage"
         )
     return study

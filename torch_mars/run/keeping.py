@@ -61,7 +61,7 @@ def start_from(path: str, networks: dict[str, nn.Module]) -> str:
             _check_shapes(file, name, own, weights)
             seeds, wanted = (len(next(iter(state.values()))) for state in (weights, own))
             if seeds != wanted:
-                best = max(range(seeds), key=lambda place: float(returns[place])) if len(returns) == seeds else 0
+                best = max(range(seeds), key=lambda p: float(returns[p])) if len(returns) == seeds else 0
                 one = {key: weight[best : best + 1] for key, weight in weights.items()}
                 weights = {key: weight.expand(wanted, *weight.shape[1:]) for key, weight in one.items()}
                 which = f", the best of {seeds} seeds" if seeds > 1 else ""
@@ -118,7 +118,7 @@ def _check_shapes(file: Path, network: str, own: dict[str, Tensor], weights: dic
 # ---- films ----
 
 
-def film(path: Path, title: str, args: Any, actor: nn.Module, place: int, evaluate: Callable, update: int) -> None:
+def film(path: Path, title: str, args: Any, actor: nn.Module, p: int, evaluate: Callable, update: int) -> None:
     """Write one episode of a seed's policy as a .gif.
 
     Args:
@@ -126,13 +126,13 @@ def film(path: Path, title: str, args: Any, actor: nn.Module, place: int, evalua
         title: who plays.
         args: of the run.
         actor: every weight has a leading P axis.
-        place: of the seed among P.
+        p: which of the P seeds.
         evaluate: the lesson's: it plays the episode.
         update: after which one; every film shows another episode.
     """
-    seed = rng.derive(args.seed + place, "film", update)
+    seed = rng.derive(args.seed + p, "film", update)
     env = Recorder(envs.make(args.env, 1, "cpu", seed, auto_reset=False, **args.env_options))
-    evaluate(env, alone(actor, place), [seed], dataclasses.replace(args, num_seeds=1, device="cpu", cuda_graphs=False))
+    evaluate(env, alone(actor, p), [seed], dataclasses.replace(args, num_seeds=1, device="cpu", cuda_graphs=False))
     path.parent.mkdir(exist_ok=True)
     films.write(path, films.Stage(env.env, args.env, title, 1), [env.episode], FRAMES_PER_SECOND)
 
@@ -165,9 +165,9 @@ class Recorder:
         return ts
 
 
-def alone(network: nn.Module, place: int) -> nn.Module:
+def alone(network: nn.Module, p: int) -> nn.Module:
     """A copy, on the CPU, of one seed's network: P = 1."""
     one = copy.deepcopy(network).to("cpu")
     for weight in one.state_dict(keep_vars=True).values():
-        weight.data = weight.data[place : place + 1].clone()
+        weight.data = weight.data[p : p + 1].clone()
     return one

@@ -52,9 +52,9 @@ Run = Callable[[Inputs], dict[str, np.ndarray]]
 class Graph(nn.Module):
     """One training seed's policy as a function of tensors alone, on the CPU. Inputs and outputs: see the module."""
 
-    def __init__(self, trained: Trained, env: BatchedEnv, place: int):
+    def __init__(self, trained: Trained, env: BatchedEnv, p: int):
         super().__init__()
-        self.actor = _without_gradients(trained.actor(env, [place]))
+        self.actor = _without_gradients(trained.actor(env, [p]))
         self.eval()
 
     def forward(self, obs: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
@@ -113,7 +113,7 @@ def exported(trained: Trained, format: str, policy_seed: int | None = None) -> b
     env = trained.make_env(CHECKED)
     policy = Policy(trained, "cpu", greedy=True, seed=0, policy_seed=policy_seed)
     try:
-        graph = (GraphWithMemory if policy.has_memory else Graph)(trained, env, trained.place(policy_seed))
+        graph = (GraphWithMemory if policy.has_memory else Graph)(trained, env, trained.index(policy_seed))
         steps = _played(graph, env, policy)
         is_function = all(_acts_as_expected(policy, steps) for _ in range(2))
     except (TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
@@ -222,7 +222,7 @@ def describe(trained: Trained, env: BatchedEnv, policy: Policy, step: Step) -> d
     else:
         actions = {"kind": "continuous", "size": space.shape[0], "low": space.low.tolist(), "high": space.high.tolist()}
         sampling = "action = low + (tanh(mean + std * noise) + 1) / 2 * (high - low); noise: standard normal"
-    returned = trained.returns[trained.place(policy.training_seed)]
+    returned = trained.returns[trained.index(policy.training_seed)]
     return {
         "task": trained.task,
         "algorithm": trained.algorithm,

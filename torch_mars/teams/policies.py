@@ -94,10 +94,10 @@ class Policy:
     def __init__(self, trained: "Trained", device: str, greedy: bool, seed: int, policy_seed: int | None):
         self.path, self.task, self.env_options = trained.path, trained.task, trained.env_options
         self.algorithm, self.greedy, self.device = trained.algorithm, greedy, torch.device(device)
-        place = trained.place(policy_seed)
-        self.training_seed = trained.seeds[place]
+        p = trained.index(policy_seed)
+        self.training_seed = trained.seeds[p]
         env = trained.make_env(1, device)
-        self._actor = trained.actor(env, [place])
+        self._actor = trained.actor(env, [p])
         self.has_memory, self._memory = has_memory(self._actor), None
         self.agents, self._observation_size, self._action_space = env.agents, env.observation_size, env.action_space
         self._needs_mask = env.reset().action_mask is not None
@@ -344,16 +344,16 @@ class Trained:
         """The environment that the run was trained on."""
         return envs.make(self.task, num_envs, device, seed, auto_reset, **self.env_options)
 
-    def actor(self, env: BatchedEnv, places: list[int]) -> nn.Module:
-        """The lesson's Actor with the weights of the training seeds at `places`, on the environment's device."""
-        actor = self.lesson.Actor(env, self.args, [torch.Generator() for _ in places])
-        actor.load_state_dict({name: weight[places] for name, weight in self.weights.items()})
+    def actor(self, env: BatchedEnv, chosen: list[int]) -> nn.Module:
+        """The lesson's Actor with the weights of the `chosen` ones of P training seeds, on the environment's device."""
+        actor = self.lesson.Actor(env, self.args, [torch.Generator() for _ in chosen])
+        actor.load_state_dict({name: weight[chosen] for name, weight in self.weights.items()})
         return actor.to(env.device)
 
-    def place(self, policy_seed: int | None) -> int:
+    def index(self, policy_seed: int | None) -> int:
         """Where a training seed is among the run's; None: the one with the best evaluation."""
         if policy_seed is None:
-            return max(range(len(self.seeds)), key=lambda place: self.returns[place])
+            return max(range(len(self.seeds)), key=lambda p: self.returns[p])
         if policy_seed not in self.seeds:
             trained = f"{self.seeds[0]} to {self.seeds[-1]}" if len(self.seeds) > 1 else f"only {self.seeds[0]}"
             raise UsageError(f"policy seed {policy_seed} is not in {self.path}; it was trained with {trained}")
