@@ -46,6 +46,7 @@ class GatherState(State):  # rng, step and totals are there already; B environme
 class Gather(BatchedEnv):
     Options = Options
     metrics = {"eaten": "sum"}  # logged and shown, summed over an episode
+    headline = "eaten"  # the one that is shown beside returns
 
     def setup(self) -> None:
         self.num_agents, self.max_steps, self.cells = (

@@ -429,6 +429,14 @@ def test_a_look_that_cannot_be_is_one_sentence(look, says):
         methods.guest("mine", look)
 
 
+def test_a_headline_is_a_metric_and_is_shown_beside_returns(here, capsys):
+    Gather = importlib.import_module("gather").Gather
+    with pytest.raises(ValueError, match="Wrong: headline is 'eatn', no metric; did you mean eaten?"):
+        envs.make(type("Wrong", (Gather,), {"headline": "eatn"}))
+    train("mars", "--env", "gather:Gather", steps=640)
+    assert re.search(r"final  [-0-9.]+, eaten [0-9.]+ at step", capsys.readouterr().out)
+
+
 def test_a_module_that_is_no_lesson_is_one_sentence(here, capsys):
     shutil.copy(mars.__file__, here / "unnamed.py")
     for name, says in (

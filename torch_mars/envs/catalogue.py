@@ -277,6 +277,9 @@ def _checked(environment: Any) -> type[BatchedEnv]:
         raise ValueError(f"{environment.__name__} is not complete: it lacks {', '.join(missing)}")
     if not dataclasses.is_dataclass(getattr(environment, "Options", None)):
         raise ValueError(f"{environment.__name__} lacks Options, a dataclass of what `make` may override")
+    if environment.headline and environment.headline not in environment.metrics:
+        told = allowed(environment.headline, environment.metrics) if environment.metrics else "it has none"
+        raise ValueError(f"{environment.__name__}: headline is {shown(environment.headline)}, no metric; {told}")
     return environment
 
 

@@ -93,6 +93,7 @@ class BatchedEnv(ABC):
 
     Options: ClassVar[type]  # dataclass of the task's options
     metrics: ClassVar[dict[str, str]] = {}  # worth logging at an episode's end -> "sum" over its steps or "last"
+    headline: ClassVar[str] = ""  # of the metrics the one that says most, shown beside returns
     has_shared_reward: bool = True  # every column of the reward is the team's; False where agents are paid apart
     state_is_obs: bool = False  # the global state is the observations of agent 0, 1, ...: obs.flatten(1)
     takes_any_action: ClassVar[bool] = False  # the rules of a Box say what nan and infinite actions mean

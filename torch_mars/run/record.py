@@ -96,6 +96,7 @@ class Run:
         self.own_args = dataclasses.replace(args, **shares) if size > 1 else args
         memory.check(self.own_args, self.ranks.place.local_size)
         self.seeds = [args.seed + p for p in range(args.num_seeds)]
+        self.headline = envs.known(args.env).environment.headline
         self.first_update, self.seconds_before, self.checkpoint = 1, 0.0, None
         self.diverged: dict[int, int] = {}
         self.rounds_anew: dict[str, Any] = {}
@@ -314,7 +315,8 @@ class Run:
         """The numbers of the updates to do, with a progress display; ends early when the user asks to stop."""
         if self.args.start_from and not (self.args.resume or self.started_from):
             raise UsageError(f"--start-from: lesson {self.algorithm} does not call run.start_from, see mars.py")
-        self.progress = screen.Progress(self.first_update, self.last_update, self.step(1) * len(self.seeds))
+        steps = self.step(1) * len(self.seeds)
+        self.progress = screen.Progress(self.first_update, self.last_update, steps, self.headline)
         self.handlers = screen.stop_signals(self._ask_to_stop)
         try:
             self._begin()
@@ -372,9 +374,9 @@ class Run:
         """One line per seed that has not diverged.
 
         Args:
-            metrics: tensors [P] by name; nan (nothing to report) is left out. `episodes` and `episode_return` (and
-                `won`, where there is one) are shown while training goes on; a seed of which one of NUMBERS is not
-                finite has diverged. A lesson need not have any of them.
+            metrics: tensors [P] by name; nan (nothing to report) is left out. `episodes`, `episode_return` and the
+                environment's headline are shown while training goes on; a seed of which one of NUMBERS is not finite
+                has diverged. A lesson need not have any of them.
 
         Raises:
             RunError: the last seed has diverged.
@@ -394,7 +396,7 @@ class Run:
                 if not math.isfinite(values[name]) and seed not in self.diverged:
                     self._end_seed(seed, update, f"{name} is {values[name]}")
         if any(metrics.get("episodes", [])):
-            self.progress.show(metrics.get("episode_return", []), metrics.get("won", []))
+            self.progress.show(metrics.get("episode_return", []), metrics.get(self.headline, []))
 
     @property
     def is_good(self) -> list[bool]:
@@ -417,7 +419,8 @@ class Run:
         for seed, values in zip(self.seeds, _transposed(episodes)):
             self.evaluations.append(self._record("evaluation", seed, update, values))
         self._write_evaluations()
-        means = [[statistics.fmean(values) for values in episodes.get(name, [])] for name in ("episode_return", "won")]
+        names = ("episode_return", self.headline)
+        means = [[statistics.fmean(values) for values in episodes.get(name, [])] for name in names]
         self.progress.evaluated(self.step(update), *means)
 
     def log_absolute(self, episodes: dict[str, list[list[float]]]) -> None:

@@ -113,35 +113,43 @@ def ignore_end() -> None:
 
 
 class Progress:
-    """A bar on a terminal, a line now and then elsewhere: update, steps/s, time left, return and win rate."""
+    """A bar on a terminal, a line now and then elsewhere: update, steps/s, time left, returns and what says most.
 
-    def __init__(self, first: int, last: int, steps_per_update: int):
+    Args:
+        first, last: updates.
+        steps_per_update: environment steps, of all seeds.
+        headline: the environment's metric that says most; "" where it has none.
+    """
+
+    def __init__(self, first: int, last: int, steps_per_update: int, headline: str):
         self.is_terminal = STDERR.isatty()
         self.bar = tqdm(
             total=last, initial=first - 1, unit="update", disable=not self.is_terminal, dynamic_ncols=True, file=STDERR,
             bar_format="{percentage:3.0f}%|{bar}| {elapsed} < {remaining}  {postfix}",
         )  # fmt: skip
-        self.last, self.done, self.steps_per_update = last, first - 1, steps_per_update
+        self.last, self.done, self.steps_per_update, self.headline = last, first - 1, steps_per_update, headline
         self.started = self.printed = time.monotonic()
         self.count = 0
         self.returns: list[float] = []
-        self.wins: list[float] = []
+        self.headlines: list[float] = []
 
-    def show(self, returns: list[float], wins: list[float]) -> None:
-        """Mean training return and win rate of each seed, from the latest update in which episodes ended."""
+    def show(self, returns: list[float], headlines: list[float]) -> None:
+        """Mean training return and headline of each seed, from the latest update in which episodes ended."""
         self.returns = [r for r in returns if not math.isnan(r)] or self.returns
-        self.wins = [w for w in wins if not math.isnan(w)] or self.wins
+        self.headlines = [value for value in headlines if not math.isnan(value)] or self.headlines
 
-    def evaluated(self, step: int, returns: list[float], wins: list[float]) -> None:
+    def evaluated(self, step: int, returns: list[float], headlines: list[float]) -> None:
         if self.count == 0 or not self.is_terminal:
             return
-        self.bar.write(f"step {step:>12,}  evaluation return {result(returns, wins)}", file=STDERR)
+        self.bar.write(f"step {step:>12,}  evaluation return {result(returns, self.headline, headlines)}", file=STDERR)
 
     def advance(self) -> None:
         self.count, self.done = self.count + 1, self.done + 1
         now = time.monotonic()
         rate = self.count * self.steps_per_update / (now - self.started)
-        text = f"{rate:,.0f} steps/s" + (f", return {result(self.returns, self.wins)}" if self.returns else "")
+        text = f"{rate:,.0f} steps/s"
+        if self.returns:
+            text += f", return {result(self.returns, self.headline, self.headlines)}"
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update()
         is_due = now - self.printed > PLAIN_SECONDS or self.done == self.last
@@ -161,9 +169,12 @@ def spread(values: list[float]) -> str:
     return f"{statistics.fmean(values):.2f} +- {statistics.stdev(values):.2f}"
 
 
-def result(returns: list[float], wins: list[float]) -> str:
-    """`1.43, won 61%`: returns of the seeds and, in tasks that can be won, their win rates."""
-    return spread(returns) + (f", won {100 * statistics.fmean(wins):.0f}%" if wins else "")
+def result(returns: list[float], headline: str, headlines: list[float]) -> str:
+    """`1.43, won 61%`, `-4.2, rooms eaten in 1.9`: returns of the seeds, and the metric that says most."""
+    if not headlines:
+        return spread(returns)
+    mean, name = statistics.fmean(headlines), headline.replace("_", " ")
+    return f"{spread(returns)}, {name} " + (f"{100 * mean:.0f}%" if headline == "won" else f"{mean:.2f}")
 
 
 # ---- at start and end: `run` is a `record.Run` ----
@@ -215,16 +226,16 @@ def summarise(run: Any) -> None:
         return
     own = _own_task(run)
     by_update: dict[int, list[float]] = {}
-    wins: dict[int, list[float]] = {}
+    headlines: dict[int, list[float]] = {}
     for record in run.evaluations:
         by_update.setdefault(record["step"], []).append(statistics.fmean(record["episode_return"]))
-        if "won" in record:
-            wins.setdefault(record["step"], []).append(statistics.fmean(record["won"]))
+        if run.headline in record:
+            headlines.setdefault(record["step"], []).append(statistics.fmean(record[run.headline]))
     say("\nReturn over evaluation episodes (mean, +- standard deviation over seeds)")
     if by_update:
         last, best = max(by_update), max(by_update, key=lambda step: statistics.fmean(by_update[step]))
         for name, step in (("final", last), ("best", best)):
-            say(f"{name:>20}  {result(by_update[step], wins.get(step, []))} at step {step:,}")
+            say(f"{name:>20}  {result(by_update[step], run.headline, headlines.get(step, []))} at step {step:,}")
     if run.absolute:
         means = [statistics.fmean(v["episode_return"]) for v in run.absolute.values()]
         count = len(next(iter(run.absolute.values()))["episode_return"])

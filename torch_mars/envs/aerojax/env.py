@@ -156,6 +156,7 @@ class AeroJAX(BatchedEnv):
         **dict.fromkeys(("won", "lost", "draw", "allies_alive", "enemies_alive"), "last"),
         **{f"episode_{name}": "sum" for name in ("kills", *ALLY_LOSSES, *ENEMY_LOSSES[1:], "hits")},
     }
+    headline = "won"
     takes_any_action = True  # nan is 0, infinite ones are the largest
 
     def setup(self) -> None:

@@ -69,6 +69,7 @@ REACH = WINDOW // 2
 class Connector(BatchedEnv):
     Options = Options
     metrics = {"connected_ratio": "last", "won_episode": "last", "total_path_length": "last"}
+    headline = "connected_ratio"
     has_shared_reward = True  # unless an option says otherwise
     state_is_obs = True
 

@@ -116,6 +116,7 @@ class JaxNav(BatchedEnv):
         "timeout_rate": "sum",
         "success": "last",
     }
+    headline = "goal_rate"
     has_shared_reward = False
 
     def setup(self) -> None:

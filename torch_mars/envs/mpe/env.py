@@ -59,6 +59,7 @@ from torch_mars.envs.rng import uniform
 class SimpleSpread(BatchedEnv):
     Options = Options
     metrics = {"collisions": "sum", "coverage": "last", "distance": "sum"}
+    headline = "coverage"
     has_shared_reward = False
     state_is_obs = True
 

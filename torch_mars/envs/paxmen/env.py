@@ -69,6 +69,7 @@ from torch_mars.envs.rng import bits, integers_of, permutation_of
 class PaxMen(BatchedEnv):
     Options = Options
     metrics = {"dots_eaten": "sum", "boards_cleared": "sum", "rooms_eaten_in": "sum"}
+    headline = "rooms_eaten_in"
 
     def setup(self) -> None:
         self.num_agents = self.options.num_agents

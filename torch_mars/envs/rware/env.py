@@ -87,6 +87,7 @@ from torch_mars.envs.rware.task import (
 class Warehouse(BatchedEnv):
     Options = Options
     metrics = {"deliveries": "sum", "collisions": "sum"}
+    headline = "deliveries"
     state_is_obs = True
 
     def setup(self) -> None:

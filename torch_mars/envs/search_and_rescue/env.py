@@ -65,6 +65,7 @@ FAR = int(np.float32(2.0).view(np.int32))  # the bits of a reading farther than 
 class SearchAndRescue(BatchedEnv):
     Options = Options
     metrics = {"targets_found": "last", "found_fraction": "last"}
+    headline = "found_fraction"
     has_shared_reward = False  # unless an option says so
     state_is_obs = True
 

@@ -128,6 +128,7 @@ class Orders:
 class SMAX(BatchedEnv):
     Options = Options
     metrics = dict.fromkeys(("won", "lost", "draw", "timeout", "allies_alive", "enemies_alive"), "last")
+    headline = "won"
 
     def setup(self) -> None:
         self.scenario = SCENARIOS[self.options.scenario]
