@@ -50,6 +50,21 @@ def test_what_inactive_agents_did_changes_nothing(lesson):
 
 
 @LESSONS
+def test_who_counts_is_who_was_to_act(lesson):
+    """Also in the step in which it dies."""
+    env, learner, rollout, args = parts(lesson, ignore_inactive=True)
+    again = envs.make("smax_2s3z", 6)
+    ts, lost = again.reset(), 0
+    for _ in range(2):
+        lesson.collect(rollout, env, learner)
+        for t in range(16):
+            assert torch.equal(rollout.is_active[0, t], ts.is_active)
+            before, ts = ts.is_active, again.step(rollout.action[0, t])
+            lost += (before & ~ts.is_active).sum()
+    assert lost > 3
+
+
+@LESSONS
 def test_the_objective_is_the_mean_over_the_active_alone(lesson):
     env, learner, rollout, args = parts(lesson, ignore_inactive=True, entropy_coef=0.01)
     lesson.collect(rollout, env, learner)

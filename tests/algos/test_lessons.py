@@ -138,6 +138,22 @@ def test_a_time_limit_is_bootstrapped_only_on_request(bootstrap):
     assert value.flatten().tolist() == VALUE[:-1] and torch.equal(target, advantage + value)
 
 
+@pytest.mark.parametrize("independent", [False, True])
+@pytest.mark.parametrize("module", [mars, recurrent], ids=["mars", "recurrent"])
+def test_what_a_time_limit_cut_off_is_what_was_seen_before_the_next_start(module, independent):
+    few = {"num_envs": 3, "rollout_length": 16, "hidden_size": 8}
+    args = module.Args(env="paxmen_4a", bootstrap_truncation=True, independent=independent, **few)
+    env, again = (envs.make("paxmen_4a", 3, seed=1, max_steps=5) for _ in range(2))
+    env.reset(), again.reset()
+    learner = module.Learner(args, env, [0])
+    rollout = module.Rollout(args, env, learner.actor)
+    module.collect(rollout, env, learner)
+    for t in range(16):
+        ts = again.step(rollout.action[0, t])
+        assert torch.equal(rollout.final_state[0, t], ts.final_obs if independent else ts.final_state)
+    assert rollout.is_truncated.any()
+
+
 def test_what_is_seen_is_kept_once_where_the_state_is_the_observations():
     args = mars.Args(env="simple_spread_3ag", num_envs=2, rollout_length=3, num_seeds=2, hidden_size=8)
     env = envs.make(args.env, 4, seed=[0, 1])
@@ -425,6 +441,22 @@ def test_truncation_bootstrap_changes_training_only_through_time_limits():
     short = {"env_options": {}, "rollout_length": 8}  # no episode ends within three rollouts of 8 steps
     plain, bootstrapped = (weights(train(bootstrap_truncation=b, **short)) for b in (False, True))
     assert torch.equal(plain, bootstrapped)
+
+
+@pytest.mark.parametrize("module", [mars, recurrent], ids=["mars", "recurrent"])
+def test_an_evaluation_keeps_nothing_for_gradients(module, monkeypatch):
+    """A memory would lead back to the first step of an episode."""
+    args = module.Args(env="paxmen_4a", num_seeds=1, hidden_size=8)
+    env = envs.make("paxmen_4a", 2, max_steps=3)
+    actor, step, asked = module.Actor(env, args, [torch.Generator()]), env.step, []
+
+    def watched(actions):
+        asked.append(torch.is_grad_enabled())
+        return step(actions)
+
+    monkeypatch.setattr(env, "step", watched)
+    module.evaluate(env, actor, [0], args)
+    assert asked == [False] * 3
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,14 @@ def test_running_statistics_are_those_of_all_that_was_seen(size):
     torch.testing.assert_close(running.undo(running(x)), x, rtol=1e-4, atol=1e-4)
 
 
+def test_what_was_seen_is_counted_one_by_one_however_much_it_is():
+    """A single float stops at 2^24."""
+    running = Running(2, 3)
+    running.count.fill_(2.0**25)
+    running.learn(torch.ones(2, 1, 3))
+    assert running.count.tolist() == [[2**25 + 1]] * 2
+
+
 def test_one_statistic_is_that_of_all_agents_values():
     x, running = torch.randn(2, 5, 4, 3) * 7 + 2, Running(2, 1)
     running.learn(x)
@@ -109,6 +117,19 @@ def test_normalised_values_mean_the_same_returns(lesson):
     assert target.abs().max() < 20 < together.abs().max()
 
 
+@pytest.mark.parametrize("lesson", [mars, recurrent], ids=["mars", "recurrent"])
+def test_a_time_limit_is_bootstrapped_in_units_of_return(lesson):
+    watched = Watched(lesson, normalise_values=True, bootstrap_truncation=True)
+    rollout, returns = watched.rollout, watched.learner.critic.returns
+    for _ in range(2):  # episodes have 25 steps, a rollout 16
+        lesson.collect(rollout, watched.env, watched.learner)
+    returns.mean.fill_(1000.0)
+    returns.variance.fill_(4.0)
+    advantage, answer, _ = lesson.advantages(rollout, watched.learner, watched.args)
+    follows = (advantage + 1000 + 2 * answer - rollout.reward)[rollout.is_truncated] / watched.args.gamma
+    assert len(follows) and ((follows - 1000).abs() < 100).all()
+
+
 def test_a_normalised_critic_learns_returns_that_are_large():
     """Paid 1000 a step, the team is worth 10,000 at the start of 10 steps, far from a first critic."""
     found = {}
@@ -141,6 +162,16 @@ def test_an_annealed_adam_is_torch_s_with_that_learning_rate():
         optimizer.apply_gradients(1e9)
         other.step()
     torch.testing.assert_close(own, theirs)
+
+
+@pytest.mark.parametrize("lesson", [mars, recurrent], ids=["mars", "recurrent"])
+def test_the_first_update_has_the_whole_learning_rate_and_none_has_nothing(lesson, tmp_path, monkeypatch):
+    shares = []
+    monkeypatch.setattr(lesson.Learner, "anneal", lambda learner, remaining: shares.append(remaining))
+    few = "--env paxmen_4a --num-envs 2 --rollout-length 16 --minibatches 2 --hidden-size 8 --eval-episodes 1"
+    more = ["--device", "cpu", "--anneal-lr", "--total-steps", "128", "--run-dir", str(tmp_path)]
+    assert lesson.main([*few.split(), *more]) == 0
+    assert shares == [1, 0.75, 0.5, 0.25]
 
 
 SETTINGS = "--env smax_2s3z --num-envs 4 --rollout-length 32 --hidden-size 8 --num-seeds 2 --eval-episodes 2"

@@ -119,6 +119,41 @@ def test_values_are_those_of_a_critic_that_remembers_the_episode(bootstrap):
     torch.testing.assert_close(rollout.critic_memory[:, -1], memory)
 
 
+@torch.no_grad()
+def test_a_time_limit_is_bootstrapped_with_what_was_remembered_then():
+    trainer = Trainer("paxmen_4a", sequence_length=4, bootstrap_truncation=True)
+    critic, rollout, args = trainer.learner.critic, trainer.rollout, trainer.args
+    trainer.collect()
+    advantage, answer, _ = trainer.collect()
+    memory, reward = rollout.critic_memory[:, 0].clone(), rollout.reward.clone()
+
+    def value_of(seen, memory):
+        return critic.answer(critic.remember(seen[:, :, None], memory)[0])[:, :, 0]
+
+    for t in range(16):
+        _, memory = critic.remember(rollout.state[:, t, :, None], memory)
+        reward[:, t] += args.gamma * value_of(rollout.final_state[:, t], memory) * rollout.is_truncated[:, t, :, None]
+        memory = memory * ~rollout.is_done[:, t, :, None]
+    assert rollout.is_truncated.any()
+    value = torch.cat([answer, value_of(rollout.state[:, 16], memory)[:, None]], 1)
+    expected = recurrent.compute_gae(reward, value, rollout.is_done[..., None], args.gamma, args.gae_lambda)
+    torch.testing.assert_close(advantage, expected)
+
+
+def test_a_loss_is_the_mean_over_its_sequences_and_the_critic_learns_its_targets():
+    trainer = Trainer("paxmen_4a", (0,), sequence_length=4, value_coef=0.3)
+    advantage, value, target = trainer.collect()
+    target = target + 5.0  # far from all values
+    half = torch.arange(8)[None]  # of 16 sequences: a minibatch
+    chosen = recurrent.take(advantage, half, 4)
+    loss, seen = recurrent.losses(
+        torch.zeros(1, 8, 16), half, chosen, None, None, (trainer.rollout, value, target), trainer.learner, trainer.args
+    )
+    errors = 0.3 * 0.5 * (value - target).square()  # no step was taken yet
+    torch.testing.assert_close(seen["critic_loss"].view(1, 8, 4), recurrent.take(errors, half, 4).mean(3))
+    torch.testing.assert_close(loss, (seen["actor_loss"] + seen["critic_loss"]).mean())
+
+
 def test_a_seed_is_the_same_alone_and_beside_others_and_seeds_share_nothing():
     together = Trainer("paxmen_4a", (3, 4, 5), sequence_length=4)
     for _ in range(2):

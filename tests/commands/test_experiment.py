@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_up_results import FakeTraining, Killed, run_folder
+from made_up_results import FakeTraining, Killed, run_folder, write_run
 
 from torch_mars import envs, experiment
 from torch_mars.protocol import devices, grids, methods, saved, trainings
@@ -356,6 +356,15 @@ def test_a_training_sees_its_own_card_and_no_rank(tmp_path, monkeypatch):
     assert "PATH" in seen and not {"RANK", "WORLD_SIZE"} & seen.keys()
 
 
+def test_what_is_resumed_goes_to_the_device_that_is_free(tmp_path, monkeypatch):
+    run, given = saved.open_run(run_folder(tmp_path)), []
+    (cell,) = grids.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mars"]))
+    monkeypatch.setattr(experiment, "Training", lambda *words: given.extend(words))
+    card = devices.Device("GPU 1", "cuda", {"CUDA_VISIBLE_DEVICES": "1"})
+    experiment.start(grids.Job(cell, run.seeds, run), tmp_path, card, 2)
+    assert given[2] == ["--resume", run.folder, "--device", "cuda"] and given[4:] == [2, card.environment]
+
+
 @pytest.mark.parametrize("lacks", ["policy", "updates", "absolute metric"])
 def test_a_run_is_finished_when_its_best_policies_are_measured_and_stored(lacks, tmp_path):
     run = saved.open_run(run_folder(tmp_path))
@@ -368,6 +377,26 @@ def test_a_run_is_finished_when_its_best_policies_are_measured_and_stored(lacks,
         path = run.folder / "evaluations.json"
         path.write_text(path.read_text().replace("absolute_metrics", "other"))
     assert not run.is_finished()
+
+
+def test_a_policy_of_a_shorter_budget_ends_no_run_whose_metrics_are_lost(tmp_path):
+    run = saved.open_run(run_folder(tmp_path))
+    content = {"algorithm": "mars", "task": run.task, "settings": dict(run.settings)}
+    files.save_checkpoint(run.folder / "policy.pt", content)
+    (run.folder / "metrics.jsonl").write_text("")
+    assert run.is_finished()
+    run.settings["total_steps"] *= 2
+    assert not run.is_finished()
+
+
+def test_of_several_that_were_cut_the_one_that_got_furthest_is_gone_on_with(trained, tmp_path):
+    (cell,) = grids.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mars"]))
+    plain = {"seed": 10, "num_seeds": 2, "name": "mars", "contract": None}
+    short, far = (write_run(tmp_path, "mars", {**cell.settings, **plain}, -5.0, False) for _ in range(2))
+    lines = (short / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (short / "metrics.jsonl").write_text("".join(lines[:4]))
+    (job,), _ = grids.jobs_of(cell, tmp_path, 10)
+    assert job.run.folder == far and job.seeds == range(10, 12)
 
 
 @pytest.mark.parametrize("seconds, text", [(40, "40 s"), (700, "12 min"), (7500, "2 h 5 min"), (280_000, "3 d 5 h")])
@@ -410,6 +439,14 @@ def wait_for_update(tmp_path, update):
             return files[0].parent
         time.sleep(0.01)
     raise AssertionError("the training did not begin")
+
+
+def test_a_process_that_was_killed_says_so_whatever_it_printed(tmp_path):
+    kill = "import os; print('half way', flush=True); os.kill(os.getpid(), 9)"
+    process = trainings.Process(["-c", kill], tmp_path / "log")
+    while process.poll() is None:
+        time.sleep(0.01)
+    assert process.last_words() == "killed by SIGKILL"
 
 
 @pytest.mark.slow

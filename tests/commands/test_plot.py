@@ -98,6 +98,16 @@ def test_a_seed_that_is_there_twice_counts_once_with_the_longer_run(tmp_path, ca
     assert curves.final.tolist() == [-5.0] and "run_10 of mars on paxmen_4a is there twice" in capsys.readouterr().err
 
 
+def test_of_two_that_got_as_far_the_one_whose_best_policy_was_measured_again_counts(tmp_path):
+    made = nested({"paxmen_4a": {"mars": -1.0}}, seeds=1)
+    (tmp_path / "whole.json").write_text(json.dumps(made))
+    made["paxmen"]["paxmen_4a"]["mars"]["run_10"].pop("absolute_metrics")
+    (tmp_path / "cut.json").write_text(json.dumps(made))
+    for order in (["whole.json", "cut.json"], ["cut.json", "whole.json"]):
+        found, _ = gather.gather([tmp_path / name for name in order])
+        assert "absolute_metrics" in found["paxmen"]["paxmen_4a"]["mars"]["run_10"]
+
+
 def test_the_run_that_does_not_count_says_nothing_of_the_seed(tmp_path):
     broken, whole = (run_folder(tmp_path, seeds=1, is_finished=is_finished) for is_finished in (False, True))
     told = {"kind": "diverged", "seed": 10, "update": 3, "step": 3000, "seconds": 1.0}
@@ -149,6 +159,27 @@ def test_curves_with_other_steps_are_interpolated_where_all_have_some():
     assert first.tolist() == [1.5, 2, 2.5] and second.tolist() == [[0, 5, 10], [5, 5, 5]]
 
 
+def test_curves_that_nowhere_overlap_have_one_point_where_the_later_begins():
+    early, late = (np.array([1.0, 2]), np.array([5.0, 6])), (np.array([4.0, 5]), np.array([7.0, 8]))
+    steps, values = gather.on_common_steps([early, late])
+    assert steps.tolist() == [4] and [value.tolist() for value in values] == [[6], [7]]
+
+
+def test_best_policies_count_where_every_seed_has_been_measured_again():
+    runs = nested(FINALS)["paxmen"]["paxmen_4a"]["mars"]
+    assert len(gather.curves(runs).absolute) == 3
+    runs["run_11"].pop("absolute_metrics")
+    assert gather.curves(runs).absolute is None
+
+
+def test_labels_that_were_saved_give_way_to_those_of_runs(tmp_path):
+    gather.save({"mars": "MARS, 1/r*"}, tmp_path / "labels.json")
+    run_folder(tmp_path / "runs", "mars", contract=0.5)
+    saved_ones = [tmp_path / "evaluations.json"]
+    assert gather.labels_of(saved_ones, []) == {"mars": "MARS, 1/r*"}
+    assert gather.labels_of(saved_ones, saved.find_runs([tmp_path / "runs"])) == {}
+
+
 # ---- tables ----
 
 
@@ -183,6 +214,21 @@ def test_the_highest_of_five_seeds_is_bold(tmp_path):
     assert line.count("**") == 2 and line.split("|")[6].strip().startswith("**")  # MARS
     better = next(line for line in page.split("Probability of improvement")[1].splitlines() if "| PaxMen | 5 |" in line)
     assert better.split("|")[3].strip() == "**1.00** [1.00, 1.00], p = 3.1e-05"  # 2 of 252 x 252 exchanges
+
+
+def test_a_row_has_as_many_seeds_as_its_shortest_task(tmp_path):
+    made = nested(FINALS, seeds=5)
+    made["paxmen"]["paxmen_5a"]["mars"].pop("run_14")
+    report.plot([written(tmp_path, made)], tmp_path / "out")
+    rows = {row["method"]: row["seeds"] for row in read_csv(tmp_path / "out" / "table1.csv") if row["score"] == "final"}
+    assert rows == {"mappo": "5", "maspo": "5", "mars": "4"}
+    page = (tmp_path / "out" / "table1.md").read_text()
+    assert "**" not in next(line for line in page.splitlines() if line.startswith("| PaxMen | 2 | 4 |"))
+
+
+@pytest.mark.parametrize("low, p, is_bold", [(0.6, 0.01, True), (0.6, 0.2, False), (0.4, 0.01, False)])
+def test_an_improvement_is_bold_where_interval_and_p_agree(low, p, is_bold):
+    assert tables._is_decided({"low": low, "p_value": p}, []) is is_bold
 
 
 def test_nothing_is_bold_where_a_method_is_missing(tmp_path):
@@ -330,6 +376,22 @@ def test_bins_keep_the_extreme(monkeypatch):
     step, largest = np.array([1.0, 2, 3, 8, 9]), np.array([1.0, 5, 2, 3, 4])
     found = gather._binned_ratios(step, largest, 1 / largest)
     assert found == {"step": [3, 9], "ratio_max": [5, 4], "ratio_min": [0.2, 0.25]}  # none in (3, 6]
+
+
+def test_diagnostics_are_means_over_each_bin(tmp_path, monkeypatch):
+    run = saved.open_run(run_folder(tmp_path, seeds=1, points=4))
+    lines = map(json.loads, (run.folder / "metrics.jsonl").read_text().splitlines())
+    told = [{**line, **dict.fromkeys(gather.MECHANISM, line["update"])} for line in lines]
+    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    monkeypatch.setattr(gather, "RATIO_BINS", 2)
+    found = gather.gather_diagnostics([run])["paxmen_4a"]["mars"]["run_10"]
+    assert found == {"step": [2000, 4000], **{name: [1.5, 3.5] for name in gather.MECHANISM}}
+
+
+def test_the_bars_of_an_improvement_are_its_interval():
+    row = {"environment": "paxmen", "x": "mars", "y": "mappo", "p": 0.7, "low": 0.6, "high": 0.95}
+    (bar,) = figures.improvement_figure([row]).axes[0].containers
+    assert bar.lines[2][0].get_segments()[0][:, 0] == pytest.approx([0.6, 0.95])
 
 
 def test_means_are_enough_for_the_same_tables_and_figures(tmp_path):

@@ -88,6 +88,7 @@ def test_a_trial_is_the_mean_over_fixed_seeds_of_the_last_fifth(trained, monkeyp
     module = plan.method.module
     args = settings.parse(module.Args, module.ratio_range, "mars", ["--config", str(plan.best), "--total-steps", "2k"])
     assert args.env == "paxmen_4a" and all(getattr(args, name) == value for name, value in trial.params.items())
+    assert "total_steps" not in yaml.safe_load(plan.best.read_text())  # those of tuning are not those of the final runs
     assert (plan.folder / "study.png").stat().st_size > 10_000
     assert (plan.folder / "trials.csv").read_text().count("\n") == 2
 
@@ -187,6 +188,23 @@ def test_a_process_that_has_a_dead_worker_s_number_keeps_no_trial(trained):
     trial.set_user_attr("alive", studies.time.time() - studies.DEAD_SECONDS - 1)
     studies.give_back_abandoned(study)
     assert [t.state.name for t in study.get_trials()] == ["FAIL", "WAITING"]
+
+
+def test_a_process_s_number_elsewhere_says_nothing_here(trained):
+    study, plan = study_of()
+    trial, _ = studies.next_trial(study, plan)
+    trial.set_user_attr("worker", ["a start of another machine", "pid:[1]", 2**30])  # a number that nobody has here
+    trial.set_user_attr("alive", studies.time.time())
+    studies.give_back_abandoned(study)
+    assert [t.state.name for t in study.get_trials()] == ["RUNNING"]
+
+
+def test_a_trial_that_is_given_back_again_and_again_keeps_its_folder(trained):
+    study, plan = study_of()
+    for _ in range(3):
+        trial, _ = studies.next_trial(study, plan)
+        studies.give_back(study, trial)
+    assert [t.user_attrs["folder"] for t in study.get_trials()[1:]] == [0, 0, 0]
 
 
 def test_workers_share_a_study_and_its_number_of_trials(trained):

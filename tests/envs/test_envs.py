@@ -347,6 +347,13 @@ def test_sampled_actions_are_each_environment_s_own():
     assert torch.equal(env.sample_actions(), first[1])
 
 
+def test_a_share_of_a_share_begins_its_own_episodes():
+    env, keys = envs.make(Toy, 5), envs.make(Toy, 5).reset(seed=7)
+    env.reset()
+    share = env.share(torch.tensor([4, 1, 2])).share(torch.tensor([2, 0]))
+    assert torch.equal(share.reset(seed=7).obs, keys.obs[[2, 4]])
+
+
 def test_actions_cannot_be_sampled_before_a_start_or_without_bounds():
     env = envs.make(ContinuousToy)
     with pytest.raises(RuntimeError, match="call reset\\(\\) first"):

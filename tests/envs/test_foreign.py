@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import foreign_toy
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -25,7 +26,7 @@ import torch_mars.envs as envs
 from torch_mars import evaluate, play
 from torch_mars.algos import mars
 from torch_mars.envs import foreign, foreign_worker, pool, rng
-from torch_mars.envs.foreign_worker import Copy, Unfit, look, made, said, shared_arrays
+from torch_mars.envs.foreign_worker import Copy, Unfit, bounds_of, look, made, said, shared_arrays
 from torch_mars.envs.workers import ForeignError
 from torch_mars.nn import speed
 from torch_mars.run import cli
@@ -139,6 +140,25 @@ def test_a_state_that_cannot_be_told_at_the_end_is_zeros_if_nothing_is_expected_
         else:
             with pytest.raises(IndexError):
                 copy.step()
+
+
+def test_rewards_may_be_arrays_of_one_number():
+    assert Copy._number(np.array([2.5]), "counter_0") == 2.5
+    with pytest.raises(Unfit, match="it must be a number"):
+        Copy._number(np.array([2.5, 1.0]), "counter_0")
+
+
+def test_pictures_lose_their_transparency():
+    copy = copy_of()
+    copy.env.render = lambda: np.full((4, 6, 4), 7, np.uint8)
+    assert copy.picture().shape == (4, 6, 3)
+
+
+def test_bounds_hold_the_zeros_that_are_seen_of_who_has_left():
+    low, high = bounds_of(gymnasium.spaces.Box(2.0, 3.0, (1,)), "observation")
+    assert (low.tolist(), high.tolist()) == ([0], [3])
+    low, high = bounds_of(gymnasium.spaces.Box(-3.0, -2.0, (1,)), "observation")
+    assert (low.tolist(), high.tolist()) == ([-3], [0])
 
 
 @pytest.mark.parametrize("masks", ["obs", "infos"])

@@ -85,6 +85,13 @@ def test_p_is_the_same_in_any_unit(scale, shift):
         assert p == pytest.approx(expected)
 
 
+def test_of_random_exchanges_the_observed_one_counts_too(monkeypatch):
+    """So that p is never 0."""
+    monkeypatch.setattr(intervals, "EXACT_UP_TO", 0)
+    monkeypatch.setattr(intervals, "PERMUTATIONS", 99)
+    assert intervals.permutation_p([np.arange(10.0) + 100], [np.arange(10.0)]) == pytest.approx(2 / 100)
+
+
 def test_an_interval_drawn_twice_is_the_same():
     assert intervals.iqm_interval(X, 300) == intervals.iqm_interval(X, 300)
     assert intervals.iqm_interval(X, 300) != intervals.iqm_interval(X, 300, seed=1)

@@ -330,6 +330,18 @@ def test_as_many_robots_as_are_allowed_find_places(size, fill):
 
 
 @every_task
+def test_a_picture_is_of_the_environment_that_is_asked_for(task):
+    env = envs.make(task, 3, seed=5)
+    env.reset()
+    more = {"show_rays": True} if task.startswith("search") else {}
+    for _ in range(6):
+        env.step(env.sample_actions())
+        alone = env.share(torch.tensor([1]))
+        assert np.array_equal(env.draw(env.state, 1, **more), alone.draw(alone.state, **more))
+        assert env.draw_text(env.state, 1) == alone.draw_text(alone.state)
+
+
+@every_task
 def test_pictures_of_environments_that_are_not_there(task):
     env = envs.make(task, 2)
     with pytest.raises(ValueError, match="the state is None; it must be a State"):

@@ -3,13 +3,15 @@
 import io
 import math
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torch_mars
-from torch_mars.nn.distributions import Categorical, TanhNormal
+from torch_mars.nn.distributions import Categorical, Policy, TanhNormal
 
 LARGEST = 1 - 2**-24  # random number
 exactly = settings(derandomize=True, deadline=None, max_examples=200)
@@ -131,3 +133,11 @@ def test_a_network_can_be_exported_with_as_many_rows_as_one_likes(network):
         for count in (2, 3, 5000):
             inputs = inputs_of(network, count)
             torch.testing.assert_close(program.module()(inputs), network(inputs), rtol=1e-5, atol=1e-6)
+
+
+def test_a_seed_that_has_diverged_acts_within_bounds_beside_the_others():
+    policy = Policy(gymnasium.spaces.Box(np.float32([0, -2]), np.float32([1, 6])), 2)
+    action = torch.full((2, 3, 4, 2), 0.5)
+    action[1] = torch.nan
+    taken = policy.to_env(action)
+    assert (taken[:3] == torch.tensor([0.75, 4.0])).all() and (taken[3:] == torch.tensor([0.5, 2.0])).all()

@@ -386,6 +386,18 @@ def test_missing_metrics_are_told(tmp_path, capsys):
     assert "6 of 6 lines are lost; 3 evaluations were found in evaluations.json" in capsys.readouterr().err
 
 
+def test_an_evaluation_from_behind_the_checkpoint_is_made_again(tmp_path):
+    """A power cut between the two, and metrics that are lost with it."""
+    folder = trained(tmp_path, 2)
+    before = (folder / "checkpoint.pt").read_bytes()
+    assert mars.main(["--resume", str(folder), "--total-steps", str(3 * STEPS)]) == 0
+    (folder / "checkpoint.pt").write_bytes(before)
+    (folder / "metrics.jsonl").unlink()
+    assert mars.main(["--resume", str(folder), "--total-steps", str(4 * STEPS)]) == 0
+    run = saved.open_run(folder).evaluations()["run_0"]
+    assert [run[name]["step_count"] for name in saved.steps_of(run)] == [STEPS * update for update in (1, 2, 3, 4)]
+
+
 @pytest.mark.parametrize("content", ["{", "5", '{"paxmen": {"paxmen_4a": {"mars": {"run_0": {"step_0": 5}}}}}'])
 def test_evaluations_that_are_damaged_as_well_are_told_and_kept(content, tmp_path, capsys):
     folder = trained(tmp_path, 3)

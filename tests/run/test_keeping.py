@@ -41,8 +41,9 @@ def test_policies_are_kept_as_they_were_then(run, tmp_path):
     found = files.load_checkpoint(kept[0])
     assert found["actor"].keys() == then.keys() and all(torch.equal(found["actor"][k], then[k]) for k in then)
     assert found["after_steps"] == 128
-    evaluations = [r for r in mean_returns(run) if r[0] <= 128]
-    assert found["returns"].tolist() == pytest.approx([r for _, r in evaluations])
+    for path, latest in zip(kept, (128, 256, 320)):
+        returns = [r for step, r in mean_returns(run) if step == latest]
+        assert files.load_checkpoint(path)["returns"].tolist() == pytest.approx(returns)
 
 
 def mean_returns(run):
@@ -79,6 +80,24 @@ def test_a_film_is_of_the_policy_that_it_names(run):
         found = mars.evaluate(env, one, [7], args)
         assert env.episode.ending and env.episode.infos[-1]["episode_return"] == found["episode_return"][0][0]
         assert len(env.episode.states) == env.episode.infos[-1]["episode_length"] + 1
+
+
+def test_a_film_is_of_the_first_seed_that_has_not_diverged(tmp_path, monkeypatch):
+    update, film, filmed = mars.update, keeping.film, []
+
+    def spoilt(*given):
+        found = update(*given)
+        found["critic_loss"][0] = torch.nan
+        return found
+
+    def watched(path, title, args, actor, place, *more):
+        filmed.append((title, place))
+        film(path, title, args, actor, place, *more)
+
+    monkeypatch.setattr(mars, "update", spoilt)
+    monkeypatch.setattr(keeping, "film", watched)
+    train(tmp_path, 1, "--num-seeds", 2, "--seed", 4, "--film-every", STEPS)
+    assert filmed == [("MARS after 64 steps, seed 5", 1)]
 
 
 def test_keeping_changes_nothing_that_is_learned(run, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from torch_mars.algos import mars, recurrent
 from torch_mars.run import memory, settings
+from torch_mars.run.cli import UsageError
 
 SIZES = {"env": "paxmen_5a", "num_envs": 256, "rollout_length": 32, "minibatches": 1, "device": "cpu"}
 
@@ -70,6 +71,14 @@ args = train()
 peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"peak": peak - pages * resource.getpagesize(), "needed": memory.needed(args)}))
 """
+
+
+def test_processes_on_one_machine_need_so_many_times_as_much(monkeypatch):
+    monkeypatch.setattr(memory, "needed", lambda args: 100)
+    monkeypatch.setattr(memory, "available", lambda: 150)
+    memory.check(args_of(mars.Args), 2)
+    with pytest.raises(UsageError, match="are free"):
+        memory.check(args_of(mars.Args), 3)
 
 
 @pytest.mark.slow

@@ -16,7 +16,8 @@ import torch
 import yaml
 
 from torch_mars.algos import mappo, mars
-from torch_mars.run import cli, files, record, settings
+from torch_mars.nn.inputs import Running
+from torch_mars.run import cli, files, record, screen, settings
 
 SCRIPT = Path(mars.__file__)
 SMALL = "--env paxmen_4a --num-envs 4 --rollout-length 16 --hidden-size 16 --eval-episodes 2 --device cpu".split()
@@ -102,6 +103,14 @@ def test_a_run_leaves_config_metrics_curves_checkpoint_and_policy(tmp_path, caps
     said = capsys.readouterr().out
     for part in ("MARS on paxmen_4a", "ratios from 0.655 to 1.53", str(folder), "final", "best", "--resume"):
         assert part in said
+    means = {r["step"]: [] for r in evaluations}
+    for r in evaluations:
+        means[r["step"]].append(sum(r["episode_return"]) / 2)
+    best = max(means, key=lambda step: sum(means[step]))
+    for name, step in (("final", 12 * STEPS), ("best", best)):
+        assert re.search(
+            rf"\b{name}  {re.escape(screen.spread(means[step]))}, rooms eaten in [0-9.]+ at step {step:,}\n", said
+        )
 
 
 def test_the_best_weights_of_each_seed_are_kept():
@@ -114,6 +123,32 @@ def test_the_best_weights_of_each_seed_are_kept():
         best.consider(network, returns)
     assert best.weights["weight"].flatten().tolist() == [4.0, 3.0]  # of equal ones the later
     assert best.returns.tolist() == [5.0, 2.0]
+
+
+def test_of_a_diverged_seed_what_was_learned_of_its_inputs_is_kept_too():
+    network, seen = Running(2, 3), torch.randn(2, 5, 3)
+    good = record.GoodWeights(network)
+    network.learn(seen)
+    good.keep([True, True])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    seen[1] = torch.nan
+    network.learn(seen + 1)
+    good.keep([True, False])
+    for name, value in network.state_dict().items():
+        assert torch.equal(value[1], before[name][1]) and not torch.equal(value[0], before[name][0]), name
+
+
+def test_the_time_left_is_that_of_the_updates_to_come(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(screen.time, "monotonic", lambda: clock[0])
+    progress = screen.Progress(3, 10, 100, "")  # of a run in which two were done before
+    for clock[0] in (20.0, 40.0):
+        progress.advance()
+    assert capsys.readouterr().out.splitlines()[-1] == "update 4/10, 5 steps/s, 120 s left"
+
+
+def test_seeds_have_a_deviation_of_a_sample():
+    assert screen.spread([1.0, 2.0]) == "1.50 +- 0.71" and screen.spread([1.0]) == "1.00"
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -188,6 +223,17 @@ def test_a_longer_budget_is_one_flag(tmp_path):
     folder = train(tmp_path, 4)
     assert mars.main(["--resume", str(folder), "--total-steps", str(6 * STEPS)]) == 0
     assert max(r["update"] for r in records(folder)) == 6
+
+
+def test_clocks_go_on_and_count_the_steps_of_all_seeds(tmp_path):
+    folder = train(tmp_path, 4, "--num-seeds", 2)
+    files.save_checkpoint(folder / "checkpoint.pt", {**files.load_checkpoint(folder), "seconds": 1000.0})
+    assert mars.main(["--resume", str(folder), "--total-steps", str(6 * STEPS)]) == 0
+    updates = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    updates = [line for line in updates if line["kind"] == "update" and line["seed"] == 0]
+    assert [line["seconds"] > 1000 for line in updates] == [False] * 4 + [True] * 2
+    between = updates[5]["seconds"] - updates[4]["seconds"]
+    assert 2 * STEPS / updates[5]["steps_per_second"] == pytest.approx(between, rel=0.4, abs=0.002)
 
 
 def test_fewer_steps_than_were_trained_are_refused(tmp_path):

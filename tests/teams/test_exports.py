@@ -2,6 +2,7 @@
 programs without torch_mars, refusals."""
 
 import copy
+import dataclasses
 import json
 import math
 import re
@@ -322,6 +323,14 @@ def test_which_policy(tiny_run, tmp_path, monkeypatch, capsys):
         about = metadata("paxmen_5a-mars.pt", "torchscript")
         assert about["policy"] == said and about["training_seed"] == seed and about["env_options"] == {"max_steps": 6}
     assert [path.name for path in tmp_path.iterdir()] == ["paxmen_5a-mars.pt"]
+
+
+def test_the_return_is_that_of_the_seed_that_was_asked_for(tiny_run):
+    trained = dataclasses.replace(policies.read(tiny_run), returns=[1.5, 2.5])
+    env, step = trained.make_env(1), exports.Step({}, torch.ones(1, dtype=torch.bool), {})
+    for seed, expected in ((7, 1.5), (8, 2.5), (None, 2.5)):
+        policy = policies.Policy(trained, "cpu", True, 0, seed)
+        assert exports.describe(trained, env, policy, step)["evaluation_return"] == expected
 
 
 def test_an_environment_and_a_lesson_of_ones_own(tmp_path, monkeypatch, capsys):

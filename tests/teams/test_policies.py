@@ -188,6 +188,15 @@ def test_continuous_actions_fill_the_bounds_and_stay_inside():
     assert (actions.amin((0, 1)) < low + 0.1).all() and (actions.amax((0, 1)) > high - 0.1).all()
 
 
+def test_rounding_does_not_leave_the_bounds():
+    """In float32, -2 + (-0.8 + 2) is more than -0.8."""
+    policy = untrained("toy_continuous")(greedy=True)
+    policy._actor.low, policy._actor.high = torch.tensor([-2.0, -2.0]), torch.tensor([-0.8, -0.8])
+    with torch.no_grad():
+        policy._actor.network.head.bias.fill_(100.0)
+    assert (policy(torch.zeros(3, 2)) == torch.tensor(-0.8)).all()
+
+
 @pytest.mark.parametrize(
     "obs, mask, message",
     [
