@@ -22,10 +22,10 @@ from pettingzoo.test import parallel_api_test
 
 import torch_mars
 import torch_mars.envs as envs
-from torch_mars import algos, evaluate, play, plot
+from torch_mars import algos, evaluate, play, plot, tune
 from torch_mars.__main__ import main
 from torch_mars.algos import mars
-from torch_mars.protocol import methods
+from torch_mars.protocol import methods, studies
 from torch_mars.run import settings
 from torch_mars.run.cli import UsageError, guarded
 
@@ -482,3 +482,20 @@ def test_a_lesson_of_a_checkout_beside_an_installed_package_is_the_package_s(her
     line = [sys.executable, str(folder / "mars.py"), *TINY, "--env", "smax_2s3z", "--total-steps", "64"]
     told = subprocess.run(line, cwd=here, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
+
+
+def test_a_method_with_a_parent_is_tuned_as_its_parent_is(here):
+    text = (here / "mymethod.py").read_text().replace('"mymethod"\n', '"mymethod"\nPARENT = "mars"\n', 1)
+    (here / "mymethod.py").write_text(text)
+    mine, parent = methods.typed("mymethod.py"), methods.METHODS["mars"]
+    assert (mine.space, mine.paper_space, mine.trials) == (parent.space, parent.paper_space, parent.trials)
+    plan = studies.Plan(tune.make_parser().parse_args(["--algo", "mymethod.py", "--env", "paxmen_5a"]))
+    assert {"expand", "contract", "actor_lr"} <= set(plan.space)
+
+
+def test_what_a_method_says_wrongly_is_told_before_it_trains(here, capsys):
+    text = (here / "mymethod.py").read_text().replace('"mymethod"\n', '"mymethod"\nMETHOD = {"labl": "Mine"}\n', 1)
+    (here / "mymethod.py").write_text(text)
+    with pytest.raises(UsageError, match="METHOD of mymethod has no 'labl'; did you mean label?"):
+        main(["train", "mymethod.py", *TINY, "--env", "paxmen_4a", "--total-steps", "64"])
+    assert not (here / "runs").exists()

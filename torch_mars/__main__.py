@@ -80,8 +80,11 @@ def run() -> None:
     """The console script."""
     if not sys.argv[1:]:
         sys.exit(main())
-    from torch_mars.run.cli import guarded
-
+    try:
+        from torch_mars.run.cli import guarded
+    except KeyboardInterrupt:  # while PyTorch is read, which takes seconds
+        print("torch-mars: interrupted", file=sys.stderr)
+        sys.exit(130)
     guarded(main, "torch-mars")
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -558,3 +559,15 @@ def test_a_launcher_has_nothing_to_do_for_what_is_done(trained, tmp_path, capsys
     experiment.main([*TINY, "--algos", "mars", "--no-plot"])
     assert experiment.main([*TINY, "--algos", "mars", "--launcher", "local", "--out", "figures"]) == 0
     assert (tmp_path / "figures" / "table1.md").exists() and "All done." in capsys.readouterr().out
+
+
+def test_a_folder_in_which_nothing_was_tuned_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tuned/smoke/paxmen_4a").mkdir(parents=True)
+    Path("tuned/smoke/paxmen_4a/mars.yaml").write_text("actor_lr: 0.001\n")
+    line = [*TINY, "--algos", "mars,maspo", "--envs", "paxmen_4a"]
+    for folder, hint in (("tuned", "mars.yaml; did you mean tuned/smoke?"), ("tunedx", "there is no tunedx/paxmen_4a")):
+        with pytest.raises(cli.UsageError, match=re.escape(hint)):
+            grids.make_grid(experiment.make_parser().parse_args([*line, "--tuned", folder]))
+    mars, maspo = grids.make_grid(experiment.make_parser().parse_args([*line, "--tuned", "tuned/smoke"]))
+    assert (mars.settings["actor_lr"], maspo.settings["actor_lr"]) == (0.001, 5e-4)

@@ -25,7 +25,7 @@ from torch_mars.protocol.trainings import (
     settings_file,
     startable,
 )
-from torch_mars.run.cli import LARGEST_SEED, UsageError, make_folder, note
+from torch_mars.run.cli import LARGEST_SEED, UsageError, make_folder, note, shown
 from torch_mars.run.settings import refuse_settings
 
 CLAIMS = ".claims"  # in the folder of all runs
@@ -86,10 +86,13 @@ def make_grid(args: Any) -> list[Cell]:
         raise UsageError(f"--first-seed is {seeds[0]} and --seeds {len(seeds)}, but the last must be below 2^63")
     budget = args.budget or ("paper" if args.total_steps is None else DEFAULT)
     preset = preset_of(args.preset, budget)
+    tasks, chosen = tasks_named(args.envs), methods.listed(args.algos)
+    if args.tuned is not None:
+        _check_tuned(args.tuned, tasks, chosen)
     grid, trainings = [], []
-    for asked in tasks_named(args.envs):
+    for asked in tasks:
         task = asked.name
-        for method in methods.listed(args.algos):
+        for method in chosen:
             given = {"preset": preset, **budget_settings(task, budget, FINAL_STEPS), **method.untuned(preset)}
             own = settings_file(args.config, method)
             refuse_settings(own, ("env", "name", "seed", "num_seeds", "device", "run_dir"))
@@ -130,11 +133,25 @@ def tuned(folder: str | None, task: str, method: Method) -> dict[str, Any]:
     """What `torch_mars.tune` found best for a method and task; {} without a folder or a file."""
     if folder is None:
         return {}
-    path = Path(folder) / envs.folder_name(task) / f"{method.name}.yaml"
+    path = _tuned_file(folder, task, method)
     if not os.path.exists(path):
         note(f"{method.label} on {task} is not tuned: there is no {path}")
         return {}
     return settings_file(str(path), method)
+
+
+def _tuned_file(folder: str, task: str, method: Method) -> Path:
+    return Path(folder) / envs.folder_name(task) / f"{method.name}.yaml"
+
+
+def _check_tuned(folder: str, tasks: list[envs.Task], asked: list[Method]) -> None:
+    """UsageError where a folder has nothing that was tuned for any of these: it is another, or mistyped."""
+    files = [_tuned_file(folder, task.name, method) for task in tasks for method in asked]
+    if any(map(os.path.exists, files)):
+        return
+    inside = {path.parents[1] for path in Path(folder).glob(f"*/*/{files[0].name}")} if os.path.isdir(folder) else ()
+    hint = f"; did you mean {' or '.join(map(str, sorted(inside)))}?" if inside else ""
+    raise UsageError(f"--tuned is {shown(folder)}, where nothing was tuned for these: there is no {files[0]}{hint}")
 
 
 def tasks_named(text: str) -> list[envs.Task]:

@@ -10,9 +10,9 @@ that all methods share. To say more, call `register(Method(...))`, or write `MET
 """
 
 import contextlib
+import dataclasses
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -21,6 +21,7 @@ from typing import Any
 from torch_mars import algos
 from torch_mars.envs import modules
 from torch_mars.envs.options import allowed
+from torch_mars.run import looks
 from torch_mars.run.cli import UsageError
 from torch_mars.run.settings import TAKEN, is_about
 
@@ -255,7 +256,6 @@ RECURRENT: dict[str, Method] = {
 }
 # None of the paper's: they join METHODS when somebody asks for them, or has runs of them.
 JOINING: dict[str, Method] = {**INDEPENDENT, **RECURRENT}
-_LOOK = ("label", "colour", "dashes", "marker", "space", "trials", "settings")  # what METHOD in a lesson may say
 # colour, dashes and marker of those who bring none, taken in turn
 _COLOURS = ("#882255", "#44AA99", "#999933", "#6699CC", "#AA4466", "#117733", "#DDCC77", "#332288")
 _DASHES = ((3, 1), (7, 1, 1, 1), (2, 2), (5, 1, 1, 1, 1, 1), (1, 2))
@@ -282,8 +282,13 @@ def guests() -> list[str]:
     return [name for name in METHODS if name not in (*MAIN, *ABLATIONS)]
 
 
-def guest(algorithm: str, look: Mapping[str, Any] | None = None, source: str | None = None) -> Method:
+def guest(
+    algorithm: str, look: Mapping[str, Any] | None = None, source: str | None = None, searched: Mapping[str, Any] = {}
+) -> Method:
     """The method of an algorithm that nobody registered, from then on registered: with what METHOD of its lesson says.
+
+    Args:
+        searched: `space`, `paper_space` and `trials` of its parent, where METHOD does not say them.
 
     Raises:
         UsageError: METHOD says something that it may not.
@@ -293,7 +298,7 @@ def guest(algorithm: str, look: Mapping[str, Any] | None = None, source: str | N
     if algorithm in JOINING and source is None:
         return named(algorithm)
     turn = next(_turn)
-    said = _checked_look(algorithm, look or {})
+    said = looks.checked(algorithm, look or {})
     method = Method(
         **{
             "name": algorithm,
@@ -303,59 +308,12 @@ def guest(algorithm: str, look: Mapping[str, Any] | None = None, source: str | N
             "dashes": _DASHES[turn % len(_DASHES)],
             "marker": _MARKERS[turn % len(_MARKERS)],
             "source": source,
+            **searched,
             **said,
         }
     )
     register(method)
     return method
-
-
-def _checked_look(algorithm: str, look: Any) -> dict[str, Any]:
-    """METHOD of a lesson: only plain data of the right kinds, as it may come out of a run's config.yaml."""
-    if not isinstance(look, Mapping):
-        raise UsageError(f"METHOD of {algorithm} must hold {', '.join(_LOOK)}, not a {type(look).__name__}")
-    said = {}
-    for name, value in look.items():
-        if name not in _LOOK:
-            raise UsageError(f"METHOD of {algorithm} has no {name!r}; {allowed(name, _LOOK)}")
-        try:
-            said[name] = _LOOKED[name](value)
-        except (TypeError, ValueError, AttributeError):
-            raise UsageError(f"METHOD of {algorithm}: {name} is {value!r}, which it cannot be") from None
-    return said
-
-
-def _colour(value: Any) -> str:
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}|[a-z:]+", value):
-        raise ValueError
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) < 100:
-        raise ValueError
-    return value
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError
-    return value
-
-
-def _space(value: Any) -> dict[str, tuple]:
-    return {_text(name): tuple(candidates) for name, candidates in value.items()}
-
-
-_LOOKED: dict[str, Callable] = {
-    "label": _text,
-    "colour": _colour,
-    "dashes": lambda value: tuple(float(length) for length in value),
-    "marker": _text,
-    "space": _space,
-    "trials": _count,
-    "settings": dict,
-}
 
 
 # ---- from names to methods ----
@@ -392,7 +350,21 @@ def typed(text: str, flag: str = "--algo") -> Method:
         hint = "name one of them" if set(several) <= set(names()) else "only `torch-mars train` takes such a lesson"
         raise UsageError(f"{flag}: {text} is a lesson of several methods, {', '.join(several)}; {hint}")
     own = [method for method in METHODS.values() if method.algorithm == lesson.ALGORITHM]
-    return own[-1] if own else guest(lesson.ALGORITHM, getattr(lesson, "METHOD", None), source=text)
+    look = getattr(lesson, "METHOD", None)
+    return own[-1] if own else guest(lesson.ALGORITHM, look, text, _searched_of_parent(lesson, look))
+
+
+def _searched_of_parent(lesson: ModuleType, look: Any) -> dict[str, Any]:
+    """What is tuned of a lesson with `PARENT = "mars"` and no space of its own: as that method, else it were unfair."""
+    parent = METHODS.get(getattr(lesson, "PARENT", None))
+    if parent is None or (isinstance(look, Mapping) and "space" in look):
+        return {}
+    settings = {field.name for field in dataclasses.fields(lesson.Args)}
+    spaces = {"space": parent.space, "paper_space": parent.paper_space}
+    return {
+        **{kind: {name: of for name, of in space.items() if name in settings} for kind, space in spaces.items()},
+        "trials": parent.trials,
+    }
 
 
 def of_run(algorithm: str, settings: Mapping[str, Any]) -> Method:

@@ -31,7 +31,7 @@ import yaml
 from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.envs.core import BatchedEnv
-from torch_mars.run import keeping, memory, screen, trackers
+from torch_mars.run import keeping, looks, memory, screen, trackers
 from torch_mars.run.cli import RunError, UsageError, duration, is_out_of_memory, short
 from torch_mars.run.files import (
     CHECKPOINT,
@@ -95,6 +95,7 @@ class Run:
         shares = {"num_envs": args.num_envs // size, "eval_episodes": args.eval_episodes // size}
         self.own_args = dataclasses.replace(args, **shares) if size > 1 else args
         memory.check(self.own_args, self.ranks.place.local_size)
+        looks.checked(algorithm, getattr(inspect.getmodule(type(args)), "METHOD", None) or {})
         self.seeds = [args.seed + p for p in range(args.num_seeds)]
         self.headline = envs.known(args.env).environment.headline
         self.first_update, self.seconds_before, self.checkpoint = 1, 0.0, None
@@ -276,7 +277,7 @@ class Run:
         if self.algorithm != about["lesson"]:  # one of several that it trains
             about["algorithm"] = self.algorithm
         if look := getattr(lesson, "METHOD", None):
-            about["look"] = dict(look)
+            about["look"] = dict(look)  # as it is said: `looks.checked` has tuples
         return {**about, **own, **kept}
 
     def step(self, update: int) -> int:
