@@ -1,6 +1,7 @@
 """An environment and a method of a user's own, outside the package: `examples/gather.py`, `docs/your_own.md`, and that
 files from others import nothing."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -11,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ import torch_mars.envs as envs
 from torch_mars import algos, evaluate, play, plot, tune
 from torch_mars.__main__ import main
 from torch_mars.algos import mars
+from torch_mars.envs.workers import ForeignError
 from torch_mars.protocol import methods, studies
 from torch_mars.run import settings
 from torch_mars.run.cli import UsageError, guarded
@@ -193,15 +194,13 @@ def test_agents_that_are_paid_apart_are_noticed(here):
     apart = text.replace("reward = count.float()[:, None].repeat(1, self.num_agents)", "reward = place.float()")
     assert apart != text
     (here / "gather.py").write_text(apart)
-    with pytest.warns(UserWarning, match="Gather pays its agents apart.*say has_shared_reward = False in the class"):
+    with pytest.raises(ForeignError, match="agent 0 is paid .* and agent 1 .*say has_shared_reward = False"):
         train("mars", "--env", "gather.py:Gather")
     (here / "gather.py").write_text(
         apart.replace("    Options = Options\n", "    Options = Options\n    has_shared_reward = False\n")
     )
     del sys.modules["gather"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        train("mars", "--env", "gather.py:Gather", "--value-per-agent")
+    train("mars", "--env", "gather.py:Gather", "--value-per-agent")
 
 
 SPOIL = "torch.where(state.step == 3, torch.nan, 1.0)"
@@ -499,3 +498,18 @@ def test_what_a_method_says_wrongly_is_told_before_it_trains(here, capsys):
     with pytest.raises(UsageError, match="METHOD of mymethod has no 'labl'; did you mean label?"):
         main(["train", "mymethod.py", *TINY, "--env", "paxmen_4a", "--total-steps", "64"])
     assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("mars --env paxmen_5a", "mars is a method: torch-mars train mars"),
+        ("train mars paxmen_5a", "'paxmen_5a' is a task, which stands behind --env: --env paxmen_5a"),
+        ("train mars hello", "'hello' stands behind no flag; --help lists them"),
+        ("train mars --env gather.py", "'gather.py' is a file; name the class in it, too: gather.py:MyEnvironment"),
+    ],
+)
+def test_what_was_probably_meant_is_said(line, says, here, capsys):
+    with contextlib.suppress(SystemExit):
+        assert main(line.split()) == 2
+    assert says in capsys.readouterr().err

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "returns and metrics of what was trained, with intervals",
     "play": "a film of a team, or a window",
     "export": "a team as a file for other programs: ONNX, TorchScript, pt2",
+    "check": "whether an environment of your own keeps its promises",
     "plot": "the paper's figures and tables from runs",
     "tune": "search a method's hyperparameters",
     "experiment": "a grid of methods, tasks and seeds, and its figures",
@@ -35,8 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         # and with them PyTorch, for which a list of commands need not wait
+        from torch_mars import algos
         from torch_mars.envs.options import allowed, shown
 
+        if name in algos.LESSONS:
+            return _refuse(f"{name} is a method: torch-mars train {name} ...")
         return _refuse(f"unknown command {shown(name)}; {allowed(name, COMMANDS)}")
     return train(rest) if name == "train" else importlib.import_module(f"torch_mars.{name}").main(rest)
 

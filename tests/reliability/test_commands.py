@@ -269,11 +269,13 @@ def test_what_is_quoted_is_short():
 def test_a_terminal_that_knows_ascii_only_ends_nothing(tmp_path):
     """Neither an answer nor a refusal with a name that it cannot show; where not even files have such names, none."""
     code = "from torch_mars.run.cli import guarded; from torch_mars import experiment as e; guarded(e.main, 'e')"
+    (tmp_path / "ö" / "paxmen_4a").mkdir(parents=True)
+    (tmp_path / "ö" / "paxmen_4a" / "maspo.yaml").write_text("actor_lr: 0.001\n")
     for settings, exit_code in (
         ({"PYTHONIOENCODING": "ascii"}, 0),
         ({"PYTHONUTF8": "0", "LC_ALL": "C"}, 2),
     ):
-        argv = [*GRID, "--run-dir", tmp_path / "lä", "--tuned", tmp_path / "ö", "--dry-run"]
+        argv = [*GRID, "--algos", "mars,maspo", "--run-dir", tmp_path / "lä", "--tuned", tmp_path / "ö", "--dry-run"]
         ended = subprocess.run([sys.executable, "-c", code, *argv], env=os.environ | settings, capture_output=True)
         assert ended.returncode == exit_code and b"Traceback" not in ended.stderr, ended.stderr
         note, *refused = ended.stderr.splitlines()

@@ -25,7 +25,7 @@ from torch_mars.envs.catalogue import (
     unknown,
 )
 from torch_mars.envs.core import BatchedEnv
-from torch_mars.envs.options import make_options
+from torch_mars.envs.options import make_options, whole
 
 if TYPE_CHECKING:
     from torch_mars.envs.pettingzoo import BatchedParallelEnv, TaskParallelEnv
@@ -37,6 +37,7 @@ __all__ = [
     "Task",
     "batched_parallel_env",
     "budget",
+    "check",
     "environment_class",
     "family",
     "find",
@@ -99,6 +100,29 @@ def make(
     """
     task = find(task)
     return task.environment(num_envs, device, seed, auto_reset, **{**task.options, **overrides})
+
+
+def check(task: str | Task | type[BatchedEnv], steps: int = 100, **overrides: Any) -> list[str]:
+    """Whether an environment of one's own keeps what `BatchedEnv` asks of its rules, tried on random play.
+
+    Args:
+        task: a class, or `my_module:Gather` (the module is imported).
+        steps: how many are played, by six environments.
+        overrides: options of the environment that differ from the task's.
+
+    Returns:
+        what held, a sentence each.
+
+    Raises:
+        ValueError: it cannot be made, or is a foreign one, which is looked at wherever it plays.
+        ForeignError: something does not hold: one sentence that says what, and where.
+    """
+    from torch_mars.envs.conformity import Conformity
+
+    task = find(task)
+    if task.is_foreign:
+        raise ValueError(f"{task.name} is a foreign environment, which is looked at in every step that it plays")
+    return Conformity(lambda count, seed: make(task, count, "cpu", seed, **overrides), whole(steps, "steps")).report()
 
 
 def parallel_env(

@@ -131,6 +131,8 @@ def find(task: str | Task | type[BatchedEnv]) -> Task:
 
 def unknown(name: str, others: Iterable[str] = ()) -> str:
     """The sentence on a name that is of no task. `others`: what else might have been meant where it was typed."""
+    if modules.is_path(name):
+        return f"{shown(name)} is a file; name the class in it, too: {name}:MyEnvironment"
     return f"unknown task {shown(name)}; {allowed(name, (*others, *tasks()))}"
 
 

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import math
 import types
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs import rng
+from torch_mars.envs import rng, rules
 from torch_mars.envs.options import MOST, allowed, make_options, shown, whole
-from torch_mars.envs.workers import ForeignError
 
 FURTHEST = 1e18  # of a place in a State: float32 holds squares of it, int64 its whole part
 MOST_COUNTED = 2**62  # steps, in a State: int64 can go on from there
@@ -122,15 +120,16 @@ class BatchedEnv(ABC):
             raise ValueError(f"auto_reset is {shown(auto_reset)}; it must be true or false")
         self.auto_reset = bool(auto_reset)
         self.options = make_options(self.Options, options)
+        self._is_of_user = not type(self).__module__.startswith("torch_mars.")
         self.setup()
+        if self._is_of_user:
+            rules.check_setup(self, BatchedEnv)
         if not 1 <= self.max_steps <= MOST:
             raise ValueError(f"max_steps is {shown(self.max_steps)}; it must be between 1 and {MOST}")
         self.agents = [f"agent_{i}" for i in range(self.num_agents)]
         self.observation_size = self.observation_space.shape[0]
         self.state_size = self.state_space.shape[0]
         self._summed = [name for name, kind in self.metrics.items() if kind == "sum"]
-        self._is_of_user = not type(self).__module__.startswith("torch_mars.")
-        self._is_reward_unchecked = self._is_of_user  # until it is told
         self._number_in_all, self._rows = self.num_envs, None  # of a share: which of how many environments it has
         self._seed(seed)
         self.state: State | None = None
@@ -224,12 +223,14 @@ class BatchedEnv(ABC):
             RuntimeError: before the first `reset`.
             ValueError: actions of another shape or kind, or (looked at on CPU only) outside a Discrete space, or nan or
                 infinite.
-            ForeignError: rules of a user's own make an observation, state or reward that is not finite (likewise).
+            ForeignError: rules of a user's own make something of another shape or kind, or (likewise) numbers that are
+                not finite.
         """
         if self.state is None:
             raise RuntimeError("step() before reset(): call reset() first")
         self.state, ts = self._next(self.state, self._checked(actions))
-        self._check_made(ts)
+        if self._is_of_user and may_look(ts.obs):
+            rules.check_values(self, ts)
         return ts
 
     def sample_actions(self) -> Tensor:
@@ -291,7 +292,10 @@ class BatchedEnv(ABC):
         ended = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         info = self.episode_info(self.state.step, self.state.totals)
         ts = TimeStep(obs, global_state, mask, active, reward, ended, ended, obs, global_state, info)
-        self._check_made(ts)
+        if self._is_of_user:
+            rules.check_seen(self, ts)
+            if may_look(ts.obs):
+                rules.check_values(self, ts)
         return unshared(ts, self.state)
 
     def load_state(self, fields: dict[str, Any]) -> None:
@@ -385,9 +389,12 @@ class BatchedEnv(ABC):
 
     def _next(self, state: State, actions: Tensor) -> tuple[State, TimeStep]:
         """A step, without changing anything."""
-        state, reward, terminated, metrics = self.transition(state, actions)
-        if self._is_reward_unchecked and self.has_shared_reward and may_look(reward):
-            self._check_reward(reward)
+        outcome = self.transition(state, actions)
+        if self._is_of_user:
+            rules.check_step(self, outcome)
+        state, reward, terminated, metrics = outcome
+        if self._is_of_user and self.has_shared_reward and may_look(reward):
+            rules.check_rewards(self, reward)
         step, totals, truncated = self.count(state.step, state.totals, reward, terminated, metrics, _columns)
         state = dataclasses.replace(state, step=step, totals=totals)
         info = {**metrics, **self.episode_info(step, totals)}
@@ -402,6 +409,8 @@ class BatchedEnv(ABC):
             global_state = obs.flatten(1) if self.state_is_obs else own_state
         active = self.is_active(state)
         ts = TimeStep(obs, global_state, mask, active, reward, terminated, truncated, final_obs, final_state, info)
+        if self._is_of_user:
+            rules.check_seen(self, ts)
         return state, unshared(ts, state)
 
     def _restart(self, state: State) -> tuple[State, Tensor, Tensor | None, Tensor | None]:
@@ -423,31 +432,6 @@ class BatchedEnv(ABC):
         if may_look(actions):
             self._check_values(actions, is_discrete)
         return actions
-
-    def _check_reward(self, reward: Tensor) -> None:
-        """Nothing else would tell a user that only the first column of a team's reward is learned from."""
-        if ((reward - reward[:, :1]).abs() > 0).any():
-            self._is_reward_unchecked = False
-            warnings.warn(
-                f"{type(self).__name__} pays its agents apart, but only agent 0's reward counts: say "
-                "has_shared_reward = False in the class",
-                stacklevel=4,
-            )
-
-    def _check_made(self, ts: TimeStep) -> None:
-        """What a user's own rules make must be finite: a nan that is seen would spoil every gradient.
-
-        Foreign environments are looked at where they play (`foreign_worker`).
-        """
-        if not (self._is_of_user and may_look(ts.obs)):
-            return
-        made = {"observation": ts.obs, "global_state": ts.state, "reward": ts.reward}
-        for name, values in made.items():
-            if not math.isfinite(values.sum().item()) and not values.isfinite().all():
-                b, *place = (~values.isfinite()).nonzero()[0].tolist()
-                value, step = values[(b, *place)].item(), ts.info["episode_length"][b].item()
-                where = f"{name} [{', '.join(map(str, place))}] in environment {b}"
-                raise ForeignError(f"{type(self).__name__}: {where} is {value} at step {step:g}; it must be finite")
 
     def _check_values(self, actions: Tensor, is_discrete: bool) -> None:
         if is_discrete:

@@ -14,6 +14,7 @@ from torch_mars.envs import rng
 from torch_mars.envs.constants import scalar
 from torch_mars.envs.core import may_look
 from torch_mars.nn import world
+from torch_mars.run.cli import UsageError
 
 
 class Categorical:
@@ -144,6 +145,8 @@ class Policy(nn.Module):
     def __init__(self, action_space: gymnasium.Space, seeds: int, agents: int = 0):
         super().__init__()
         self.is_discrete = hasattr(action_space, "n")
+        if not self.is_discrete and not action_space.is_bounded():
+            raise UsageError(f"actions are {action_space}; a policy can be trained where a Box has bounds on all sides")
         self.outputs = int(action_space.n) if self.is_discrete else action_space.shape[0]
         self.action_shape = () if self.is_discrete else (self.outputs,)
         if not self.is_discrete:

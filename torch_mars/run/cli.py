@@ -64,14 +64,23 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-            self.error(f"unknown argument {shown(unknown[0])}; {allowed(unknown[0].split('=')[0], flags)}")
+            self.error(self._about_unknown(unknown[0]))
         for action in self._actions:
             value = getattr(namespace, action.dest, None)
             if any(isinstance(text, str) and not text.strip() for text in (value if type(value) is list else [value])):
                 flag = action.option_strings[0] if action.option_strings else action.metavar
                 self.error(f"{flag} is empty; give a value or leave it out (a variable of the shell may not be set)")
         return namespace
+
+    def _about_unknown(self, word: str) -> str:
+        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        flags = [flag for flag in flags if flag != "--help"]
+        if not word.startswith("-"):
+            with contextlib.suppress(ValueError):
+                if "--env" in flags and envs.known(word):
+                    return f"{shown(word)} is a task, which stands behind --env: --env {word}"
+            return f"{shown(word)} stands behind no flag; --help lists them"
+        return f"unknown argument {shown(word)}; {allowed(word.split('=')[0], flags)}"
 
 
 class _ListTasks(argparse.Action):
