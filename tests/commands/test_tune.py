@@ -331,3 +331,19 @@ def test_candidates_may_be_texts(trained, tmp_path, capsys, monkeypatch):
     assert tune.main([*NARROW, "--trials", "3", "--seeds", "1"]) == 0
     said = capsys.readouterr().out
     assert "matmul_precision  highest, high" in said
+
+
+def test_parameters_that_were_tried_are_not_drawn_again_while_others_are_left(trained):
+    study, plan = study_of("--trials", "8")
+    usual = {
+        name: [plan.defaults[name], *(v for v in of if v != plan.defaults[name])] for name, of in plan.space.items()
+    }
+    first, second, *others = usual
+    plan.space = {first: usual[first][:2], second: usual[second][:3], **{name: usual[name][:1] for name in others}}
+    seen = []
+    for _ in range(8):
+        trial, parameters = studies.next_trial(study, plan)
+        seen.append((parameters[first], parameters[second]))
+        study.tell(trial, float(trial.number))
+    assert len(set(seen[:6])) == 6 and set(seen[6:]) <= set(seen[:6])
+    assert studies.next_trial(study, plan) is None and len(studies.finished_trials(study)) == 8

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SAMPLER_SEED, START_UP_TRIALS = 0, 10  # random before TPE has something to go by
+DRAWS = 10  # at most, until parameters are new
 PRUNER_START_UP_TRIALS = 5
 SEEDS = 5
 SMOKE_TRIALS, SMOKE_SEEDS = 3, 2
@@ -269,9 +270,25 @@ def _is_alive(process: int) -> bool:
 def next_trial(study: "Study", plan: Plan) -> "tuple[Trial, dict[str, Any]] | None":
     """Ask for a trial and its parameters; None when there are enough.
 
+    Parameters that were tried already would bring the same again: others are drawn, up to DRAWS times.
+
     What is drawn depends on the trial's number and on the trials before it, not on which worker draws, so that a study
     that was interrupted does not draw its first trials again.
     """
+    for _ in range(DRAWS):
+        asked = _asked(study, plan)
+        if asked is None or not _is_tried(study, *asked):
+            return asked
+        study.tell(asked[0], state=need_optuna().trial.TrialState.FAIL)
+    return _asked(study, plan)
+
+
+def _is_tried(study: "Study", trial: "Trial", parameters: dict[str, Any]) -> bool:
+    return any(known.params == parameters for known in kept_trials(study) if known.number < trial.number)
+
+
+def _asked(study: "Study", plan: Plan) -> "tuple[Trial, dict[str, Any]] | None":
+    """One draw of `next_trial`."""
     optuna = need_optuna()
     give_back_abandoned(study)
     waiting = [t for t in kept_trials(study) if t.state == optuna.trial.TrialState.WAITING]
