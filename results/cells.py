@@ -196,6 +196,11 @@ def returns_of(by_seed: dict[str, dict]) -> str:
     return f"{final.mean():.2f} ({final.min():.2f} to {final.max():.2f})"
 
 
+def up_to(of_seed: dict[str, dict], steps: int) -> dict[str, dict]:
+    """The evaluations of a seed in its first environment steps; without the best policy, which is of the whole run."""
+    return {name: step for name, step in of_seed.items() if step.get("step_count", np.inf) <= steps}
+
+
 def last_of(by_seed: dict[str, dict], metric: str) -> float:
     """A metric as returns are scored: mean over the last fifth of the evaluations, and over seeds."""
     scores = []

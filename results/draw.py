@@ -6,8 +6,8 @@
 of the three methods, which are the same trainings, cut short. `bootstrap.md` compares `bootstrap/` with them.
 `tasks.md` is the table of all 47 tasks, `tasks/<environment>/` what is behind it, and `order/` the methods beside one
 another on the tasks with enough seeds: all from `tasks/<environment>/*.json`, which `landing.py` writes, and from
-`random.json`. `symmetry/` has the ablations at one strength and `paper_preset/` the paper's settings, from what
-`torch_mars.plot --means` wrote there.
+`random.json`. `symmetry/` has the ablations at one strength, `paper_preset/` the paper's settings and `tuning/` those
+that were found with equal effort, from what `torch_mars.plot --means` wrote there.
 """
 
 import json
@@ -17,6 +17,7 @@ from pathlib import Path
 import cells
 import matplotlib
 import numpy as np
+import tuned
 
 from torch_mars import envs
 from torch_mars.protocol import figures, gather, intervals, methods, report, saved, tables
@@ -32,7 +33,7 @@ COMPARED = {  # folder -> methods that stand beside one another on its page
         ("mappo_asymmetric", "mappo"),
         ("mars_multiplicative", "maspo"),
     ),
-    "paper_preset": (("maspo", "mappo"), ("mars", "mappo"), ("mars", "maspo")),
+    **dict.fromkeys(("paper_preset", "tuning"), (("maspo", "mappo"), ("mars", "mappo"), ("mars", "maspo"))),
 }
 
 
@@ -41,15 +42,9 @@ def evaluations(folder: str) -> saved.Nested:
 
 
 def cut_short(by_seed: dict[str, dict]) -> dict[str, dict]:
-    """The seeds of the ablations, up to their last step; without the best policy, which is one of the whole run."""
-    return {
-        f"run_{seed}": {
-            name: step
-            for name, step in by_seed[f"run_{seed}"].items()
-            if step.get("step_count", np.inf) <= ABLATION_STEPS
-        }
-        for seed in ABLATION_SEEDS
-    }
+    """The seeds of the ablations, up to their last step."""
+    names = [f"run_{seed}" for seed in ABLATION_SEEDS]
+    return {name: cells.up_to(by_seed[name], ABLATION_STEPS) for name in names}
 
 
 def three_methods_cut_short() -> dict[str, dict[str, dict]]:
@@ -84,7 +79,8 @@ def draw_compared(name: str) -> None:
 def tables_of(folder: str) -> dict[str, str]:
     """Those of a comparison's page, by their marks."""
     with methods.labelled(json.loads((HERE / folder / gather.LABELS).read_text())):
-        return {"table": returns_table(folder), "comparisons": comparisons_table(folder)}
+        own = tuned.tables() if folder == "tuning" else {}
+        return {"table": returns_table(folder), "comparisons": comparisons_table(folder), **own}
 
 
 def returns_table(folder: str) -> str:
