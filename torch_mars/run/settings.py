@@ -258,7 +258,11 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
     lesson = inspect.getmodule(args_type)
     program, text = getattr(lesson, "ALGORITHM", algorithm), lesson.__doc__ or algorithm
     parser = Parser(
-        prog=program, description=text.splitlines()[0], allow_abbrev=False, argument_default=argparse.SUPPRESS
+        prog=program,
+        description=text.splitlines()[0],
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        epilog="yaml/<environment>.yaml has other defaults for its tasks; a run's config.yaml says what was used.",
     )
     fields, kinds = {field.name: field for field in dataclasses.fields(args_type)}, _kinds(args_type)
     for heading, docs in field_docs(args_type).items():
