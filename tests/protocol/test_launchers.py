@@ -3,6 +3,8 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -193,3 +195,13 @@ def test_what_failed_in_a_job_is_said(tmp_path):
     (job,) = local(tmp_path, launchers.Work(launchers.python, ["-c", FAIL], tmp_path / "log"))
     until(job.done)
     assert launchers.failure(job) == "the reason"
+
+
+def test_logs_of_the_process_stay_open():
+    """submitit configures logging when it is imported, which closes what is there, such as absl's stream."""
+    code = (
+        "import io, logging; from torch_mars.protocol import launchers\n"
+        "class Own(logging.StreamHandler):\n    def close(self): self.stream.close()\n"
+        "stream = io.StringIO(); handler = Own(stream); launchers.need_submitit(); assert not stream.closed"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

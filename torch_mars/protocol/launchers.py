@@ -7,6 +7,7 @@ Slurm itself queues again if it was preempted.
 
 import argparse
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 LAUNCHERS = ("slurm", "local")
+_LOG_LEVEL = "SUBMITIT_LOG_LEVEL"
 TIMEOUT_MIN = 24 * 60  # of a job that asks for none; submitit's is five minutes
 MOST_TIMEOUTS = 1000  # of one job: each goes on where the one before was cut
 POLL_SECONDS = 0.1
@@ -65,10 +67,15 @@ def check_flags(args: Any) -> None:
 
 def need_submitit() -> Any:
     """submitit. UsageError where it is not installed."""
+    before = os.environ.get(_LOG_LEVEL)
+    os.environ[_LOG_LEVEL] = "NOCONFIG"  # else its import would close all handlers of this process's logs
     try:
         import submitit
     except ImportError:
         raise UsageError("jobs of a cluster need submitit: pip install 'torch_mars[cluster]'") from None
+    finally:
+        del os.environ[_LOG_LEVEL]
+        os.environ |= {} if before is None else {_LOG_LEVEL: before}
     return submitit
 
 
