@@ -41,6 +41,8 @@ torch-mars evaluate smax_2s3z            # the numbers below, and how unlike its
 ```
 
 ```python
+import torch_mars
+
 policy = torch_mars.load_policy("smax_2s3z")
 ```
 

@@ -331,7 +331,7 @@ BAD_COMMANDS = [
     ("--config nowhere.yaml", "nowhere.yaml", "No such file"),
     ("--resume nowhere", "nowhere", "No such file"),
     ("--seed -1", "--seed is -1", "0 or more"),
-    ("zzz", "'zzz'", "allowed are"),
+    ("zzz", "'zzz'", "stands behind no flag"),
 ]
 
 
