@@ -10,7 +10,7 @@ from loaded_scripts import loaded
 from made_up_results import run_folder
 
 from torch_mars import envs
-from torch_mars.protocol import methods, saved
+from torch_mars.protocol import gather, methods, saved
 from torch_mars.run.cli import UsageError
 from torch_mars.run.settings import resolve
 
@@ -208,6 +208,33 @@ def test_the_pages_of_comparisons_are_those_of_their_json(monkeypatch):
         for name in draw.COMPARED:
             page = (RESULTS / name / "README.md").read_text()
             assert all(table in page for table in draw.tables_of(name).values()), f"{name}: run results/draw.py"
+
+
+def test_what_was_tuned_stands_beside_what_yaml_has(cells, landing, tmp_path, monkeypatch):
+    import tuned
+
+    finished(tmp_path / "usual", "smax_2s3z", "mars", 1.0, "won", points=10, seeds=5)
+    finished(tmp_path / "tuned", "smax_2s3z", "mars", 2.0, "won", points=10, seeds=5, actor_lr=1e-4)
+    landing.land(saved.find_runs([tmp_path / "usual"]), "abc123", "a core")
+    folder = tmp_path / "tuning" / "found" / "smax_2s3z"
+    folder.mkdir(parents=True)
+    gather.save(gather.gather([tmp_path / "tuned"])[0], tmp_path / "tuning" / saved.EVALUATIONS)
+    (folder / "mars.yaml").write_text("env: smax_2s3z\ntotal_steps: 6000\nactor_lr: 0.0001\nclip: 0.5\n")
+    (folder / "mars.csv").write_text("trial,state,objective\n0,complete,1.5\n1,pruned,9.0\n2,complete,1.75\n")
+    monkeypatch.setattr(tuned, "FOLDER", tmp_path / "tuning")
+    monkeypatch.setattr(tuned, "FOUND", tmp_path / "tuning" / "found")
+    tables = tuned.tables()
+    found = row_of(tables["found"], "smax_2s3z")
+    assert (found["trials, pruned"], found["best trial's return"]) == ("3, 1", "1.75")
+    assert (found["actor_lr"], found["clip"]) == ("0.0001", "0.5")
+    lines = tables["beside"].splitlines()
+    cell = lines[2].strip("| ").split(" | ")
+    assert cell[:3] == ["smax_2s3z", "MARS", "0.006M"] and cell[-2:] == ["1.00", "0.0079"]
+    usual, later = (np.linspace(-10, final + 0.2, 10) for final in (1.0, 2.0))  # of the middle seed
+    means = [float(text.split()[0]) for text in cell[3:7]]
+    assert means == pytest.approx(
+        [usual[4:6].mean(), later[4:6].mean(), usual[-2:].mean(), later[-2:].mean()], abs=0.01
+    )
 
 
 def test_rooms_of_a_board_that_was_cleared_are_not_counted():
