@@ -100,6 +100,13 @@ def test_a_class_that_says_something_impossible_is_not_made(change, tmp_path):
         envs.make(module.Gather, 4)
 
 
+def test_a_class_may_have_methods_and_constants_of_its_own(tmp_path):
+    """Also a helper whose name is near to something that a class may say."""
+    more = f"{CLASS}    colour = 3\n\n    def metric(self):\n        return 0\n\n"
+    with loaded(gather_with(tmp_path / "own.py", (CLASS, more))) as module:
+        assert envs.make(module.Gather, 4).reset().obs.shape == (4, 2, 2)
+
+
 @pytest.mark.parametrize("change", RULES, ids=RULES.values())
 def test_a_rule_that_makes_something_else_is_told_when_it_plays(change, tmp_path):
     path = gather_with(tmp_path / "wrong.py", change)

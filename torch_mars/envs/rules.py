@@ -24,8 +24,10 @@ SIZES = ("num_agents", "max_steps", "observation_space", "action_space", "state_
 def check_setup(env: Any, base: type) -> None:
     """ValueError unless the class and its `setup` say all that is needed, and nothing that `base` has already."""
     name = type(env).__name__
-    for own in (own for own in vars(type(env)) if not own.startswith("_") and not hasattr(base, own)):
-        if own not in SIZES and (near := difflib.get_close_matches(own, SAID, 1, 0.85)):
+    for own, value in vars(type(env)).items():
+        if own.startswith("_") or own in SIZES or hasattr(base, own) or callable(value):
+            continue
+        if near := difflib.get_close_matches(own, SAID, 1, 0.85):
             raise ValueError(f"{name}: it says {own}; did you mean {near[0]}?")
     for own in vars(env):
         if callable(getattr(base, own, None)):

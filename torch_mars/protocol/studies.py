@@ -270,7 +270,7 @@ def _is_alive(process: int) -> bool:
 def next_trial(study: "Study", plan: Plan) -> "tuple[Trial, dict[str, Any]] | None":
     """Ask for a trial and its parameters; None when there are enough.
 
-    Parameters that were tried already would bring the same again: others are drawn, up to DRAWS times.
+    Parameters that were tried already would bring the same again: others are drawn in their place, DRAWS times at most.
 
     What is drawn depends on the trial's number and on the trials before it, not on which worker draws, so that a study
     that was interrupted does not draw its first trials again.
