@@ -50,9 +50,8 @@ policy = torch_mars.load_policy("smax_2s3z")
 best policy has the highest mean return over the new episodes that end a training (the absolute metric); of equal ones
 the first. On SMAX three seeds have 2, the most: two of MARS and one of MAPPO. Which method a team is of is no
 comparison of methods: it is the best of many seeds, of which some methods have more. The table is of other episodes
-again, 320 with sampled actions, as `torch-mars evaluate TASK` plays them, so it does not know of the choice. On
-`paxmen_5a` the mean comes from the 18% of the episodes in which a board is cleared; on `paxmen_4a` nearly six boards
-are cleared in each. The most that a return can be: [tasks](../results/tasks.md).
+again, 320 with sampled actions, as `torch-mars evaluate TASK` plays them, so it does not know of the choice. On PaxMen
+five boards and more are cleared in most episodes. The most that a return can be: [tasks](../results/tasks.md).
 """
 
 
