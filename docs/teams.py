@@ -17,7 +17,8 @@ import numpy as np
 from torch_mars import envs, evaluate
 from torch_mars.protocol import methods
 from torch_mars.run.files import write_whole
-from torch_mars.teams.policies import TEAMS, read
+from torch_mars.run.finding import TEAMS
+from torch_mars.teams.policies import read
 
 MEASURED, PAGE = (Path(__file__).with_suffix(suffix) for suffix in (".json", ".md"))
 # of each environment what says how well a team does besides its return: its share of episodes, or its mean

@@ -14,7 +14,7 @@ import torch_mars
 from torch_mars.protocol import methods, saved
 from torch_mars.run import cli, files
 from torch_mars.run.cli import Parser, UsageError
-from torch_mars.teams.policies import TEAMS
+from torch_mars.run.finding import TEAMS
 
 TASKS = (  # with a team
     *("paxmen_5a", "paxmen_4a", "aerojax_2v2", "jaxnav_7x7x2a", "search_and_rescue_2x20", "connector_5x5x3a"),

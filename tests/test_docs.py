@@ -24,7 +24,7 @@ from torch_mars import algos
 from torch_mars.__main__ import COMMANDS
 from torch_mars.envs.rware.task import SIZES
 from torch_mars.envs.smax.scenarios import UNIT_TYPES
-from torch_mars.teams.policies import TEAMS
+from torch_mars.run.finding import TEAMS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(

@@ -20,8 +20,9 @@ from torch_mars.envs.core import BatchedEnv, TimeStep
 from torch_mars.envs.window import Window
 from torch_mars.run import film
 from torch_mars.run.cli import Parser, UsageError, add_list_tasks, guarded, note, path_argument, whole_number
+from torch_mars.run.finding import has_policy
 from torch_mars.run.settings import typed_task
-from torch_mars.teams.policies import Policy, add_own, is_trained, read, task_or_path
+from torch_mars.teams.policies import Policy, add_own, read, task_or_path
 
 PLAYED = 64  # episodes, of which a few are shown: seconds on a CPU for every task
 
@@ -60,7 +61,7 @@ def team(
         UsageError: it is none of them.
     """
     task = typed_task(what, "--random wants the name of a task") if is_random else task_or_path(what)
-    if is_random or (task and not is_trained(what)):
+    if is_random or (task and not has_policy(what)):
         what_for = "--random" if is_random else f"{what}, for which no team is installed; give a run's folder"
         for flag, is_given in (
             ("--greedy", greedy), ("--policy-seed", policy_seed is not None), ("--env", env), ("--lesson", lesson)

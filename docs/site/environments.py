@@ -15,7 +15,7 @@ from repository import ROOT, fenced
 from torch_mars import envs
 from torch_mars.envs.core import BatchedEnv
 from torch_mars.envs.options import shown
-from torch_mars.teams.policies import TEAMS
+from torch_mars.run.finding import TEAMS
 
 MEASURED = ROOT / "results" / "gpu" / "h200"
 TEAMS_FILE = "docs/teams.json"

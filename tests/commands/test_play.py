@@ -17,7 +17,7 @@ import torch_mars.envs as envs
 from torch_mars import evaluate, play
 from torch_mars.envs.core import fields_of
 from torch_mars.envs.paxmen.task import TASKS as paxmen_tasks
-from torch_mars.run import film
+from torch_mars.run import film, finding
 from torch_mars.teams import policies
 
 ROOT = Path(__file__).parents[2]
@@ -364,7 +364,7 @@ def teams(monkeypatch, tmp_path):
     """The folder of installed teams, empty."""
     folder = tmp_path / "teams"
     folder.mkdir()
-    monkeypatch.setattr(policies, "TEAMS", folder)
+    monkeypatch.setattr(finding, "TEAMS", folder)
     return folder
 
 

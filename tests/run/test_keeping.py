@@ -8,7 +8,7 @@ from PIL import Image
 
 import torch_mars
 from torch_mars.algos import mars, maspo
-from torch_mars.run import cli, files, keeping
+from torch_mars.run import cli, files, finding, keeping
 from torch_mars.teams import policies
 
 SMALL = "--env connector_5x5x3a --num-envs 4 --rollout-length 16 --hidden-size 16 --eval-episodes 2 --device cpu"
@@ -154,6 +154,25 @@ def test_a_checkpoint_brings_its_critic_and_a_run_its_best_policy(run, tmp_path)
     assert torch.equal(actor["network.head.weight"], best["network.head.weight"])
 
 
+def test_an_installed_team_is_begun_with_by_its_task(tmp_path):
+    actor, _ = starts("connector_5x5x3a", tmp_path, "--hidden-size", 128)
+    team = files.load_checkpoint(finding.TEAMS / "connector_5x5x3a.pt")["actor"]
+    assert all(torch.equal(actor[name], team[name]) for name in team)
+
+
+def test_a_folder_of_runs_is_no_run_to_go_on_with(run, tmp_path, capsys):
+    folder = tmp_path / "runs/connector_5x5x3a/mars/a"
+    shutil.copytree(run, folder)
+    for path, sentence in (
+        (tmp_path / "runs", f"--resume: {tmp_path / 'runs'} is not a run, but holds 1; the latest is {folder}"),
+        (folder.with_name("b"), f"--resume: no run or checkpoint at {folder.with_name('b')}"),
+        (tmp_path / "run", f"no run or checkpoint at {tmp_path / 'run'}; did you mean {tmp_path / 'runs'}?"),
+    ):
+        with pytest.raises(SystemExit):
+            mars.main(["--resume", str(path)])
+        assert sentence in capsys.readouterr().err
+
+
 def test_of_a_run_that_went_on_the_best_policy_so_far_is_taken(run, tmp_path):
     """As `evaluate` and `play` do; and files of a lesson that keeps other things are one sentence."""
     folder = tmp_path / "run"
@@ -195,7 +214,7 @@ def test_what_does_not_fit_is_one_sentence(run, tmp_path, capsys):
     for argv, sentence in [
         ([*other, "--hidden-size", "8"], "its network.hidden_1.weight is [16, 57], this run's [8, 57]; task, options"),
         ([*other, "--env", "simple_spread_3ag"], "does not fit: its log_std is none, this run's [5]; task, options"),
-        (arguments(tmp_path, 1, "--start-from", "nowhere"), "--start-from: there is no policy or run at nowhere"),
+        (arguments(tmp_path, 1, "--start-from", "nowhere"), "--start-from: no run or checkpoint at nowhere"),
         (arguments(tmp_path, 1, "--start-from", run / "config.yaml"), "is no checkpoint of torch_mars, or is damaged"),
     ]:
         with pytest.raises(cli.UsageError) as error:

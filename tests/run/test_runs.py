@@ -329,7 +329,7 @@ BAD_COMMANDS = [
     ("--env-options {max_stepz: 3}", "'max_stepz'", "max_steps"),
     ("--env-options {max_steps: 0}", "max_steps is 0", "1 or more"),
     ("--config nowhere.yaml", "nowhere.yaml", "No such file"),
-    ("--resume nowhere", "nowhere", "No such file"),
+    ("--resume nowhere", "--resume: no run or checkpoint at nowhere", ""),
     ("--seed -1", "--seed is -1", "0 or more"),
     ("zzz", "'zzz'", "stands behind no flag"),
 ]

@@ -24,7 +24,7 @@ import torch_mars.envs as envs
 from torch_mars import __main__, export
 from torch_mars.algos import mars
 from torch_mars.nn.distributions import Categorical, TanhNormal
-from torch_mars.run import files
+from torch_mars.run import files, finding
 from torch_mars.run.cli import RunError, UsageError
 from torch_mars.teams import exports, policies
 
@@ -123,7 +123,7 @@ def runner(path, format):
 def by_numpy(task, teams, inputs):
     """The distribution's figures in float64, from the weights as they are saved."""
     what, seed = teams[task]
-    content = files.load_checkpoint(policies.find(what))
+    content = files.load_checkpoint(finding.find_policy(what))
     place = seed - content["settings"]["seed"] if seed else int(np.argmax(content["returns"]))
     weight = {name: tensor[place].double().numpy() for name, tensor in content["actor"].items()}
     obs = inputs["obs"].double().numpy()
@@ -408,7 +408,7 @@ def test_bounds_of_continuous_actions_are_told(written):
     about = metadata(written(CONTINUOUS, "pt2"), "pt2")
     space = envs.make(CONTINUOUS).action_space
     assert about["actions"] == {"kind": "continuous", "size": 3, "low": space.low.tolist(), "high": space.high.tolist()}
-    assert about["evaluation_return"] == max(files.load_checkpoint(policies.find(CONTINUOUS))["returns"])
+    assert about["evaluation_return"] == max(files.load_checkpoint(finding.find_policy(CONTINUOUS))["returns"])
 
 
 @pytest.mark.parametrize("task", BOTH_TASKS)

@@ -16,10 +16,9 @@ from toy_environments import register_toys
 import torch_mars
 import torch_mars.envs as envs
 from torch_mars.algos import mars
-from torch_mars.run import files
+from torch_mars.run import files, finding
 from torch_mars.run.cli import UsageError
 from torch_mars.teams import policies
-from torch_mars.teams.policies import installed_teams
 
 ROOT = Path(__file__).parents[2]
 
@@ -225,7 +224,7 @@ def test_a_mask_for_continuous_actions_is_refused():
 # ---- installed teams ----
 
 
-@pytest.mark.parametrize("task", installed_teams())
+@pytest.mark.parametrize("task", finding.installed_teams())
 def test_an_installed_team_is_small_and_far_better_than_chance(task):
     policy = torch_mars.load_policy(task)
     assert policy.task == task and policy.path.stat().st_size < 1e6
@@ -246,7 +245,7 @@ def test_an_installed_team_is_small_and_far_better_than_chance(task):
 
 def test_a_folder_of_a_task_s_name_comes_before_the_installed_team(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "paxmen_5a" in installed_teams()
+    assert "paxmen_5a" in finding.installed_teams()
     (tmp_path / "paxmen_5a").mkdir()
     (tmp_path / "paxmen_5a/policy.pt").write_bytes((tiny_run / "policy.pt").read_bytes())
     assert torch_mars.load_policy("paxmen_5a").path == Path("paxmen_5a/policy.pt")
@@ -255,16 +254,16 @@ def test_a_folder_of_a_task_s_name_comes_before_the_installed_team(tiny_run, tmp
 def test_a_folder_without_a_policy_does_not_hide_the_installed_team(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "paxmen_5a").mkdir()
-    assert torch_mars.load_policy("paxmen_5a").path == policies.TEAMS / "paxmen_5a.pt"
+    assert torch_mars.load_policy("paxmen_5a").path == finding.TEAMS / "paxmen_5a.pt"
 
 
 def test_of_a_run_that_goes_on_the_checkpoint_is_read(tiny_run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(tiny_run, folder)
-    assert policies.find(folder) == folder / "policy.pt"
+    assert finding.find_policy(folder) == folder / "policy.pt"
     settings = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(settings.replace("total_steps: 96", "total_steps: 192"))
-    assert policies.find(folder) == folder / "checkpoint.pt"
+    assert finding.find_policy(folder) == folder / "checkpoint.pt"
 
 
 # ---- what is no policy ----
@@ -277,7 +276,10 @@ def test_missing_runs_are_told_with_what_is_near(tiny_run, tmp_path):
         (tiny_run.parent, f"is not a run, but holds 1; the latest is {tiny_run}"),
         (tmp_path, "is not a run: it has neither policy.pt nor checkpoint.pt"),
         (tmp_path / "a" / "b", "there is no folder"),
-        ("jaxnav_9x9x3a", f"the name of a task; teams are installed for {', '.join(installed_teams())}; runs are"),
+        (
+            "jaxnav_9x9x3a",
+            f"name of a task; teams are installed for {', '.join(finding.installed_teams())}; runs are",
+        ),
         (tiny_run / "config.yaml", "is no checkpoint of torch_mars"),
     ):
         with pytest.raises(UsageError, match=re.escape(message)):

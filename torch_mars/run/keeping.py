@@ -14,7 +14,8 @@ from torch_mars import envs
 from torch_mars.envs import rng
 from torch_mars.run import film as films
 from torch_mars.run.cli import UsageError, short
-from torch_mars.run.files import load_checkpoint, policy_in
+from torch_mars.run.files import load_checkpoint
+from torch_mars.run.finding import find_policy
 
 FRAMES_PER_SECOND = 10
 
@@ -39,7 +40,7 @@ def start_from(path: str, networks: dict[str, nn.Module]) -> str:
     were trained as are to be, each goes on with its own weights, otherwise all with those of the best.
 
     Args:
-        path: a run's folder, policy.pt, checkpoint.pt, or a kept policy.
+        path: a run's folder, policy.pt, checkpoint.pt, a kept policy, or the name of a task with an installed team.
         networks: by name, "actor" among them; every weight has a leading P axis.
 
     Returns:
@@ -48,7 +49,10 @@ def start_from(path: str, networks: dict[str, nn.Module]) -> str:
     Raises:
         UsageError: there is none, or a shape does not fit.
     """
-    file = _policy_of(Path(path))
+    try:
+        file = find_policy(path)
+    except UsageError as error:
+        raise UsageError(f"--start-from: {error}") from None
     content = load_checkpoint(file)
     try:
         saved, returns = _weights_in(content, is_best=os.path.isdir(path))
@@ -78,14 +82,6 @@ def start_from(path: str, networks: dict[str, nn.Module]) -> str:
         raise UsageError(f"--start-from: {short(file)} holds no policy to begin with: {short(reason)}") from None
     anew = [name for name in networks if name not in taken]
     return f"{' and '.join(taken)} of {file}{which}" + f"; {' and '.join(anew)} begins anew" * bool(anew)
-
-
-def _policy_of(path: Path) -> Path:
-    """The file to read: of a folder the one that `evaluate` and `play` take, too."""
-    found = path if os.path.isfile(path) else policy_in(path)
-    if found is None:
-        raise UsageError(f"--start-from: there is no policy or run at {short(path)}")
-    return found
 
 
 def _weights_in(content: dict[str, Any], is_best: bool) -> tuple[dict[str, Any], Any]:

@@ -42,13 +42,13 @@ from torch_mars.run.files import (
     hold,
     let_go,
     load_checkpoint,
-    run_folder,
     save_checkpoint,
     sweep,
     sync_folder,
     to_json,
     write_whole,
 )
+from torch_mars.run.finding import run_folder
 from torch_mars.run.metrics import METRICS, Log, Past, encoded, parse
 from torch_mars.run.ranks import MARK, Ranks, Whole, launch, place
 from torch_mars.run.reading import read_bytes

@@ -47,7 +47,7 @@ from torch_mars.run.cli import (
     short,
     shown,
 )
-from torch_mars.run.files import run_folder, saved_settings
+from torch_mars.run.finding import run_folder, saved_settings
 from torch_mars.run.yamls import parse_yaml, read_yaml
 
 _PACKAGE = Path(__file__).parents[1]
@@ -124,8 +124,8 @@ class RunArgs:
     resume: str | None = None
     """folder or checkpoint of a run to go on with"""
     start_from: str | None = None
-    """a run, policy.pt or checkpoint.pt whose weights a new run begins with; its optimisers are new, and its critic is
-    unless a checkpoint.pt brings one"""
+    """a run, policy.pt, checkpoint.pt or task with an installed team, whose weights a new run begins with; its
+    optimisers are new, and its critic is unless a checkpoint.pt brings one"""
     checkpoint_every: int | None = None
     """updates between checkpoints; left out: those of a minute"""
     track: str = "tensorboard"

@@ -12,7 +12,6 @@ an agent remembers.
 
 import argparse
 import dataclasses
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,13 +31,10 @@ from torch_mars.nn.distributions import Categorical, TanhNormal
 from torch_mars.nn.recurrence import forgotten
 from torch_mars.run import files
 from torch_mars.run.cli import UsageError, as_path, check_device, short, whole
-from torch_mars.run.reading import folders_with, some_entries
+from torch_mars.run.finding import find_policy
 from torch_mars.run.settings import NOT_SETTINGS, convert, task_of_run, typed_task
 
-TEAMS = Path(__file__).parent
 LARGEST_HIDDEN = 2**16  # more is a damaged file, not a layer
-MOST_LOOKED_AT, DEEPEST = 10_000, 4  # files, and levels below a folder that is searched for runs
-MOST_NAMES = 1000  # that a wrong one is compared with
 
 
 def load_policy(
@@ -371,7 +367,7 @@ def read(path: str | Path, env: str | None = None, lesson: str | None = None) ->
         UsageError: there is no run, or the file holds no policy that this version can use.
     """
     path = as_path(path)
-    file = find(path)
+    file = find_policy(path)
     content = files.load_checkpoint(file)
     try:
         head = {
@@ -406,36 +402,6 @@ def add_own(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def find(path: str | Path) -> Path:
-    """The file to read a policy from: the path itself, in a run's folder policy.pt, else checkpoint.pt; a task's team.
-
-    Raises:
-        UsageError: neither; the sentence says what is near.
-    """
-    path = as_path(path)
-    if os.path.isfile(path):
-        return path
-    if of_run := files.policy_in(path):
-        return of_run
-    if str(path) in installed_teams():
-        return TEAMS / f"{path}.pt"
-    if not os.path.isdir(path):
-        raise UsageError(f"no run or checkpoint at {short(path)}{_hint(path)}")
-    inside = folders_with("config.yaml", files.OF_A_RUN, path, MOST_LOOKED_AT, DEEPEST)[0]
-    if inside == [path] or not inside and os.path.exists(path / "config.yaml"):
-        raise UsageError(f"run {path} has no policy yet: it ended before its first checkpoint")
-    if inside:
-        raise UsageError(f"{path} is not a run, but holds {len(inside)}; the latest is {max(inside, key=_modified)}")
-    raise UsageError(f"{path} is not a run: it has neither {files.POLICY} nor {files.CHECKPOINT}")
-
-
-def _modified(folder: Path) -> float:
-    try:
-        return (folder / "config.yaml").stat().st_mtime
-    except OSError:
-        return 0.0
-
-
 def task_or_path(what: str) -> envs.Task | None:
     """The task of which somebody typed the name where a run may stand, too; None for a path.
 
@@ -452,39 +418,6 @@ def task_or_path(what: str) -> envs.Task | None:
             return None
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"there is no run {short(what)}; {reason}") from None
-
-
-def is_trained(what: str) -> bool:
-    """Whether there is a policy behind a path or the name of a task."""
-    try:
-        find(what)
-    except UsageError:
-        return False
-    return True
-
-
-def installed_teams() -> list[str]:
-    """Tasks for which a trained team comes with the package."""
-    return sorted(file.stem for file in TEAMS.glob("*.pt"))
-
-
-def _hint(path: Path) -> str:
-    if _is_task(str(path)):
-        known = f"; teams are installed for {', '.join(installed_teams())}" if installed_teams() else ""
-        return f", which is the name of a task{known}; runs are folders like runs/<task>/<algorithm>/<time>-<name>"
-    if not os.path.isdir(path.parent):
-        return f"; there is no folder {short(path.parent)} either"
-    names = [entry.name for entry in some_entries(path.parent, MOST_NAMES)]
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
-
-
-def _is_task(name: str) -> bool:
-    try:
-        envs.known(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _lesson_of(algorithm: str, typed: str | None) -> ModuleType:
