@@ -13,8 +13,7 @@ from refusals import LONGEST_SECONDS, check_sentence, refusal
 import torch_mars
 from torch_mars import __main__, evaluate, experiment, export, play, plot, tune
 from torch_mars.algos import mars
-from torch_mars.run import cli
-from torch_mars.teams import policies
+from torch_mars.run import cli, finding
 
 TUNE = ["--algo", "mars", "--env", "paxmen_4a", "--budget", "smoke", "--device", "cpu"]
 GRID = ["--envs", "paxmen_4a", "--algos", "mars", "--budget", "smoke", "--device", "cpu"]
@@ -239,7 +238,7 @@ def test_values_of_a_wrong_kind_are_one_sentence(call, monkeypatch, tmp_path):
 def test_paths_from_a_program(tiny_run, monkeypatch):
     monkeypatch.setenv("HOME", str(tiny_run.parent))
     for path in (tiny_run, str(tiny_run), os.fsencode(tiny_run), f"~/{tiny_run.name}"):
-        assert policies.find(path) == tiny_run / "policy.pt"
+        assert finding.find_policy(path) == tiny_run / "policy.pt"
         assert torch_mars.load_policy(path, seed=np.int64(3), policy_seed=np.uint8(7)).training_seed == 7
 
 
@@ -249,11 +248,11 @@ def test_runs_are_looked_for_near_the_top_only(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").touch()
     with pytest.raises(cli.UsageError, match="is not a run: it has neither"):
-        policies.find(tmp_path)
+        finding.find_policy(tmp_path)
     for name in ("config.yaml", "metrics.jsonl"):
         (folder.parent / name).touch()
     with pytest.raises(cli.UsageError, match="but holds 1; the latest is .*/x/x/x/x$"):
-        policies.find(tmp_path)
+        finding.find_policy(tmp_path)
 
 
 # ---- words ----

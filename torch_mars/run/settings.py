@@ -17,38 +17,32 @@ import dataclasses
 import functools
 import inspect
 import math
-import numbers
 import os
 import re
 import sys
 import textwrap
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from torch_mars import envs
 from torch_mars.envs.options import allowed, make_options
 from torch_mars.run import ranks, trackers
 from torch_mars.run.cli import (
     LARGEST_SEED,
-    LONGEST_PATH,
     Parser,
     UsageError,
     add_list_tasks,
     check_device,
     expanded,
-    parse_number,
-    parse_whole,
     resolve_device,
     short,
     shown,
 )
 from torch_mars.run.finding import run_folder, saved_settings
-from torch_mars.run.yamls import parse_yaml, read_yaml
+from torch_mars.run.values import as_kind, flag_of, kinds_of
+from torch_mars.run.yamls import read_yaml
 
 _PACKAGE = Path(__file__).parents[1]
 _INSIDE = _PACKAGE / "yaml"  # in an installed wheel, beside which PyYAML's folder has the same name
@@ -56,7 +50,6 @@ YAML_DIRECTORY = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "yaml"  # in
 PRESETS = ("ours", "paper")
 PRECISIONS = ("highest", "high", "medium")
 _NEWER = ("critic_gain",)  # in our yaml files, but not in a user's lesson that was copied before there was this setting
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}")
 _PARENTS = ("mappo", "maspo", "mars")  # whose settings a user's lesson may have: PARENT = "mars"
 # lessons, algorithms and methods of the package: a user's lesson of such a name would be taken for them in every figure
 TAKEN = {
@@ -64,7 +57,6 @@ TAKEN = {
     *("mappo_asymmetric", "maspo_asymmetric", "mars_multiplicative", "mars_additive"),
 }
 NOT_SETTINGS = ("resume", "config")  # they say where settings come from
-_PATHS = ("run_dir", "resume", "config", "start_from")
 _OF_A_RUN = ("env", "seed", "num_seeds", "num_envs", "rollout_length", "total_steps")  # what every config.yaml says
 # whole numbers -> the most that they may be: more is a slip, for which no machine has the memory or the time
 _MOST = {
@@ -166,13 +158,13 @@ def chosen(name: str, kinds: Mapping[str, type], program: str, argv: Sequence[st
     argv = sys.argv[1:] if argv is None else argv
     parser = Parser(prog=program, add_help=False, allow_abbrev=False)
     for flag in (name, *NOT_SETTINGS):
-        parser.add_argument(_flag(flag))
+        parser.add_argument(flag_of(flag))
     typed = vars(parser.parse_known_args(argv)[0])
     saved = _said_in(typed)
     found = typed[name] or saved.get(name) or next(iter(kinds))
     try:
         if not isinstance(found, str) or found not in kinds:
-            where = _flag(name) if typed[name] else f"{name} in {short(typed['resume'] or typed['config'])}"
+            where = flag_of(name) if typed[name] else f"{name} in {short(typed['resume'] or typed['config'])}"
             raise UsageError(f"{where} is {shown(found)}; {allowed(str(found), list(kinds))}")
         if typed["resume"] and found != saved.get(name, found):
             raise UsageError(_cannot_change(name, saved[name], found))
@@ -198,13 +190,9 @@ def _said_in(typed: dict[str, Any]) -> dict[str, Any]:
 def _refuse_others(given: dict[str, str], name: str, found: str, kinds: Mapping[str, type]) -> None:
     """UsageError if something was given, a setting and how to call it, that is only one with another choice."""
     for setting, words in given.items():
-        owners = [other for other, kind in kinds.items() if setting in _kinds(kind)]
+        owners = [other for other, kind in kinds.items() if setting in kinds_of(kind)]
         if owners and found not in owners:
-            raise UsageError(f"{words} is a setting of {_flag(name)} {' or '.join(owners)}, not of {found}")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+            raise UsageError(f"{words} is a setting of {flag_of(name)} {' or '.join(owners)}, not of {found}")
 
 
 def parse(args_type: type, check_method: Callable[[Any], Any], algorithm: str, argv: Sequence[str] | None = None):
@@ -264,11 +252,11 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
         argument_default=argparse.SUPPRESS,
         epilog="yaml/<environment>.yaml has other defaults for its tasks; a run's config.yaml says what was used.",
     )
-    fields, kinds = {field.name: field for field in dataclasses.fields(args_type)}, _kinds(args_type)
+    fields, kinds = {field.name: field for field in dataclasses.fields(args_type)}, kinds_of(args_type)
     for heading, docs in field_docs(args_type).items():
         group = parser.add_argument_group(heading)
         for name, text in docs.items():
-            flag, default = _flag(name), _default(fields[name])
+            flag, default = flag_of(name), _default(fields[name])
             text = text.replace("%", "%%")
             if default not in (None, {}, "") and "(the default)" not in text:
                 text += f" (default {default})"
@@ -282,6 +270,10 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
 
 
 @functools.cache  # reading the source of a class takes long
+def _default(field: dataclasses.Field) -> Any:
+    return field.default if field.default is not dataclasses.MISSING else field.default_factory()
+
+
 def field_docs(args_type: type) -> dict[str, dict[str, str]]:
     """Heading -> field name -> the string written under the field; the lesson's own first, then what it inherits."""
     groups: dict[str, dict[str, str]] = {}
@@ -325,14 +317,14 @@ def family_settings(args_type: type, task: str, algorithm: str) -> dict[str, Any
 
     def of_algorithm(within: dict[str, Any], name: str) -> dict[str, Any]:
         found = section(within, name)
-        return {k: v for k, v in found.items() if name == algorithm or str(k).replace("-", "_") in _kinds(args_type)}
+        return {k: v for k, v in found.items() if name == algorithm or str(k).replace("-", "_") in kinds_of(args_type)}
 
     tasks, algorithms = section(content, "tasks"), section(content, "algorithms")
     _known(tasks, task.siblings, f"task in {path.name}")
     task_settings = section(tasks, task.name.rpartition(":")[2])
     task_algorithms = section(task_settings, "algorithms")
     task_settings.pop("algorithms", None)
-    newer = () if task.own else set(_NEWER) - _kinds(args_type).keys()
+    newer = () if task.own else set(_NEWER) - kinds_of(args_type).keys()
     settings = {}
     names = _with_inherited(args_type, algorithm)
     for part in (
@@ -358,7 +350,7 @@ def preset_settings(args_type: type, preset: str, algorithm: str) -> dict[str, A
     merged: dict[str, Any] = {}
     for section in (*content.values(), *(algorithms.get(name, {}) for name in _with_inherited(args_type, algorithm))):
         merged |= section
-    return convert(args_type, {name: value for name, value in merged.items() if name in _kinds(args_type)}, path.name)
+    return convert(args_type, {name: value for name, value in merged.items() if name in kinds_of(args_type)}, path.name)
 
 
 def _with_inherited(args_type: type, algorithm: str) -> list[str]:
@@ -375,7 +367,7 @@ def _with_inherited(args_type: type, algorithm: str) -> list[str]:
 
 def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str, Any]:
     """Settings by name with values of the right type; UsageError for an unknown name or an unreadable value."""
-    kinds = {name: kind for name, kind in _kinds(args_type).items() if name not in NOT_SETTINGS}
+    kinds = {name: kind for name, kind in kinds_of(args_type).items() if name not in NOT_SETTINGS}
     named = {}
     for name, value in settings.items():
         if is_about(name, value) and kinds.get(name) is not dict:
@@ -389,9 +381,15 @@ def convert(args_type: type, settings: dict[str, Any], source: str) -> dict[str,
     may_be_empty = {field.name for field in dataclasses.fields(args_type) if field.default == ""}
     return {
         name: value if (value is None and name in may_be_none) or (value == "" and name in may_be_empty)
-        else _value(kinds[name], name, value)
+        else as_kind(kinds[name], name, value)
         for name, value in named.items()
     }  # fmt: skip
+
+
+def _known(names: Any, known: Any, what: str) -> None:
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown {what}: {shown(name)}; {allowed(name, known)}")
 
 
 def refuse_settings(settings: dict[str, Any], names: Sequence[str]) -> None:
@@ -402,8 +400,8 @@ def refuse_settings(settings: dict[str, Any], names: Sequence[str]) -> None:
 
 
 def _given(parser: Parser, args_type: type, argv: Sequence[str] | None) -> dict[str, Any]:
-    kinds = _kinds(args_type)
-    given = {name: _value(kinds[name], name, value) for name, value in vars(parser.parse_args(argv)).items()}
+    kinds = kinds_of(args_type)
+    given = {name: as_kind(kinds[name], name, value) for name, value in vars(parser.parse_args(argv)).items()}
     if "env" in given:
         given["env"] = typed_task(given["env"]).name
     return given
@@ -455,7 +453,7 @@ def _check_replaced(args_type: type, asked: dict[str, Any], settings: dict[str, 
         replaced = field.metadata.get("replaces")
         if settings.get(field.name) is not None and asked.get(replaced) is not None:
             raise UsageError(
-                f"{_flag(replaced)} is {shown(asked[replaced])}, which has no effect beside {_flag(field.name)}, "
+                f"{flag_of(replaced)} is {shown(asked[replaced])}, which has no effect beside {flag_of(field.name)}, "
                 f"{shown(settings[field.name])}: that takes its place; leave one of them out"
             )
 
@@ -530,10 +528,8 @@ def task_of_run(saved: str, typed: str | None) -> str:
 
 
 def _cannot_change(name: str, saved: Any, wanted: Any) -> str:
-    flags = ", ".join(map(_flag, CHANGEABLE))
-    return (
-        f"{_flag(name)} is {shown(saved)} in the resumed run and cannot become {shown(wanted)}; only {flags} can change"
-    )
+    flag, flags = flag_of(name), ", ".join(map(flag_of, CHANGEABLE))
+    return f"{flag} is {shown(saved)} in the resumed run and cannot become {shown(wanted)}; only {flags} can change"
 
 
 # ---- checking ----
@@ -614,7 +610,7 @@ def require_divisor(args: Any, name: str, number: int, what: str) -> None:
     if number % value:
         nearest = sorted(sorted(_divisors(number), key=lambda n: abs(n - value))[:2])
         near = f"the nearest that do are {' and '.join(map(str, nearest))}"
-        raise UsageError(f"{_flag(name)} is {value}, which does not divide {what}; {near}")
+        raise UsageError(f"{flag_of(name)} is {value}, which does not divide {what}; {near}")
 
 
 def _divisors(number: int) -> list[int]:
@@ -626,87 +622,4 @@ def _divisors(number: int) -> list[int]:
 def require(args: Any, name: str, holds: bool, allowed_values: str) -> None:
     """UsageError that names the flag, its value and what is allowed, unless `holds`."""
     if not holds:
-        raise UsageError(f"{_flag(name)} is {shown(getattr(args, name))}; {allowed_values}")
-
-
-# ---- helpers ----
-
-
-@functools.cache
-def _kinds(args_type: type) -> dict[str, type]:
-    """Field name -> int, float, bool, str or dict."""
-    kinds = {}
-    for name, hint in typing.get_type_hints(args_type).items():
-        options = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-        kinds[name] = options[0] if type(None) in typing.get_args(hint) else typing.get_origin(hint) or hint
-    return kinds
-
-
-def _default(field: dataclasses.Field) -> Any:
-    return field.default if field.default is not dataclasses.MISSING else field.default_factory()
-
-
-def _value(kind: type, name: str, value: Any) -> Any:
-    """A value from a command line (always text) or a yaml file as the kind that a field wants."""
-    flag = _flag(name)
-    try:
-        if kind in (int, float):
-            return _number(kind, value)
-        if kind is str and value is not None:
-            return _text(name, value)
-    except ValueError as error:
-        raise UsageError(f"{flag}: {error}") from None
-    if kind is dict:
-        value = _with_numbers(parse_yaml(value, flag) if isinstance(value, str) else value)
-    if not isinstance(value, kind):
-        wanted = {bool: "true or false", dict: "a mapping like '{max_steps: 50}'"}.get(kind, f"of type {kind.__name__}")
-        raise UsageError(f"{flag} is {shown(value)}; it must be {wanted}")
-    return value
-
-
-def _with_numbers(value: Any) -> Any:
-    """What is nested, with numbers like 1e-4, which YAML has as texts."""
-    if isinstance(value, dict):
-        return {name: _with_numbers(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_with_numbers(one) for one in value]
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        number = float(value)
-        return int(number) if number.is_integer() and abs(number) < 2**53 else number
-    return value
-
-
-def _number(kind: type, value: Any) -> int | float:
-    """ValueError for what is no number, nan included."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, numbers.Real)):
-        raise ValueError(f"{shown(value)} is not a number")
-    if isinstance(value, str):
-        return parse_whole(value) if kind is int else parse_number(value)
-    if isinstance(value, numbers.Integral) and (kind is int or abs(int(value)) < 10**300):
-        return kind(value)
-    if kind is int:
-        return parse_whole(str(value))
-    if isinstance(value, numbers.Integral) or math.isnan(value):
-        raise ValueError(f"{shown(value)} is not a number")
-    return float(value)
-
-
-def _text(name: str, value: Any) -> str:
-    """ValueError for what is no text, or none that can be written down. A whole number may be one, as in `name: 5`."""
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(value) < 10**60:
-        value = str(value)
-    if not isinstance(value, str):
-        raise ValueError(f"{shown(value)} is not a text; put it in quotes if it is one")
-    if not value.strip():
-        raise ValueError("it is empty; give a value or leave it out")
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"{shown(value)} is no text of whole characters (UTF-8)")
-    if len(value.encode()) > LONGEST_PATH:
-        raise ValueError(f"{shown(value)} has more than {LONGEST_PATH} bytes")
-    return expanded(value) if name in _PATHS else value
-
-
-def _known(names: Any, known: Any, what: str) -> None:
-    for name in names:
-        if name not in known:
-            raise UsageError(f"unknown {what}: {shown(name)}; {allowed(name, known)}")
+        raise UsageError(f"{flag_of(name)} is {shown(getattr(args, name))}; {allowed_values}")
