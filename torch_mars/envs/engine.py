@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from torch_mars.envs import rng
-from torch_mars.envs.core import BatchedEnv, State, fields_of, tensors_of
+from torch_mars.envs.core import BatchedEnv, State, fields_of
+from torch_mars.envs.given import tensors_of
 
 
 class Outcome(NamedTuple):

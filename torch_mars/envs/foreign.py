@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs import modules, pool, rng
-from torch_mars.envs.core import BatchedEnv, State, as_kind, check_index, tensors_of
+from torch_mars.envs.core import BatchedEnv, State, check_index
+from torch_mars.envs.given import as_kind, tensors_of
 from torch_mars.envs.options import MOST, shown, whole
 from torch_mars.envs.workers import ForeignError, Workers, ask
 

@@ -17,8 +17,9 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, TimeStep, allowed_actions, may_look
+from torch_mars.envs.core import BatchedEnv, TimeStep, may_look
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.given import allowed_actions
 from torch_mars.envs.options import allowed, shown, whole
 from torch_mars.envs.window import Window
 

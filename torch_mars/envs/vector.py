@@ -15,7 +15,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, TimeStep, allowed_actions
+from torch_mars.envs.core import BatchedEnv, TimeStep
+from torch_mars.envs.given import allowed_actions
 from torch_mars.envs.options import allowed, shown, whole
 
 if TYPE_CHECKING:

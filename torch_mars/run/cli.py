@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import torch
 
 from torch_mars import envs
-from torch_mars.envs.core import unfit
+from torch_mars.envs.given import unfit
 from torch_mars.envs.options import allowed, shown
 from torch_mars.envs.workers import ForeignError
 from torch_mars.run import ranks

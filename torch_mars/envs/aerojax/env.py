@@ -127,8 +127,9 @@ from torch_mars.envs.aerojax.task import (
 )
 from torch_mars.envs.aerojax.vectors import Vector
 from torch_mars.envs.constants import scalar
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, own_copies, runs_in_loops
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.given import check_values
 from torch_mars.envs.options import LARGEST, shown
 from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import uniform

@@ -59,8 +59,9 @@ from torch_mars.envs.connector.task import (
     Options,
 )
 from torch_mars.envs.constants import scalar
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, own_copies, runs_in_loops
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.given import check_values
 from torch_mars.envs.pool import in_blocks
 
 REACH = WINDOW // 2

@@ -60,13 +60,13 @@ from torch_mars.envs.core import (
     BatchedEnv,
     arrays,
     check_index,
-    check_values,
     may_look,
     own_copies,
     runs_in_loops,
     tree_map,
 )
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.given import check_values
 from torch_mars.envs.jaxnav import loops
 from torch_mars.envs.jaxnav.lidar import Lidar
 from torch_mars.envs.jaxnav.maps import (

@@ -32,8 +32,9 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.constants import scalar
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, own_copies, runs_in_loops
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.given import check_values
 from torch_mars.envs.mpe import loops
 from torch_mars.envs.mpe.task import (
     ACCELERATION,

@@ -41,8 +41,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops, where_rows
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, own_copies, runs_in_loops, where_rows
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.given import check_values
 from torch_mars.envs.paxmen import loops
 from torch_mars.envs.paxmen.layouts import NUM_LAYOUTS, ROOM_CELLS, board
 from torch_mars.envs.paxmen.task import (

@@ -64,8 +64,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from torch_mars.envs.constants import scalar
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, own_copies, runs_in_loops
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.given import check_values
 from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import GOLDEN, distinct, integers, signed
 from torch_mars.envs.rware import loops

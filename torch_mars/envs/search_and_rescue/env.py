@@ -51,8 +51,9 @@ from torch import Tensor
 
 from torch_mars.envs.angles import angle_of, cosine_sine, root
 from torch_mars.envs.constants import scalar
-from torch_mars.envs.core import BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops
+from torch_mars.envs.core import BatchedEnv, arrays, check_index, own_copies, runs_in_loops
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.given import check_values
 from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import normal, uniform
 from torch_mars.envs.search_and_rescue import loops

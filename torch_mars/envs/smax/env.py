@@ -59,8 +59,9 @@ import torch
 from torch import Tensor
 
 from torch_mars.envs.constants import scalar
-from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, check_values, own_copies, runs_in_loops
+from torch_mars.envs.core import FURTHEST, BatchedEnv, arrays, check_index, own_copies, runs_in_loops
 from torch_mars.envs.engine import Engine
+from torch_mars.envs.given import check_values
 from torch_mars.envs.pool import in_blocks
 from torch_mars.envs.rng import bits, uniform
 from torch_mars.envs.smax import loops, opponents
