@@ -147,7 +147,7 @@ Behind the cells: PAGES.
 def tasks_page() -> str:
     there = [name for name in envs.ENVIRONMENTS if told(name)]
     pages = ", ".join(f"[{envs.title(name)}](tasks/{name}/README.md)" for name in there)
-    return f"{HEAD.replace('PAGES', pages)}\n{table()}\n{gaps()}"
+    return f"{HEAD.replace('PAGES', pages)}\n{table()}\n{little_learned()}\n{gaps()}"
 
 
 def table() -> str:
@@ -210,6 +210,13 @@ def last_of(by_seed: dict[str, dict], metric: str) -> float:
     return float(np.mean(scores))
 
 
+def little_learned() -> str:
+    """What `notes.yaml` says of tasks on which little is learned in these steps, and of what was tried."""
+    notes = yaml.safe_load((FOLDER / "notes.yaml").read_text())
+    lines = [f"- {', '.join(f'`{task}`' for task in note['tasks'])}: {note['says'].strip()}" for note in notes]
+    return "\n".join(["On some of them little is learned in so many steps:", "", *lines, ""])
+
+
 def gaps() -> str:
     """The cells that are missing or short, and the lines that train them."""
     lines = {task: to_train(task) for task in envs.TASKS}
@@ -217,7 +224,7 @@ def gaps() -> str:
     if not missing + short:
         return "No cell is missing.\n"
     head = (
-        f"Of {len(envs.TASKS) * len(THREE)} cells {missing} are missing, and {short} have fewer seeds or steps than is "
+        f"Of {len(envs.TASKS) * len(THREE)} cells {missing} are missing, {short} with fewer seeds or steps than is "
         "wanted of their task. These lines train them, and `python results/landing.py runs/tasks` lands them:"
     )
     return f"{head}\n\n{block(line for *methods_of, line in lines.values() if any(methods_of))}\n"
