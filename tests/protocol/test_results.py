@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from loaded_scripts import loaded
 from made_up_results import run_folder
 
@@ -179,7 +180,14 @@ def test_every_missing_or_short_cell_has_a_line_that_trains_it(landing, cells, t
         f"{start} paxmen_5a --algos mappo,maspo,mars --seeds 10 --total-steps 20M"
     )
     assert "--seeds 3 --total-steps 700k " in cells.to_train("smax_10m_vs_11m")[2]
-    assert "Of 141 cells 137 are missing, and 2 have fewer" in cells.gaps()
+    assert "Of 141 cells 137 are missing, 2 with fewer seeds" in cells.gaps()
+
+
+def test_what_is_said_of_tasks_on_which_little_is_learned_is_of_trained_ones():
+    for note in yaml.safe_load((RESULTS / "tasks/notes.yaml").read_text()):
+        assert note["says"] and note["tasks"]
+        for task in note["tasks"]:
+            assert task in json.loads((RESULTS / f"tasks/{envs.family(task)}/cells.json").read_text())
 
 
 def test_every_environment_has_the_metric_that_says_how_well_a_team_does(cells):
