@@ -136,7 +136,24 @@ def test_a_step_walks_half_a_second(action, way):
     env.step(all_do(env, action))
     expected = [16 + d * UNIT_TYPES[STALKER].speed / 2 for d in way]
     assert env.state.unit_positions[0, 0].tolist() == pytest.approx(expected, abs=1e-5)
-    assert env.state.prev_movement_actions[0, 0].tolist() == list(way)
+    assert env.state.prev_movement_actions[0, 0].tolist() == pytest.approx(way, abs=1e-7)
+
+
+@in_both_forms
+@pytest.mark.parametrize(
+    "place, action, lives",
+    [
+        *(((0.0, 16.0), action, lives) for action, lives in ((UP, False), (DOWN, True), (LEFT, False), (STOP, False))),
+        *(((16.0, 0.0), action, lives) for action, lives in ((LEFT, True), (RIGHT, False), (UP, True), (DOWN, False))),
+    ],
+)
+def test_who_was_put_on_the_edge_lives_where_the_original_s_directions_lead_off_it(place, action, lives):
+    """Its up is (-1.3e-8, 0.99999994), its left (-0.99999994, 1.3e-8), turned from diagonals in float32."""
+    places = far_apart(5, 5)
+    places[0] = place
+    env = situation(positions=places)
+    env.step(all_do(env, action))
+    assert env.state.unit_alive[0, 0] == lives
 
 
 @in_both_forms
@@ -251,7 +268,7 @@ def test_an_enemy_walks_to_each_visible_ally_equally_often():
     env.reset()
     env.load_state({"unit_positions": np.tile(np.float32(places), (count, 1, 1))})
     env.step(torch.full((count, 5), STOP))
-    x, y = env.state.prev_movement_actions[:, 5].unbind(1)
+    x, y = env.state.prev_movement_actions[:, 5].round().unbind(1)
     for share in ((x == 1), (y == -1), (x == -1)):
         assert share.float().mean().item() == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / count))
 
@@ -276,7 +293,8 @@ def test_an_enemy_with_nobody_in_sight_crosses_the_field():
     env.step(all_do(env, STOP))
     opposite = [(32 - x, 32 - y) for x, y in places[5:]]
     np.testing.assert_allclose(env.state.enemy_default_target[0], opposite)
-    assert env.state.prev_movement_actions[0, 5:].tolist() == [[1, 0] if x < 2 else [0, -1] for x, _ in places[5:]]
+    ways = [[1, 0] if x < 2 else [0, -1] for x, _ in places[5:]]
+    np.testing.assert_allclose(env.state.prev_movement_actions[0, 5:], ways, atol=1e-7)
     env.step(all_do(env, STOP))
     np.testing.assert_allclose(env.state.enemy_default_target[0], opposite)  # stays
 
@@ -291,7 +309,7 @@ def test_masks():
     assert mask[1].tolist() == [False] * 4 + [True] + [False] * 5
     ts = env.step(torch.tensor([[ATTACK + 2, RIGHT, STOP, STOP, STOP]]))  # legal all the same, but without effect
     assert env.state.unit_positions[0, 0].tolist() == [16, 16] and env.state.prev_attack_actions[0, 0] == ATTACK + 2
-    assert env.state.prev_movement_actions[0, 1].tolist() == [1, 0]
+    assert env.state.prev_movement_actions[0, 1].tolist() == pytest.approx([1, 0], abs=1e-7)
     assert env.state.unit_positions[0, 1].tolist() == list(places[1]) and (ts.obs[0, 1] == 0).all()
 
 
