@@ -14,6 +14,7 @@ import torch_mars.envs as envs
 from torch_mars.algos import mars, recurrent
 from torch_mars.envs import rng
 from torch_mars.nn.inputs import Unchanged
+from torch_mars.nn.layers import Linear
 from torch_mars.nn.optimizers import Adam
 from torch_mars.run import cli, settings
 
@@ -306,6 +307,19 @@ def test_a_single_allowed_action_has_no_entropy_and_no_gradient():
     assert log_prob.item() == 0 and entropy.item() == pytest.approx(0, abs=1e-7)
     (log_prob + entropy).backward()
     assert logits.grad.abs().max() < 1e-6
+
+
+def test_the_entropy_of_a_fair_draw_is_the_logarithm_of_its_actions():
+    mask = torch.tensor([[True, True, True, True], [True, False, True, False]])
+    entropy = mars.Categorical(torch.zeros(2, 4), mask).entropy()
+    torch.testing.assert_close(entropy, torch.tensor([4.0, 2.0]).log())
+
+
+def test_weights_start_orthogonal_with_their_gain():
+    layer = Linear(6, 4, 0.5, [torch.Generator().manual_seed(p) for p in range(2)])
+    for weight in layer.weight.detach():
+        torch.testing.assert_close(weight @ weight.T, torch.eye(4) / 4, atol=1e-6, rtol=0)
+    assert not layer.bias.any() and not torch.equal(*layer.weight)
 
 
 # ---- training ----

@@ -94,6 +94,12 @@ def test_more_episodes_begin_with_the_same_batches(lottery, monkeypatch):
     assert many[0] != many[1], "seeds play episodes of their own"
 
 
+def test_every_batch_has_episodes_of_its_own(lottery, monkeypatch):
+    monkeypatch.setattr(evaluate, "BATCH", 8)
+    for values in evaluate.evaluate(lottery, 16)["episode_return"]:
+        assert values[:8] != values[8:]
+
+
 def test_the_policies_are_what_is_measured(tiny_run):
     """A policy that always eats gets nothing but -0.025 per agent and step as long as no dot is near."""
     trained = policies.read(tiny_run)
@@ -157,6 +163,19 @@ def test_a_mean_that_hides_two_groups_is_told(lottery, monkeypatch, capsys):
     assert [group["share"] for group in groups] == pytest.approx([1 / 3, 2 / 3])
     assert [group["centre"] for group in groups] == pytest.approx([0.14, 5.3])
     assert metrics["won"]["spread"]["groups"] is None
+
+
+def test_the_interval_of_all_is_that_of_the_seeds_means():
+    """Means 1 and 5 of two seeds: 3 +- 12.7062 (the t of one degree of freedom) x 2.8284 / 1.4142."""
+    together = evaluate.summary({"won": [[0.0, 2.0], [4.0, 6.0]]}, [7, 8])["won"]["together"]
+    assert together["mean"] == 3 and together["high"] == pytest.approx(3 + 2 * 12.7062047)
+    assert together["low"] == pytest.approx(3 - 2 * 12.7062047)
+
+
+def test_extremes_and_quartiles_stand_under_their_heads():
+    heads, row = evaluate.spread_table({"episode_return": [[0.0, 1.0, 2.0], [3.0, 10.0]]}, 100).splitlines()
+    assert heads.split()[:5] == ["least", "25%", "median", "75%", "most"]
+    assert row.split()[:6] == ["return", "0.00", "1.00", "2.00", "3.00", "10.00"]
 
 
 def test_json_holds_every_episode_and_the_intervals(tiny_run, capsys):

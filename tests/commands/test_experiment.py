@@ -167,6 +167,11 @@ def test_budgets_are_the_paper_s(task, budget, final, tuning):
     assert trainings.budget_settings(task, budget, trainings.TUNING_STEPS) == {"total_steps": tuning}
 
 
+def test_two_environments_are_trained_three_times_as_long():
+    assert {envs.family(task) for task in envs.TASKS if envs.budget(task) == 3} == {"jaxnav", "aerojax"}
+    assert {envs.budget(task) for task in envs.TASKS} == {1, 3}
+
+
 def test_an_environment_stands_for_its_tasks():
     assert tuple(task.name for task in grids.tasks_named("all")) == envs.TASKS
     assert [task.name for task in grids.tasks_named("paxmen,aerojax_8v8,paxmen_5a")] == [
@@ -398,6 +403,15 @@ def test_of_several_that_were_cut_the_one_that_got_furthest_is_gone_on_with(trai
     (short / "metrics.jsonl").write_text("".join(lines[:4]))
     (job,), _ = grids.jobs_of(cell, tmp_path, 10)
     assert job.run.folder == far and job.seeds == range(10, 12)
+
+
+def test_a_cut_run_is_gone_on_with_for_one_of_its_seeds(trained, tmp_path):
+    """Seeds 10 and 11 are wanted; a run of seeds 11 to 13 was cut."""
+    (cell,) = grids.make_grid(experiment.make_parser().parse_args([*TINY, "--algos", "mars"]))
+    cut = write_run(tmp_path, "mars", {**cell.settings, "seed": 11, "num_seeds": 3, "name": "mars"}, -5.0, False)
+    resumed, new = grids.jobs_of(cell, tmp_path, 10)[0]
+    assert resumed.run.folder == cut and resumed.seeds == range(11, 14)
+    assert new.run is None and new.seeds == range(10, 11)
 
 
 @pytest.mark.parametrize("seconds, text", [(40, "40 s"), (700, "12 min"), (7500, "2 h 5 min"), (280_000, "3 d 5 h")])

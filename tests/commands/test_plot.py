@@ -145,6 +145,23 @@ def test_runs_below_a_config_of_another_kind_are_found(tmp_path):
         assert [one.folder.resolve() for one in saved.find_runs([tmp_path / folder])] == [run.resolve()]
 
 
+def test_runs_may_differ_in_what_changes_no_training(tmp_path):
+    same = {"eval_every": 500, "film_every": 3, "keep_every": 2, "checkpoint_every": 7, "track": "files"}
+    same |= {"cuda_graphs": False, "compile": True, "device": "cuda"}
+    run_folder(tmp_path, seeds=1)
+    for number, (name, value) in enumerate(same.items()):
+        run_folder(tmp_path, seeds=1, seed=20 + number, **{name: value})
+    found, _ = gather.gather([tmp_path])
+    assert len(found["paxmen"]["paxmen_4a"]["mars"]) == 1 + len(same)
+
+
+def test_evaluations_may_stand_in_any_order():
+    run = nested(FINALS)["paxmen"]["paxmen_4a"]["mars"]["run_10"]
+    backwards = dict(reversed(run.items()))
+    for one, other in zip(gather.evaluation_means(run), gather.evaluation_means(backwards)):
+        assert one.tolist() == other.tolist()
+
+
 def test_curves_with_the_same_steps_are_left_as_they_are():
     curves = gather.curves(nested(FINALS, spread=0.5)["paxmen"]["paxmen_4a"]["mars"])
     assert curves.steps.tolist() == [1000, 2000, 3000, 4000, 5000]
@@ -178,6 +195,13 @@ def test_labels_that_were_saved_give_way_to_those_of_runs(tmp_path):
     saved_ones = [tmp_path / "evaluations.json"]
     assert gather.labels_of(saved_ones, []) == {"mars": "MARS, 1/r*"}
     assert gather.labels_of(saved_ones, saved.find_runs([tmp_path / "runs"])) == {}
+
+
+def test_mars_with_one_target_here_and_two_there_is_called_as_usual(tmp_path, capsys):
+    run_folder(tmp_path, contract=None)
+    run_folder(tmp_path, contract=0.5, seed=20)
+    assert gather.labels_of([], saved.find_runs([tmp_path])) == {}
+    assert "two methods under one name" in capsys.readouterr().err
 
 
 # ---- tables ----
@@ -276,6 +300,23 @@ def test_several_environments_are_also_taken_together(tmp_path):
     ]
 
 
+def test_over_all_environments_count_alike_however_many_tasks_they_have():
+    """MARS is the better one on both tasks of PaxMen, MAPPO on that of AeroJAX; every seed does the same."""
+    finals = {"paxmen_4a": {"mappo": -5.0, "mars": 0.0}, "paxmen_5a": {"mappo": -5.0, "mars": 0.0}}
+    made = nested({**finals, "aerojax_2v2": {"mappo": 0.0, "mars": -5.0}}, seeds=2)
+    for by_task in made.values():
+        for by_method in by_task.values():
+            for runs in by_method.values():
+                runs["run_11"] = runs["run_10"]
+    compared = tables.comparisons(tables.tasks_of(made), ("mappo", "mars"))
+    assert [comparison.environment for comparison in compared] == ["paxmen", "aerojax", "all"]
+    for row in tables.rows(compared[2:]):  # 1/2 and 1, or 1 and 1/2; by tasks MARS had 5/6 and MAPPO 2/3
+        assert (row["iqm"], row["low"], row["high"]) == pytest.approx((0.75, 0.75, 0.75)), row
+    (row,) = tables.improvements(compared[2:])
+    assert (row["p"], row["low"], row["high"]) == (0.5, 0.5, 0.5)
+    assert row["p_value"] == 1.0  # the difference is 0, and half of all exchanges and more are on either side of it
+
+
 # ---- figures ----
 
 
@@ -369,6 +410,29 @@ def test_figure_3_shows_the_extremes_of_every_update(tmp_path, monkeypatch):
     largest, smallest, _ = figures.ratio_curves(gather.gather_ratios([], [run])).axes[0].get_lines()
     assert largest.get_ydata() == pytest.approx([1.2, 1.4])
     assert smallest.get_ydata() == pytest.approx([1 / 1.2, 1 / 1.4])
+
+
+def test_figure_3_shows_the_geometric_mean_and_the_range_of_seeds():
+    line = {"step": [1.0, 2.0], "ratio_min": [0.5, 0.5]}
+    seeds = {"run_0": {**line, "ratio_max": [2.0, 2.0]}, "run_1": {**line, "ratio_max": [8.0, 8.0]}}
+    (axis, *_) = figures.ratio_curves({"paxmen_4a": {"mars": seeds}}).axes
+    assert axis.get_lines()[0].get_ydata() == pytest.approx([4.0, 4.0])
+    heights = axis.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((2.0, 8.0))
+
+
+def test_a_cross_marks_where_a_seed_diverged(tmp_path):
+    """Updates are of 10 environments and 100 steps; the mean of three seeds is on the line to -4.9 then."""
+    folder = run_folder(tmp_path)
+    with open(folder / "metrics.jsonl", "a") as file:
+        told = {"kind": "diverged", "seed": 11, "update": 3, "step": 3000, "seconds": 1.0}
+        file.write(json.dumps(told) + "\n")
+    diverged = gather.gather_diverged([], [saved.open_run(folder)])
+    assert diverged == {"paxmen_4a": {"mars": {"run_11": 3000}}}
+    made = nested({"paxmen_4a": {"mars": -5.0}})
+    (axis,) = figures.learning_curves(tables.tasks_of(made), diverged).axes
+    (cross,) = [line for line in axis.get_lines() if line.get_marker() == "x"]
+    assert cross.get_xydata().tolist() == [[3000, pytest.approx(-10 + 5.1 / 2)]]
 
 
 def test_bins_keep_the_extreme(monkeypatch):

@@ -1,6 +1,7 @@
 """What makes a comparison fair: the paper's preset, trust regions of equal strength, exact tests, equal weights."""
 
 import importlib.util
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -297,6 +298,22 @@ def test_over_tasks_seeds_change_sides_within_each():
 # ---- environments count alike ----
 
 
+def test_p_weighs_environments_not_tasks():
+    """Two tasks of one environment and one of another, two seeds against two: all 216 exchanges by hand."""
+    x = [np.array([3.0, 4]), np.array([2.0, 5]), np.array([0.0, 1])]
+    y = [np.array([1.0, 2]), np.array([1.0, 3]), np.array([0.5, 2])]
+    differences = []
+    for a, b in zip(x, y):
+        both = np.concatenate([a, b])
+        differences.append([both[list(i)].sum() - both.sum() / 2 for i in itertools.combinations(range(4), 2)])
+    for groups, weights in ((None, (1 / 3, 1 / 3, 1 / 3)), (["a", "a", "b"], (1 / 4, 1 / 4, 1 / 2))):
+        found = [np.dot(weights, chosen) for chosen in itertools.product(*differences)]
+        observed = np.dot(weights, [a.mean() - b.mean() for a, b in zip(x, y)])
+        above, below = np.mean(np.array(found) >= observed - 1e-9), np.mean(np.array(found) <= observed + 1e-9)
+        assert intervals.permutation_p(x, y, groups) == pytest.approx(min(1, 2 * min(above, below)))
+    assert intervals.permutation_p(x, y) != intervals.permutation_p(x, y, groups)
+
+
 def test_aggregates_weigh_environments_not_tasks():
     x = [np.array([1.0, 1, 1, 1])] * 3 + [np.array([0.0, 0, 0, 0])]
     y = [np.array([0.5] * 4)] * 4
@@ -321,6 +338,26 @@ def test_diagnostics_are_the_shares_and_quantiles_of_the_minibatches():
     for name, q in QUANTILES.items():
         assert found[name].item() == pytest.approx(np.exp(np.quantile(log_ratio.numpy(), q)), rel=2e-3)
     assert found["ratio_min"] < found["ratio_q001"] < found["ratio_q01"] < found["ratio_q50"] < found["ratio_q999"]
+
+
+def test_divergence_and_the_share_outside_of_three_ratios():
+    """1/2, 1 and 2: r - 1 - log r is log 2 - 1/2, 0 and 1 - log 2; two of them are outside, one on either side."""
+    one = ratio_diagnostics(torch.tensor([0.5, 1.0, 2.0]).log().view(1, 3, 1), (0.8, 1.2))
+    assert one["approx_kl"].item() == pytest.approx(1 / 6)
+    assert one["frac_outside"].item() == pytest.approx(2 / 3)
+    assert "frac_no_force" not in one  # who does not say the force learns nothing of it
+
+
+def test_extremes_of_an_update_are_those_of_its_minibatches():
+    """Of two, with ratios from 1/4 to 1, and from 1/2 to 3."""
+    parts = [
+        ratio_diagnostics(torch.tensor([[[low], [high]]]).log(), (0.8, 1.2)) for low, high in ((0.25, 1), (0.5, 3))
+    ]
+    norms = dict.fromkeys(("actor_grad_norm", "critic_grad_norm"), torch.ones(2, 1))
+    found = over_minibatches({**{name: torch.stack([part[name] for part in parts]) for name in parts[0]}, **norms})
+    expected = {"ratio_max": 3, "ratio_min": 0.25, "ratio_max_mean": 2, "ratio_min_mean": 0.375}
+    expected |= {"max_abs_log_ratio": math.log(4), "first_max_abs_log_ratio": math.log(4)}
+    assert {name: found[name].item() for name in expected} == pytest.approx(expected)
 
 
 def test_a_norm_is_that_of_the_steps_that_were_taken():

@@ -72,6 +72,14 @@ def test_few_episodes_say_nothing():
     assert spread.two_groups([0.0, 0.1] * 7 + [9.0, 9.1] * 50) is not None
 
 
+@pytest.mark.parametrize("between, are_two", [(300, True), (700, False)])
+def test_a_valley_has_less_than_half_of_the_hills_beside_it(between, are_two):
+    """1,000 evenly over [0, 1], as many over [2, 3]; what lies between is no matter of chance."""
+    ends = [(0, 1, 1000), (1, 2, between), (2, 3, 1000)]
+    values = np.concatenate([low + (high - low) * (np.arange(n) + 0.5) / n for low, high, n in ends])
+    assert (spread.two_groups(values) is not None) is are_two
+
+
 def test_a_tenth_is_a_group():
     upper = list(np.linspace(99, 101, 100))
     assert spread.two_groups([*np.linspace(-1, 1, 890), *upper]) is not None

@@ -401,6 +401,7 @@ def test_the_file_explains_itself(format, written):
     assert about["inputs"] == {"obs": ["batch", 3, size], "mask": ["batch", 3, 5]}
     assert about["outputs"] == {"logits": ["batch", 3, 5], "action": ["batch", 3]}
     assert about["all_options"]["num_agents"] == 3 and about["env_options"] == {}
+    assert about["max_steps"] == 25  # which no option says: 5 x 5 cells
     assert "| observation |" in about["environment"]
 
 

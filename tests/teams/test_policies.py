@@ -109,7 +109,8 @@ def test_a_run_stands_for_its_best_policy_and_a_checkpoint_for_itself(tiny_run, 
 def test_equal_seeds_act_alike_and_others_do_not(tiny_run):
     _, obs = observations(tiny_run)
     first, same, other = (torch_mars.load_policy(tiny_run, seed=seed) for seed in (1, 1, 2))
-    assert torch.equal(first(obs), same(obs))
+    actions = first(obs)
+    assert torch.equal(actions, same(obs)) and not torch.equal(actions, other(obs))
     again = first(obs)
     assert torch.equal(again, same(obs))
     assert not torch.equal(again, other(obs))
@@ -289,6 +290,14 @@ def test_missing_runs_are_told_with_what_is_near(tiny_run, tmp_path):
         torch_mars.load_policy(tmp_path)
     with pytest.raises(UsageError, match="--device is 'tpu'"):
         torch_mars.load_policy(tiny_run, device="tpu")
+
+
+def test_of_several_runs_the_latest_is_named(tiny_run, tmp_path):
+    for name, date in (("b", 1000), ("c", 3000), ("a", 2000)):
+        shutil.copytree(tiny_run, tmp_path / name)
+        os.utime(tmp_path / name / "config.yaml", (date, date))
+    with pytest.raises(UsageError, match=f"holds 3; the latest is {re.escape(str(tmp_path / 'c'))}"):
+        torch_mars.load_policy(tmp_path)
 
 
 @pytest.mark.parametrize(
