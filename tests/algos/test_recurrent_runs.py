@@ -161,7 +161,7 @@ def test_the_method_is_typed_or_in_a_file_or_the_first(tmp_path, run):
         ("--resume {run} --sequence-length 8", "--sequence-length is 16 in the resumed run and cannot become 8"),
         ("--resume {run} --clip 0.2", "--clip is 0.3 in the resumed run and cannot become 0.2"),
         ("--resume {ff}", "{ff} is a run of mars, not of mars_rnn; resume it with that lesson"),
-        ("--resume {run}/nothing.pt", "cannot read {run}/nothing.pt"),
+        ("--resume {run}/nothing.pt", "--resume: no run or checkpoint at {run}/nothing.pt"),
         ("--start-from {ff}", "does not fit: its network.gru.of_input.weight is none"),
     ],
 )

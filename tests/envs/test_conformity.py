@@ -73,6 +73,7 @@ PROMISES = {
     (COUNT, f"self.n = getattr(self, 'n', 0) + 1; {COUNT} * self.n"): "all that lasts must be in the State, nothing",
     (PLACE, "place = state.place.add_(self._step[actions])"): "changes the State that it was given; make a new one",
     (SEEN, SEEN.replace("left]", "9 * left]")): "outside the space, which has -1 to 1 there",
+    (SEEN, SEEN.replace("left]", "-9 * left]")): "is -3.75, outside the space, which has -1 to 1 there",
     with_rule("is_active", "state.place > 3"): "an action of an agent that is_active says is out changes it",
 }
 

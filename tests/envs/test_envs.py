@@ -328,6 +328,14 @@ def test_sampled_actions_are_even():
     assert (actions.mean((0, 1)) - (low + high) / 2).abs().max() < 0.03
 
 
+def test_sampled_actions_have_nothing_to_do_with_the_start():
+    """Places are 2 u - 1 of the first numbers u behind the keys, and actions are such numbers, too."""
+    env = envs.make("simple_spread_3ag", 100)
+    env.reset()
+    places, actions = env.state.agent_pos.flatten(1), env.sample_actions().flatten(1)[:, :6]
+    assert ((places + 1) / 2 - actions).abs().mean() > 0.3  # a third, of numbers that are independent
+
+
 def test_sampled_actions_are_each_environment_s_own():
     """The same in a batch of any size and in shares of it, others with every call, the same again after a seed."""
     env, alone = envs.make("paxmen_4a", 5, seed=3), envs.make("paxmen_4a", 1, seed=3)

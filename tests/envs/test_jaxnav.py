@@ -234,6 +234,14 @@ def test_starts_are_distributed_as_fresh_ones_of_the_original(task):
         assert stats.ks_2samp(ours, other).pvalue > 1e-4, name
 
 
+def test_no_goal_is_nearer_to_its_start_than_0_6_m():
+    """Goals are drawn 1.3 m away and more, but moved into the map where they lie outside."""
+    env = envs.make("jaxnav_7x7x2a", num_envs=4000, seed=5)
+    env.reset()
+    far = (env.state.pos - env.state.goal).norm(dim=2)
+    assert 0.6 < far.min() < 0.65
+
+
 def test_a_level_depends_on_its_key_alone():
     """However many rounds it took, whenever they were spent, whoever else was drawn beside it."""
     keys = torch.arange(300) * 977

@@ -120,6 +120,22 @@ def test_touching_costs_the_local_part_and_distance_the_team_part(form):
         assert ts.info["distance"].item() == pytest.approx(0.4 / 3 / 26)
 
 
+@pytest.mark.parametrize("away, coverage", [(0.149, 1 / 3), (0.151, 0.0)])
+def test_a_landmark_is_covered_within_an_agent_s_radius(form, away, coverage):
+    env = envs.make("simple_spread_3ag", auto_reset=False)
+    env.load_state({"agent_pos": [[[0, 0], [5, 5], [-5, 5]]], "agent_vel": np.zeros((1, 3, 2))})
+    env.load_state({"landmark_pos": [[[0, away], [9, 0], [9, 9]]]})
+    assert env.step(torch.zeros(1, 3, 5)).info["coverage"].item() == pytest.approx(coverage)
+
+
+def test_thrusts_as_large_as_float32_leave_finite_numbers(form):
+    env = envs.make("simple_spread_3ag", auto_reset=False)
+    env.reset()
+    for _ in range(3):
+        ts = env.step(3e38 * torch.eye(5)[torch.tensor([[2, 1, 4]])])  # to the right, to the left, up
+        assert ts.obs.isfinite().all() and ts.reward.isfinite().all()
+
+
 def test_discrete_actions_are_unit_thrusts(form):
     env, _ = worked_example()
     discrete = envs.make("simple_spread_3ag", num_envs=5, auto_reset=False, action_type="discrete")

@@ -115,6 +115,16 @@ def test_the_last_dot_brings_a_new_board_in_the_same_step():
     assert (ts.state == 1).sum() >= 11  # the observation already shows them
 
 
+def test_a_room_counts_once_a_board_for_the_first_of_its_dots():
+    dots, is_active = north_room_with_dots(active=range(12))
+    hub = board(4).hub
+    env = one_situation(dot_pos=dots, dot_active=is_active)
+    for dot, rooms in ((0, 1), (1, 1), (2, 1), (3, 2)):  # dots 0 to 2 lie in room 0
+        env.load_state({"agent_pos": [[dots[dot], *hub[:3]]]})
+        ts = env.step(torch.full((1, 4), EAT))
+        assert ts.info["rooms_eaten_in"].item() == rooms and ts.info["dots_eaten"].item() == dot + 1
+
+
 def test_walls_stop_agents_and_agents_do_not():
     hub = board(4).hub.reshape(3, 3, 2)
     env = one_situation(agent_pos=np.array([hub[0, 0], hub[0, 1], hub[0, 2], hub[1, 1]]))

@@ -96,7 +96,10 @@ def test_max_cycles(task):
     beyond = rules.max_steps - (rules.options.max_steps or rules.max_steps)
 
     def parallel_env(max_cycles):
-        return envs.parallel_env(task, max_steps=max_cycles - beyond)
+        env = envs.parallel_env(task, max_steps=max_cycles - beyond)
+        for i, agent in enumerate(env.possible_agents):  # robots of RWARE that collide by chance end the episode
+            env.action_space(agent).seed(i)
+        return env
 
     def env(max_cycles):
         return parallel_to_aec(parallel_env(max_cycles))

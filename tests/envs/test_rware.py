@@ -128,6 +128,14 @@ def test_who_collides(form, first, second, ends):
         assert env.state.agent_pos.tolist() == [[[5, 5], [5, 4]]]
 
 
+def test_of_two_robots_on_one_cell_the_higher_number_is_seen(form):
+    """As after a collision: robots 1 and 2 stand to the right of robot 0, and face right and down."""
+    env = make("rware_tiny_4ag")
+    pos, heading = [[(5, 3), (5, 4), (5, 4), (0, 0)]], [[0, 1, 2, 0]]
+    env.load_state({"agent_pos": pos, "agent_dir": heading, "request_queue": [[0, 1, 2, 3]]})
+    assert seen_by(env.observe().obs[0, 0]) == ([5, 3], [3, 7, 28, 31, 48, 54, 60])
+
+
 def test_a_ring_of_robots_collides(form):
     env = make("rware_tiny_4ag")
     ring = [[(5, 3), (5, 4), (6, 4), (6, 3)]]

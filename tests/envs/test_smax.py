@@ -330,8 +330,9 @@ def test_what_an_ally_sees():
     assert others[5].tolist() == pytest.approx([1, 0.999, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0], abs=1e-6)
     assert (others[[0, 1, 2, 3, 6, 7, 8]] == 0).all()
     assert obs[117:].tolist() == pytest.approx([0.5, 0.5, 0.5, 0.5, 0, 0, 1, 0, 0, 0])
-    hidden = situation(positions=places, prev_attack_actions=[0] * 5 + [9] + [0] * 4, see_enemy_actions=False)
-    assert (hidden.observe().obs[0, 0, :117].view(9, 13)[4, 3:6] == 0).all()
+    orders = {"prev_attack_actions": [0] * 5 + [9] + [0] * 4, "prev_movement_actions": [(0, 0)] * 6 + [(0, -1)] * 4}
+    hidden = situation(positions=places, see_enemy_actions=False, **orders).observe().obs[0, 0, :117].view(9, 13)
+    assert (hidden[4:6, 3:6] == 0).all() and (hidden[4:6, 0] > 0).all()  # in sight, but nobody knows what it is up to
 
 
 @in_both_forms
@@ -364,6 +365,19 @@ def test_continuous_actions_walk_attack_the_nearest_and_repeat():
     env.step(torch.tensor([[walk, nearest, repeat, walk, walk]]))
     assert env.state.prev_attack_actions[0, :5].tolist() == [0, 6, 9, 0, 0]
     assert env.state.prev_movement_actions[0, :3].flatten().tolist() == pytest.approx([0, 0.5, 0, 0, 0, 0], abs=1e-6)
+    env = situation(positions=places, unit_alive=alive_but(6), action_type="continuous")
+    env.step(torch.tensor([[nearest] * 5]))
+    assert env.state.prev_attack_actions[0, :2].tolist() == [5, 6]  # the nearest one, though it is dead
+
+
+def test_teams_that_face_each_other_start_within_2_of_their_places():
+    """Uniformly, so with a deviation of 4 / sqrt(12) along each axis; a little more, as crowded units are pushed."""
+    env = envs.make("smax_3s_vs_5z", num_envs=2000, seed=1)
+    env.reset()
+    for units, x in ((slice(0, 3), 8), (slice(3, 8), 24)):
+        away = env.state.unit_positions[:, units] - torch.tensor([x, 16.0])
+        assert away.mean((0, 1)).abs().max() < 0.1
+        assert ((away.std((0, 1)) > 1.15) & (away.std((0, 1)) < 1.3)).all()
 
 
 # ---- whole tasks ----
