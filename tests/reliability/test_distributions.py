@@ -109,7 +109,12 @@ def test_slopes_are_finite_as_far_out_as_float32_is(mean, action):
 
 @pytest.fixture(scope="module")
 def network():
-    return torch_mars.load_policy("paxmen_5a")._actor.network.eval()
+    """With weights of its own: those of an installed team, and so how much is rounded, change with the team."""
+    network, generator = torch_mars.load_policy("paxmen_5a")._actor.network.eval(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) / (2 * weight.shape[-1] ** 0.5))
+    return network
 
 
 def inputs_of(network, rows=3):
@@ -122,7 +127,7 @@ def test_a_network_can_be_traced_saved_and_loaded_elsewhere(network):
     with torch.no_grad():
         torch.jit.save(torch.jit.trace(network, inputs), buffer)
         buffer.seek(0)
-        torch.testing.assert_close(torch.jit.load(buffer)(inputs), network(inputs), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(torch.jit.load(buffer)(inputs), network(inputs), rtol=1e-5, atol=1e-6)
 
 
 def test_a_network_can_be_exported_with_as_many_rows_as_one_likes(network):
@@ -132,7 +137,7 @@ def test_a_network_can_be_exported_with_as_many_rows_as_one_likes(network):
         assert not any("mkldnn" in str(node.target) for node in program.graph.nodes)
         for count in (2, 3, 5000):
             inputs = inputs_of(network, count)
-            torch.testing.assert_close(program.module()(inputs), network(inputs), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(program.module()(inputs), network(inputs), rtol=1e-5, atol=1e-6)
 
 
 def test_a_seed_that_has_diverged_acts_within_bounds_beside_the_others():
