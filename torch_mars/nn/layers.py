@@ -105,8 +105,8 @@ def _weight_grad(x: Tensor, grad: Tensor) -> Tensor:
     """[P, outputs, inputs]: a product with a long inner axis, which is faster with the shorter of the others first."""
     inputs, outputs = x.shape[2], grad.shape[2]
     if outputs > inputs:
-        return (x.mT @ grad).mT
-    return product(grad.mT, x.mT) if LONG_BY_ONEDNN else grad.mT @ x
+        return torch.bmm(x.mT, grad).mT  # `@` would turn a single seed's rows round in memory before a bfloat16 product
+    return product(grad.mT, x.mT) if LONG_BY_ONEDNN else torch.bmm(grad.mT, x)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
