@@ -13,6 +13,7 @@ from share_lessons import shared, with_shared_part_of
 import torch_mars.envs as envs
 from torch_mars.algos import mars, recurrent
 from torch_mars.envs import rng
+from torch_mars.nn import layers
 from torch_mars.nn.inputs import Unchanged
 from torch_mars.nn.layers import Linear
 from torch_mars.nn.optimizers import Adam
@@ -320,6 +321,28 @@ def test_weights_start_orthogonal_with_their_gain():
     for weight in layer.weight.detach():
         torch.testing.assert_close(weight @ weight.T, torch.eye(4) / 4, atol=1e-6, rtol=0)
     assert not layer.bias.any() and not torch.equal(*layer.weight)
+
+
+@pytest.mark.parametrize("by_onednn", [False, layers.HAS_ONEDNN])
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("inputs, outputs", [(5, 12), (12, 5)])
+def test_a_layer_is_that_of_float64_whichever_library_multiplies(by_onednn, seeds, inputs, outputs, monkeypatch):
+    """A machine trains with one choice of libraries: here both, with rows as a portion of a minibatch has them."""
+    monkeypatch.setattr(layers, "SEEDS_BY_ONEDNN", by_onednn)
+    monkeypatch.setattr(layers, "LONG_BY_ONEDNN", by_onednn)
+    layer = Linear(inputs, outputs, 1.0, [torch.Generator().manual_seed(p) for p in range(seeds)], relu=True)
+    torch.nn.init.normal_(layer.bias, generator=torch.Generator().manual_seed(7))
+    rows = torch.randn(seeds, 40, inputs, generator=torch.Generator().manual_seed(8))[:, 10:30].requires_grad_()
+    given = [rows, layer.weight, layer.bias]
+    x, weight, bias = (tensor.detach().double().requires_grad_() for tensor in given)
+
+    y, exact = layer(rows), torch.relu(x @ weight.mT + bias)
+    torch.testing.assert_close(y.double(), exact, atol=1e-5, rtol=0)
+    torch.testing.assert_close(layers.product(*given).double(), x @ weight.mT + bias, atol=1e-5, rtol=0)
+    for gradient, wanted in zip(
+        torch.autograd.grad(y.sin().sum(), given), torch.autograd.grad(exact.sin().sum(), [x, weight, bias])
+    ):
+        torch.testing.assert_close(gradient.double(), wanted, atol=1e-5, rtol=0)
 
 
 # ---- training ----
