@@ -83,7 +83,8 @@ def overview() -> str:
 def sources(family: str) -> list[Path]:
     """The files that explain an environment, its rules first."""
     folder = ROOT / "torch_mars" / "envs" / family
-    others = {path.name for path in folder.glob("*.py")} - {"__init__.py", "env.py", "task.py", "loops.py", "draw.py"}
+    others = {path.name for path in folder.glob("*.py") if not path.name.endswith("loops.py")}
+    others -= {"__init__.py", "env.py", "task.py", "draw.py"}
     return [folder / name for name in ("env.py", "task.py", *sorted(others))]
 
 

@@ -12,7 +12,7 @@ import torch
 
 import torch_mars.envs as envs
 from torch_mars.envs import pool, rng, rng_loops
-from torch_mars.envs.aerojax import loops
+from torch_mars.envs.aerojax import vectors_loops
 from torch_mars.envs.core import fields_of
 
 RUNS_IN_LOOPS = "torch_mars.envs.aerojax.env.runs_in_loops"
@@ -216,12 +216,12 @@ def test_a_step_leaves_the_state_before_it_alone():
 
 def test_cosine_and_sine():
     angles = np.linspace(-40, 40, 20_001).astype(np.float32)
-    found = np.array([loops.cosine_sine(angle) for angle in angles])
+    found = np.array([vectors_loops.cosine_sine(angle) for angle in angles])
     exact = angles.astype(np.float64)
     np.testing.assert_allclose(found, np.stack([np.cos(exact), np.sin(exact)], 1), atol=3e-7 * 8)
     small = np.abs(angles) < 1
     np.testing.assert_allclose(found[small, 1], np.sin(exact[small]), rtol=4e-7, atol=1e-9)
-    assert np.isfinite([loops.cosine_sine(np.float32(x)) for x in (1e9, -3e38)]).all()
+    assert np.isfinite([vectors_loops.cosine_sine(np.float32(x)) for x in (1e9, -3e38)]).all()
 
 
 def test_numbers_behind_a_key_are_those_drawn_one_after_another():

@@ -8,6 +8,9 @@ import numba.core.caching
 import pytest
 from task_lists import ONE_EACH
 
+from torch_mars.envs import loops, rng_loops
+from torch_mars.envs.aerojax import loops as aerojax_loops
+from torch_mars.envs.aerojax import physics_loops
 from torch_mars.envs.loops import compiled
 
 RULE = """
@@ -100,6 +103,15 @@ def test_who_waits_is_told_once_what_is_compiled(is_kept, tmp_path):
         assert done.returncode == 0, done.stderr
         said.append(done.stdout.strip())
     assert said == ["['rule']", "[]" if is_kept else "['rule']"]
+
+
+def test_loops_are_told_of_by_the_name_of_their_environment(monkeypatch):
+    told = []
+    monkeypatch.setattr(loops, "_told", set())
+    monkeypatch.setattr(loops, "_tell", told.append)
+    for function in (physics_loops.alpha_limits, aerojax_loops.transition, rng_loops.next_bits):
+        loops.about_to_compile(function.__wrapped__)
+    assert told == ["aerojax"]
 
 
 WITHOUT = """

@@ -7,6 +7,7 @@ who waits for it can be told (`on_compile`).
 
 import functools
 import inspect
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,7 @@ def on_compile(tell: Callable[[str], None]) -> None:
 
 def about_to_compile(function: Callable) -> None:
     """Tell whoever wants to know it, unless they were told of these loops."""
-    name = function.__module__.removesuffix(".loops").rpartition(".")[2]
+    name = re.sub(r"\.\w*loops$", "", function.__module__).rpartition(".")[2]
     # those of this room are compiled for a loop that was told of
     if name not in _told and Path(inspect.getfile(function)).parent != _ROOM:
         _told.add(name)
