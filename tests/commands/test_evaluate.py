@@ -45,6 +45,17 @@ def lottery(tmp_path):
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def spread_run(tmp_path_factory):
+    """A finished run on `simple_spread_3ag`, in which no two episodes return the same: 6 steps, seeds 7 and 8."""
+    parent = tmp_path_factory.mktemp("spread")
+    settings = "--num-envs 4 --rollout-length 6 --hidden-size 8 --eval-episodes 2 --device cpu --num-seeds 2 --seed 7"
+    more = ["--env", "simple_spread_3ag", "--env-options", "{max_steps: 6}", "--total-steps", "24"]
+    assert mars.main([*settings.split(), *more, "--run-dir", str(parent)]) == 0
+    (folder,) = parent.glob("*/*/*")
+    return folder
+
+
 # ---- statistics ----
 
 
@@ -124,23 +135,23 @@ def test_greedy_takes_the_most_likely_action(lottery):
 # ---- the command ----
 
 
-def test_the_table_shows_seeds_and_all(tiny_run, capsys, monkeypatch):
+def test_the_table_shows_seeds_and_all(spread_run, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    assert evaluate.main([str(tiny_run), "--episodes", "5"]) == 0
+    assert evaluate.main([str(spread_run), "--episodes", "5"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"MARS on paxmen_5a, best policy: {tiny_run / 'policy.pt'}"
+    assert said[0] == f"MARS on simple_spread_3ag, best policy: {spread_run / 'policy.pt'}"
     assert said[1] == "mean +- 95% interval over 5 episodes a seed, sampled actions"
     assert said[3].split() == ["2", "seeds", "seed", "7", "seed", "8"]
-    assert [line.split()[0] for line in said[4:8]] == ["return", "dots", "boards", "rooms"]
+    assert [line.split()[0] for line in said[4:8]] == ["return", "collisions", "coverage", "distance"]
     assert all(line.count("+-") == 3 for line in said[4:8])
     assert said[9] == "10 episodes from the least to the most, . for few and @ for most of them"
     assert said[11].split() == ["least", "25%", "median", "75%", "most", "least", "to", "most"]
-    assert [line.split()[0] for line in said[12:]] == ["return", "dots", "boards", "rooms"]
-    returns = sum(evaluate.evaluate(policies.read(tiny_run), 5)["episode_return"], [])
+    assert [line.split()[0] for line in said[12:]] == ["return", "collisions", "coverage", "distance"]
+    returns = sum(evaluate.evaluate(policies.read(spread_run), 5)["episode_return"], [])
     expected = [f"{np.quantile(returns, q):.2f}" for q in (0, 0.25, 0.5, 0.75, 1)]
     assert said[12].split()[1:6] == expected and all(len(line.split("|")[1]) >= 12 for line in said[12:])
     monkeypatch.setenv("COLUMNS", "40")
-    evaluate.main([str(tiny_run), "--episodes", "5", "--greedy"])
+    evaluate.main([str(spread_run), "--episodes", "5", "--greedy"])
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines()[2:])) <= 40 and "most likely actions" in said and "seed 8" in said
 
@@ -178,13 +189,13 @@ def test_extremes_and_quartiles_stand_under_their_heads():
     assert row.split()[:6] == ["return", "0.00", "1.00", "2.00", "3.00", "10.00"]
 
 
-def test_json_holds_every_episode_and_the_intervals(tiny_run, capsys):
-    assert evaluate.main([str(tiny_run), "--episodes", "6", "--seed", "3", "--json"]) == 0
+def test_json_holds_every_episode_and_the_intervals(spread_run, capsys):
+    assert evaluate.main([str(spread_run), "--episodes", "6", "--seed", "3", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["task"] == "paxmen_5a" and said["env_options"] == {"max_steps": 6} and said["seed"] == 3
-    assert said["metrics"].keys() == {"episode_return", "dots_eaten", "boards_cleared", "rooms_eaten_in"}
+    assert said["task"] == "simple_spread_3ag" and said["env_options"] == {"max_steps": 6} and said["seed"] == 3
+    assert said["metrics"].keys() == {"episode_return", "collisions", "coverage", "distance"}
     returns = said["metrics"]["episode_return"]
-    found = evaluate.evaluate(policies.read(tiny_run), 6, seed=3)["episode_return"]
+    found = evaluate.evaluate(policies.read(spread_run), 6, seed=3)["episode_return"]
     means = []
     for seed, values in zip(("7", "8"), found):
         mean, half = intervals.mean_and_interval(values)
