@@ -196,6 +196,12 @@ def returns_of(by_seed: dict[str, dict]) -> str:
     return f"{final.mean():.2f} ({final.min():.2f} to {final.max():.2f})"
 
 
+def mean_of(scores: np.ndarray) -> str:
+    """The mean of seeds' scores, and its interval."""
+    low, high = intervals.mean_interval(scores, intervals.TABLE_REPLICATES)
+    return f"{scores.mean():.2f} [{low:.2f}, {high:.2f}]"
+
+
 def up_to(of_seed: dict[str, dict], steps: int) -> dict[str, dict]:
     """The evaluations of a seed in its first environment steps; without the best policy, which is of the whole run."""
     return {name: step for name, step in of_seed.items() if step.get("step_count", np.inf) <= steps}

@@ -7,7 +7,8 @@ of the three methods, which are the same trainings, cut short. `bootstrap.md` co
 `tasks.md` is the table of all 47 tasks, `tasks/<environment>/` what is behind it, and `order/` the methods beside one
 another on the tasks with enough seeds: all from `tasks/<environment>/*.json`, which `landing.py` writes, and from
 `random.json`. `symmetry/` has the ablations at one strength, `paper_preset/` the paper's settings and `tuning/` those
-that were found with equal effort, from what `torch_mars.plot --means` wrote there.
+that were found with equal effort, from what `torch_mars.plot --means` wrote there; `precision/` puts bfloat16 beside
+float32.
 """
 
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 import cells
 import matplotlib
 import numpy as np
+import precision
 import tuned
 
 from torch_mars import envs
@@ -94,11 +96,9 @@ def returns_table(folder: str) -> str:
             least, most = (
                 np.concatenate([np.array(one[key], float) for one in by_seed]) for key in ("ratio_min", "ratio_max")
             )
-            low, high = intervals.mean_interval(curves.final, intervals.TABLE_REPLICATES)
             lines.append(
                 [
-                    *(task.name, methods.named(name).label, str(curves.seeds)),
-                    f"{curves.final.mean():.2f} [{low:.2f}, {high:.2f}]",
+                    *(task.name, methods.named(name).label, str(curves.seeds), cells.mean_of(curves.final)),
                     f"{what}: {cells.last_of(nested[task.environment][task.name][name], metric):.2f}",
                     f"{np.median(least):.2f} to {np.median(most):.2f}, {least.min():.2g} to {most.max():.3g}",
                 ]
@@ -174,6 +174,8 @@ def main() -> int:
     for name in COMPARED:
         draw_compared(name)
     (HERE / "bootstrap.md").write_text(bootstrap_table())
+    page = HERE / "precision" / "README.md"
+    write_whole(page, with_table(page.read_text(), "table", precision.table()).encode())
     return 0
 
 

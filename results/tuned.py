@@ -6,7 +6,6 @@ trained with them lie beside the page, those with `yaml/` in `tasks/`.
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import cells
 import yaml
@@ -65,12 +64,5 @@ def _beside(task: str, method: str, usual: dict[str, dict], tuned: dict[str, dic
     ends = [[gather.curves(runs).final] for runs in (tuned, usual)]
     share, p = intervals.probability_of_improvement(*ends), intervals.permutation_p(*ends)
     label = methods.named(method).label
-    means = [_mean(runs) for runs in (*early, usual, tuned)]
+    means = [cells.mean_of(gather.curves(runs).final) for runs in (*early, usual, tuned)]
     return [task, label, cells.millions(steps), *means, f"{share:.2f}", f"{p:.2g}"]
-
-
-def _mean(by_seed: dict[str, dict[str, Any]]) -> str:
-    """Mean return of the last fifth of the evaluations, and its interval over seeds."""
-    final = gather.curves(by_seed).final
-    low, high = intervals.mean_interval(final, intervals.TABLE_REPLICATES)
-    return f"{final.mean():.2f} [{low:.2f}, {high:.2f}]"

@@ -216,6 +216,7 @@ def test_the_pages_of_comparisons_are_those_of_their_json(monkeypatch):
         for name in draw.COMPARED:
             page = (RESULTS / name / "README.md").read_text()
             assert all(table in page for table in draw.tables_of(name).values()), f"{name}: run results/draw.py"
+        assert draw.precision.table() in (RESULTS / "precision" / "README.md").read_text(), "run results/draw.py"
 
 
 def test_what_was_tuned_stands_beside_what_yaml_has(cells, landing, tmp_path, monkeypatch):

@@ -306,6 +306,34 @@ def test_every_flag_is_explained(capsys):
     assert "--bootstrap-truncation" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "flags, expand, epochs, gamma, task",
+    [
+        ("--env jaxnav_7x7x2a", "default 1.5, here 4.3589", "default 4", "default 0.99, here 0.998", "jaxnav_7x7x2a"),
+        (
+            "--actor-lr 0.1 --config own.yaml",
+            "default 1.5, here 1.25",
+            "default 4, here 3",
+            "default 0.99",
+            "paxmen_5a",
+        ),
+        ("--env smax_2s3z --preset paper", "default 1.5, here 1.22474", "default 4", "default 0.99", "smax_2s3z"),
+        ("--env paxmen_7a", "default 1.5", "default 4", "default 0.99", None),
+        ("--env", "default 1.5, here 1.5275", "default 4", "default 0.99", "paxmen_5a"),
+    ],
+)
+def test_help_says_what_a_task_has(flags, expand, epochs, gamma, task, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text("expand: 1.25\nepochs: 3\n")
+    with pytest.raises(SystemExit) as stopped:
+        mars.main(["--help", *flags.split()])
+    said = " ".join(capsys.readouterr().out.split())
+    assert stopped.value.code == 0
+    assert f"positive advantage are pulled ({expand}" in said and f"run away ({epochs})" in said
+    assert f"discount factor ({gamma})" in said and "actor_lr" not in said and "here 1.0)" not in said
+    assert (f'"here" is what {task} has' in said) == (task is not None)
+
+
 BAD_COMMANDS = [
     ("--expandd 1.1", "'--expandd'", "did you mean --expand"),
     ("--env paxmen_7a", "'paxmen_7a'", "paxmen_4a"),

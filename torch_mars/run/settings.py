@@ -206,7 +206,7 @@ def parse(args_type: type, check_method: Callable[[Any], Any], algorithm: str, a
 
     Exits with code 2 and one sentence if anything is wrong.
     """
-    parser = make_parser(args_type, algorithm)
+    parser = make_parser(args_type, algorithm, _here(args_type, algorithm, argv))
     try:
         if algorithm in TAKEN and not _is_of_package(args_type):
             raise UsageError(f"ALGORITHM is {algorithm!r}, which the package has; give yours another name")
@@ -241,8 +241,32 @@ def resolve(args_type: type, check_method: Callable[[Any], Any], algorithm: str,
     return args
 
 
-def make_parser(args_type: type, algorithm: str) -> Parser:
-    """One flag per field of `args_type`; flags that are not given leave no trace in the result."""
+def _here(args_type: type, algorithm: str, argv: Sequence[str] | None) -> Any:
+    """Where help is asked for: the Args of a run on that task, with that preset and file, and no other flag; else None.
+
+    None, too, where there is no such run: help says what there could be.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if not {"-h", "--help"} & {*argv}:
+        return None
+    parser = Parser(add_help=False, allow_abbrev=False)
+    for name in ("env", "preset", "config"):
+        parser.add_argument(flag_of(name), nargs="?")
+    typed = {name: text for name, text in vars(parser.parse_known_args(argv)[0]).items() if text is not None}
+    try:
+        if "env" in typed:
+            typed["env"] = typed_task(typed["env"]).name
+        return _fresh(args_type, algorithm, typed)
+    except (UsageError, ValueError):
+        return None
+
+
+def make_parser(args_type: type, algorithm: str, here: Any = None) -> Parser:
+    """One flag per field of `args_type`; flags that are not given leave no trace in the result.
+
+    Args:
+        here: Args whose values help shows beside the lesson's defaults.
+    """
     lesson = inspect.getmodule(args_type)
     program, text = getattr(lesson, "ALGORITHM", algorithm), lesson.__doc__ or algorithm
     parser = Parser(
@@ -250,7 +274,7 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
         description=text.splitlines()[0],
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
-        epilog="yaml/<environment>.yaml has other defaults for its tasks; a run's config.yaml says what was used.",
+        epilog=_about_defaults(here),
     )
     fields, kinds = {field.name: field for field in dataclasses.fields(args_type)}, kinds_of(args_type)
     for heading, docs in field_docs(args_type).items():
@@ -258,8 +282,10 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
         for name, text in docs.items():
             flag, default = flag_of(name), _default(fields[name])
             text = text.replace("%", "%%")
-            if default not in (None, {}, "") and "(the default)" not in text:
-                text += f" (default {default})"
+            said = [] if default in (None, {}, "") or "(the default)" in text else [f"default {default}"]
+            if here is not None and name != "env" and (value := getattr(here, name)) not in (default, ""):
+                said.append(f"here {value}")
+            text += f" ({', '.join(said)})" if said else ""
             if kinds[name] is bool:
                 group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
             else:
@@ -267,6 +293,16 @@ def make_parser(args_type: type, algorithm: str) -> Parser:
                 group.add_argument(flag, help=text, metavar=metavar)
     add_list_tasks(parser)
     return parser
+
+
+def _about_defaults(here: Any) -> str:
+    """For the end of help."""
+    if here is None:
+        return "yaml/<environment>.yaml has other defaults for its tasks; a run's config.yaml says what was used."
+    return (
+        f'"here" is what {here.env} has by yaml/, --preset and --config (--env TASK --help: another task); a run\'s '
+        "config.yaml says what was used."
+    )
 
 
 @functools.cache  # reading the source of a class takes long
