@@ -117,7 +117,9 @@ def policy_objective(log_ratio: Tensor, advantage: Tensor, args: Args) -> Tensor
     """J(r, A), elementwise, to be maximised."""
     low, high = ratio_range(args)
     ratio = bound(log_ratio).exp()
-    return torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage)
+    unclipped, clipped = ratio * advantage, ratio.clamp(low, high) * advantage
+    # the minimum; at a tie torch.minimum would halve the gradient, where clamp has none at its bounds (PyTorch 2.14)
+    return torch.where(unclipped <= clipped, unclipped, clipped)
 
 
 # ---- the same in every lesson from here to the end ----
