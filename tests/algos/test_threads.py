@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -171,6 +172,16 @@ def test_precision_is_pytorchs_and_what_changes_nothing_is_said(tmp_path, capsys
         assert torch.get_float32_matmul_precision() == precision
         assert (f"--matmul-precision {precision} changes nothing" in capsys.readouterr().out) == is_told
     assert tiny(tmp_path) == 0 and torch.get_float32_matmul_precision() == "highest"
+
+
+def test_what_pytorch_says_of_its_own_call_is_kept_from_users(monkeypatch):
+    """PyTorch 2.9's words, shortened. Other warnings come through."""
+    said = ["Please use the new API settings to control TF32 behavior", "of something else"]
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: [warnings.warn(text) for text in said])
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        speed.prepare("meta")
+    assert [str(warning.message) for warning in heard] == said[1:]
 
 
 def test_an_unknown_precision_is_refused(tmp_path, capsys):

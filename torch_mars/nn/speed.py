@@ -10,6 +10,7 @@ import ctypes
 import functools
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,9 @@ def prepare(device: str, matmul_precision: str = "highest") -> None:
 
     On a CPU, PyTorch's own threads make way for those of the pool, of which there are as many.
     """
-    torch.set_float32_matmul_precision(matmul_precision)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*new API settings")  # which PyTorch 2.9 asks for within its own function
+        torch.set_float32_matmul_precision(matmul_precision)
     device = torch.device(device)
     if device.type == "cpu":
         from torch_mars.envs import loops  # which imports numba, and a GPU needs none
