@@ -177,7 +177,12 @@ def test_precision_is_pytorchs_and_what_changes_nothing_is_said(tmp_path, capsys
 def test_what_pytorch_says_of_its_own_call_is_kept_from_users(monkeypatch):
     """PyTorch 2.9's words, shortened. Other warnings come through."""
     said = ["Please use the new API settings to control TF32 behavior", "of something else"]
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: [warnings.warn(text) for text in said])
+
+    def set_precision(_):
+        for text in said:
+            warnings.warn(text, stacklevel=1)
+
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", set_precision)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         speed.prepare("meta")
