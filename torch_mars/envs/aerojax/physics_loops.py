@@ -1,7 +1,7 @@
 """Flight as compiled loops: the twins of `physics.py`, for one aircraft, number i, and in `fly` for LANES at once.
 
-Without a twin are `orient` and `orient_all`, which keep the axes that many look along, and `_board`. Those lost have no
-motion here: nobody looks at it.
+Without a twin are `orient` and `orient_all`, which keep the axes that many look along, `_board`, and `lane` and
+`put_lane`. Those lost have no motion here: nobody looks at it.
 """
 
 from typing import NamedTuple

@@ -1,6 +1,7 @@
 """Numbers and vectors as the compiled loops have them: the twins of `vectors.py`, of triples of float32.
 
-Beside them what tensors need no function for: `larger`, `smaller`, `clamp`, `cosine_sine` and `put`.
+Beside them what torch has or tensors need no function for: `larger`, `smaller`, `clamp`, `cosine_sine`, `add`,
+`subtract`, `scale` and `put`.
 """
 
 import math
