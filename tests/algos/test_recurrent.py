@@ -182,17 +182,21 @@ def test_the_objective_is_that_of_the_method(method, module):
 
 RECALL = (
     "--env toys:Recall --num-seeds 3 --num-envs 32 --rollout-length 36 --total-steps 150k --hidden-size 32 "
-    "--actor-lr 2e-3 --critic-lr 2e-3 --minibatches 2 --value-per-agent --eval-every 150k --device cpu"
+    "--actor-lr 2e-3 --critic-lr 2e-3 --minibatches 2 --value-per-agent --eval-every 25k --device cpu"
 ).split()
 
 
 def returns(lesson, tmp_path, *flags):
-    """Mean return of each seed's last policy: 1 where both agents remember, 0 of guesses."""
+    """Of each seed the mean return of the last three evaluations: 1 where both agents remember, 0 of guesses.
+
+    One policy may be caught in a step that is taken back: 0.81 and 0.91 were seen among ones.
+    """
     assert lesson.main([*RECALL, "--run-dir", str(tmp_path), *flags]) == 0
     (path,) = tmp_path.glob("*/*/*/metrics.jsonl")
     records = [json.loads(line) for line in path.read_text().splitlines()]
     found = [record for record in records if record["kind"] == "evaluation"]
-    return [statistics.fmean(record["episode_return"]) for record in found[-3:]]
+    by_seed = [[record["episode_return"] for record in found if record["seed"] == seed] for seed in range(3)]
+    return [statistics.fmean(sum(episodes[-3:], [])) for episodes in by_seed]
 
 
 @pytest.mark.slow

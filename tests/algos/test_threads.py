@@ -154,7 +154,7 @@ def test_a_training_takes_as_many_threads_as_it_is_given(tmp_path):
         done = subprocess.run(
             [*command, "--total-steps", "8192", "--device", "cpu"], capture_output=True, text=True, env=environment
         )
-        assert done.returncode == 0 and f"cpu, {threads} threads" in done.stdout, done.stdout + done.stderr
+        assert done.returncode == 0 and f"cpu, {threads} thread" in done.stdout, done.stdout + done.stderr
 
 
 # ---- precision ----
