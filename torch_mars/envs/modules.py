@@ -4,6 +4,7 @@ To import a module is to run it, so only what somebody typed may come here, neve
 """
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import sys
@@ -56,14 +57,15 @@ def _of_name(name: str) -> ModuleType:
 def _of_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise NoModule(f"there is no file {path}{_nearest(str(path), map(str, path.parent.glob('*.py')))}")
+    whole = path.resolve()
     for module in list(sys.modules.values()):  # maybe under another name, as part of a package
-        if getattr(module, "__file__", None) and Path(module.__file__).resolve() == path.resolve():
+        if getattr(module, "__file__", None) and _whole(module.__file__) == whole:
             return module
     name = path.stem
     if name in sys.modules:
         raise ValueError(f"{path}: a module named {name} is there already; give the file another name")
-    _look_in(path.resolve().parent)  # for what it imports from beside it
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    _look_in(whole.parent)  # for what it imports from beside it
+    spec = importlib.util.spec_from_file_location(name, whole)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is no file of Python code; its name must end in .py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -73,6 +75,12 @@ def _of_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise _cannot(str(path), error) from None
     return module
+
+
+@functools.cache  # there are thousands of modules, and a lesson of one's own is looked for a hundred times
+def _whole(file: str) -> Path:
+    """Of the file of a module that was imported, its path without links."""
+    return Path(file).resolve()
 
 
 def _look_in(folder: Path) -> None:
