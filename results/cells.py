@@ -202,6 +202,14 @@ def mean_of(scores: np.ndarray) -> str:
     return f"{scores.mean():.2f} [{low:.2f}, {high:.2f}]"
 
 
+def ratios_of(by_seed: dict[str, dict[str, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest ratio of every update, of all seeds."""
+    least, most = (
+        np.concatenate([np.array(one[key], float) for one in by_seed.values()]) for key in ("ratio_min", "ratio_max")
+    )
+    return least, most
+
+
 def up_to(of_seed: dict[str, dict], steps: int) -> dict[str, dict]:
     """The evaluations of a seed in its first environment steps; without the best policy, which is of the whole run."""
     return {name: step for name, step in of_seed.items() if step.get("step_count", np.inf) <= steps}

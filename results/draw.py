@@ -92,10 +92,7 @@ def returns_table(folder: str) -> str:
     for task in tables.tasks_of(nested):
         metric, what = cells.HEADLINES[task.environment]
         for name, curves in task.curves.items():
-            by_seed = ratios[task.name][name].values()
-            least, most = (
-                np.concatenate([np.array(one[key], float) for one in by_seed]) for key in ("ratio_min", "ratio_max")
-            )
+            least, most = cells.ratios_of(ratios[task.name][name])
             lines.append(
                 [
                     *(task.name, methods.named(name).label, str(curves.seeds), cells.mean_of(curves.final)),

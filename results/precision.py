@@ -20,12 +20,13 @@ def table() -> str:
     head = ["task", "at the end, float32", "bfloat16", "p", "all evaluations, float32", "bfloat16", "p"]
     head += ["usual ratios, float32", "bfloat16"]
     ratios = json.loads((FOLDER / gather.RATIOS).read_text())
-    rows = [
-        [task, *_returns(cells.evaluations(environment)[task][METHOD], by_method[METHOD])]
-        + [_usual(cells.told(environment)[task][METHOD]["ratios"]), _usual(_medians(ratios[task][METHOD]))]
-        for environment, by_task in saved.read_nested(FOLDER / saved.EVALUATIONS).items()
-        for task, by_method in by_task.items()
-    ]
+    rows = []
+    for environment, by_task in saved.read_nested(FOLDER / saved.EVALUATIONS).items():
+        for task, by_method in by_task.items():
+            returns = _returns(cells.evaluations(environment)[task][METHOD], by_method[METHOD])
+            exact = cells.told(environment)[task][METHOD]["ratios"]
+            rounded = map(np.median, cells.ratios_of(ratios[task][METHOD]))
+            rows.append([task, *returns, _usual(exact["min_median"], exact["max_median"]), _usual(*rounded)])
     return cells.grid([head, *rows])
 
 
@@ -38,13 +39,5 @@ def _returns(exact: dict[str, dict], rounded: dict[str, dict]) -> list[str]:
     return cells_of_row
 
 
-def _medians(by_seed: dict[str, dict[str, list[float]]]) -> dict[str, float]:
-    """As landing keeps them: over the updates of all seeds."""
-    ends = (("min_median", "ratio_min"), ("max_median", "ratio_max"))
-    return {
-        name: np.median(np.concatenate([np.array(one[key], float) for one in by_seed.values()])) for name, key in ends
-    }
-
-
-def _usual(ratios: dict[str, float]) -> str:
-    return f"{ratios['min_median']:.3f} to {ratios['max_median']:.3f}"
+def _usual(least: float, most: float) -> str:
+    return f"{least:.3f} to {most:.3f}"
